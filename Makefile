@@ -1,0 +1,42 @@
+# `make help` lists the targets. Everything runs in .venv, which is made when missing
+# (PYTHON=python3.12 picks another interpreter) and follows pyproject.toml.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+DEMO := runs/demo
+BENCHMARKS := $(filter-out benchmarks/_%,$(sort $(wildcard benchmarks/*.py)))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test venv lint types bench
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: venv ## search 200 architectures on real images, on this machine
+	@# a search refuses a folder that holds another run
+	rm -rf $(DEMO)
+	$(BIN)/raynas search mobilenet_v2_cifar --algo regularized_evolution --data digits \
+		--trials 200 --space-option width=0.25 --out $(DEMO)
+
+test: venv ## run the tests and the doctests
+	$(BIN)/python -m pytest
+
+venv: $(INSTALLED) ## make .venv, with raynas editable in it
+
+lint: venv ## check style and format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: venv ## check the types
+	$(BIN)/mypy
+
+bench: venv ## run every benchmark
+	@set -e; for benchmark in $(BENCHMARKS); do \
+		echo "== $$benchmark"; $(BIN)/python $$benchmark; done
+
+$(INSTALLED): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check \
+		--editable '.[dev]'
+	touch $@

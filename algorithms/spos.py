@@ -1,0 +1,115 @@
+"""Single Path One-Shot (Guo et al., 2020, arXiv:1904.00420): one uniform path per batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from raynas.core.arch import Arch, Value
+from raynas.core.archspace import ArchSpace
+from raynas.nn.inherit import spread_weights
+from raynas.nn.mutable import activate_unchecked, space_of
+from raynas.nn.oneshot import ONE_SHOTS, Batch, Metrics, Training, cosine
+
+
+@ONE_SHOTS.register("spos")
+class SPOS:
+    """Trains a supernet by sampling, for every batch, one architecture uniformly.
+
+    Differs: by default it first trains a single path and starts all candidates from it. From
+    random weights, spaces of many positions and candidates (21 of 6, say) do not begin to learn
+    for thousands of steps, since a path seldom meets weights that fit its own.
+
+    Args:
+        seed: fixes the paths.
+        warm_start_steps: training steps of the first path, made of every choice's first
+            candidate; 0 is the published algorithm. All ranks take them alike.
+        warm_start_lr_scale: learning rate of these steps over that of the others.
+        warm_start_noise: noise on inherited weights, as a share of their standard deviation.
+
+    Raises:
+        ValueError: a negative setting.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        warm_start_steps: int = 100,
+        warm_start_lr_scale: float = 2.0,
+        warm_start_noise: float = 0.05,
+    ) -> None:
+        for name, value in (
+            ("warm_start_steps", warm_start_steps),
+            ("warm_start_lr_scale", warm_start_lr_scale),
+            ("warm_start_noise", warm_start_noise),
+        ):
+            if value < 0:
+                raise ValueError(f"{name} must not be negative, got {value}")
+        self.seed = seed
+        self.warm_start_steps = warm_start_steps
+        self.warm_start_lr_scale = warm_start_lr_scale
+        self.warm_start_noise = warm_start_noise
+
+    def attach(self, training: Training) -> None:
+        """Read the space off the model."""
+        self._training = training
+        self._space = space_of(training.model)
+        self._first = first_path(self._space)
+
+    def path(self, step: int) -> Arch:
+        """Return the architecture of a step: a function of the seed, so equal on all ranks."""
+        if step < self.warm_start_steps:
+            return self._first
+        return self._space.sample(np.random.default_rng([self.seed, step]))
+
+    def step(self, train: Batch, valid: Iterator[Batch]) -> Metrics:
+        """Train one path on one batch."""
+        training = self._training
+        if training.step == self.warm_start_steps > 0:
+            self._spread()
+        activate_unchecked(training.model, self.path(training.step))
+        loss = training.loss(train)
+        training.descend(loss)
+        return {"loss": loss.detach()}
+
+    def _spread(self) -> None:
+        """Give the trained path's weights to all candidates, and forget its momentum."""
+        activate_unchecked(self._training.model, self._first)
+        rng = torch.Generator().manual_seed(self.seed)
+        spread_weights(self._training.model, self.warm_start_noise, rng)
+        self._training.optimizer.state.clear()
+
+    def lr_scale(self, step: int, steps: int) -> float:
+        """Return a cosine with a rise for the warm start, and another for the paths after it."""
+        warm = min(self.warm_start_steps, steps)
+        if step < warm:
+            return self.warm_start_lr_scale * min(1.0, (step + 1) / max(0.1 * warm, 1.0))
+        return cosine(step - warm, steps - warm)
+
+    def batch_size(self, base: int) -> int:
+        """Return the base batch size."""
+        return base
+
+    def epoch_end(self) -> Metrics:
+        """Add nothing to the history."""
+        return {}
+
+    def derive(self) -> dict[str, Value]:
+        """Raise LookupError: a uniform distribution has no best architecture."""
+        raise LookupError("spos learns no architecture: search its supernet with a sampler")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: paths are functions of seed and step."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take nothing."""
+
+
+def first_path(space: ArchSpace) -> Arch:
+    """Return the architecture of every reached decision's first value."""
+    return next(iter(space))

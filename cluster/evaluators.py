@@ -1,0 +1,146 @@
+"""What a worker process measures with; each is made in the worker, from a recipe that travels."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import ray
+
+from raynas.core.arch import Arch
+from raynas.core.evaluator import Budget, Evaluator, Measurement, measure
+
+if TYPE_CHECKING:
+    from raynas.data.module import DataModule
+    from raynas.nn.modelspace import ModelSpace
+
+SHARED_METRICS = ("accuracy", "loss", "params", "macs", "activation_bytes")
+
+
+class Recipe(Protocol):
+    """Makes an evaluator inside a worker; cheap to send and to unpickle."""
+
+    @property
+    def name(self) -> str:
+        """What stands in the ``evaluator`` column."""
+        ...
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the metrics that are always given."""
+        ...
+
+    def make(self) -> Evaluator:
+        """Return the evaluator; data and weights are loaded here."""
+        ...
+
+
+@dataclass(frozen=True)
+class SharedRecipe:
+    """Sub-networks that inherit a supernet's weights (see ``raynas.nn.scoring``).
+
+    Attributes:
+        pickled: the space and the data, pickled by Ray, so that torch is only imported on use.
+        arrays: the supernet's weights in the object store, once a node.
+        seed: which images calibrate and validate.
+        threads: of torch.
+    """
+
+    pickled: bytes
+    arrays: Any
+    seed: int
+    threads: int
+    name: str = "shared"
+    metrics: tuple[str, ...] = SHARED_METRICS
+
+    def make(self) -> Evaluator:
+        """Return the evaluator."""
+        import torch
+
+        torch.set_num_threads(self.threads)
+        space, data = ray.cloudpickle.loads(self.pickled)
+        return SharedEvaluator(space, data, ray.get(self.arrays), self.seed)
+
+
+class SharedEvaluator:
+    """Scores sub-networks of one supernet whose weights are shared memory."""
+
+    def __init__(self, space: ModelSpace, data: DataModule, arrays: Any, seed: int) -> None:
+        import torch
+
+        from raynas.costs.table import CostTable
+        from raynas.nn.scoring import SubnetScorer
+        from raynas.nn.weights import share_arrays
+
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        supernet = space.supernet()
+        share_arrays(supernet, arrays)
+        splits = data.load().to(device)
+        supernet = supernet.to(device)
+        self._costs = CostTable(supernet, splits.train[0][:1])
+        self._scorer = SubnetScorer(supernet, splits.train, splits.valid, seed=seed)
+
+    def __call__(self, archs: Sequence[Arch], budget: Budget, seed: int) -> list[Measurement]:
+        """Return accuracy, loss and costs of every architecture."""
+        return [measure(lambda arch=arch: self._measure(arch)) for arch in archs]  # type: ignore[misc]
+
+    def _measure(self, arch: Arch) -> dict[str, float]:
+        return self._scorer.score(arch) | self._costs.cost(arch).as_metrics()
+
+
+@dataclass(frozen=True)
+class FunctionRecipe:
+    """A user's own function of an architecture, or of the module built from it.
+
+    Attributes:
+        pickled: the function and the space to build modules from (or None), pickled by Ray.
+        metrics: the objectives, which it must give.
+    """
+
+    pickled: bytes
+    metrics: tuple[str, ...]
+    name: str = "function"
+
+    def make(self) -> Evaluator:
+        """Return the evaluator."""
+        function, space = ray.cloudpickle.loads(self.pickled)
+        return FunctionEvaluator(function, self.metrics, space)
+
+
+class FunctionEvaluator:
+    """Calls a function for one architecture after another.
+
+    Args:
+        function: returns a dict of metrics, or a bare number for a single objective.
+        metrics: the objectives.
+        space: if given, the function gets the built module instead of the architecture.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Any], object],
+        metrics: tuple[str, ...],
+        space: ModelSpace | None = None,
+    ) -> None:
+        self._function, self._metrics, self._space = function, metrics, space
+
+    def __call__(self, archs: Sequence[Arch], budget: Budget, seed: int) -> list[Measurement]:
+        """Return what the function gives, or what it raises, for every architecture."""
+        return [measure(lambda arch=arch: self._call(arch, seed), self._metrics) for arch in archs]  # type: ignore[misc]
+
+    def _call(self, arch: Arch, seed: int) -> object:
+        return self._function(arch if self._space is None else self._space.build(arch, seed=seed))
+
+
+def wants_module(function: Callable[..., object]) -> bool:
+    """Return whether the function's first parameter is annotated as an ``nn.Module``."""
+    try:
+        hints = typing.get_type_hints(function)
+        first = next(iter(inspect.signature(function).parameters), "")
+    except (TypeError, ValueError, NameError):
+        return False
+    kind = hints.get(first)
+    return isinstance(kind, type) and any(c.__module__.startswith("torch.nn") for c in kind.__mro__)

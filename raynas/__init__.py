@@ -1,0 +1,56 @@
+"""Neural architecture search on Ray: a model with choices in, a table of architectures out."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from raynas.api import available as available
+    from raynas.api import cost as cost
+    from raynas.api import describe as describe
+    from raynas.api import load as load
+    from raynas.api import sampler as sampler
+    from raynas.api import search as search
+    from raynas.api import space as space
+    from raynas.api import train_supernet as train_supernet
+    from raynas.core.arch import Arch as Arch
+    from raynas.core.archspace import ArchSpace as ArchSpace
+    from raynas.core.config import RayConfig as RayConfig
+    from raynas.core.decision import Choice as Choice
+    from raynas.core.decision import Subset as Subset
+    from raynas.core.trial import Trial as Trial
+    from raynas.nn.modelspace import ModelSpace as ModelSpace
+    from raynas.result import Result as Result
+
+__version__ = "0.1.0"
+
+# torch, ray and pandas take seconds to import: every public name loads its module when first used
+_HOMES = {
+    **dict.fromkeys(
+        ("available", "cost", "describe", "load", "sampler", "search", "space", "train_supernet"),
+        "raynas.api",
+    ),
+    "Arch": "raynas.core.arch",
+    "ArchSpace": "raynas.core.archspace",
+    "Choice": "raynas.core.decision",
+    "ModelSpace": "raynas.nn.modelspace",
+    "RayConfig": "raynas.core.config",
+    "Result": "raynas.result",
+    "Subset": "raynas.core.decision",
+    "Trial": "raynas.core.trial",
+}
+_PACKAGES = ("algorithms", "cluster", "data", "nn", "search_spaces")
+__all__ = sorted([*_HOMES, *_PACKAGES])
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return importlib.import_module(f"raynas.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'raynas' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

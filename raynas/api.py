@@ -1,0 +1,346 @@
+"""The functions that users call."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from raynas import __version__, assemble
+from raynas.core.archspace import ArchSpace
+from raynas.core.config import Named, RayConfig, SearchConfig, explain
+from raynas.core.errors import UnknownName, nearest
+from raynas.core.objectives import Objective, single
+from raynas.core.options import options_of
+from raynas.core.progress import Progress
+from raynas.core.registry import Registry
+from raynas.core.sampler import SAMPLERS, Sampler
+from raynas.core.study import Setting, Study
+from raynas.folder import BEST, Folder, absolute, fresh
+from raynas.measuring import SHARED, Plan, claim_supernet, plan, training_plan
+from raynas.result import Result, arch_json
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from raynas.costs.cost import Cost
+    from raynas.nn.modelspace import ModelSpace
+
+Options = Mapping[str, Any]
+
+
+def search(
+    space: Any,
+    algo: str = "regularized_evolution",
+    *,
+    data: Any = "digits",
+    evaluator: str | Callable[..., object] = SHARED,
+    supernet: Any = None,
+    objectives: Mapping[str, str] | None = None,
+    trials: int = 100,
+    epochs: int | None = None,
+    seed: int = 0,
+    out: str | None = None,
+    resume: bool = False,
+    ray: RayConfig | Mapping[str, Any] | None = None,
+    options: Options | None = None,
+    space_options: Options | None = None,
+    data_options: Options | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Search a space and return the table of evaluated architectures.
+
+    With the evaluator ``shared``, a supernet is trained first (a Ray Train job) unless one is
+    given; then architectures are sampled, and scored with its weights, as a Ray Tune run.
+
+    Args:
+        space: a registered name, a ModelSpace, a class or function that builds an ``nn.Module``
+            with choices, or an ArchSpace (with a callable evaluator).
+        algo: a registered sampler.
+        data: a registered name, a ``(train, valid[, test])`` tuple of datasets, or a DataModule.
+        evaluator: ``shared``, or a function of an Arch (or of the built module, if its first
+            parameter is annotated so) that returns a dict of metrics.
+        supernet: the path of a trained one (``train_supernet``, or an earlier run's folder), or how
+            to train one: options of ``spos`` and of its training, or a configured algorithm.
+        objectives: the one metric to optimise, to "max" or "min".
+        trials: how many architectures to tell in all.
+        epochs: of the supernet's training.
+        seed: fixes the run (exactly so with ``ray=RayConfig(workers=1, batch=1)``).
+        out: local folder or ``pyarrow.fs`` URI; ``runs/<space>-<algo>-<n>`` by default.
+        resume: go on from what is in ``out``.
+        ray: how to use Ray.
+        options: of the sampler.
+        space_options: of a registered space, such as ``{"width": 0.25}``.
+        data_options: of a registered data set.
+        progress: told how the run comes along.
+
+    Raises:
+        ValueError, LookupError, TypeError: a name, option or combination that does not exist, said
+            before anything starts.
+        FileExistsError: ``out`` holds another run.
+        SearchFailed: the evaluator does not return the objective.
+        Interrupted: Ctrl-C; what was told is in ``out``.
+    """
+    wanted = {"accuracy": "max"} if objectives is None else dict(objectives)
+    uses_data = not isinstance(space, ArchSpace)
+    named, module = assemble.resolve_data(data, data_options or {}) if uses_data else (None, None)
+    found = assemble.resolve_space(space, space_options or {}, module)
+    sampler = assemble.resolve_sampler(algo, found.arch, seed, options or {})
+    config = _config(
+        space=found.spec,
+        algo=Named(name=algo, options=dict(options or {})),
+        evaluator=Named(name=SHARED),
+        objectives=wanted,
+        trials=trials,
+        seed=seed,
+        out=absolute(out or fresh(f"{found.spec.name.rpartition(':')[2]}-{algo}")),
+        ray=RayConfig() if ray is None else ray,
+        versions=_versions(),
+    )
+    objective = single([Objective(name, goal) for name, goal in config.objectives.items()], algo)
+    how = plan(evaluator, found, module, named, supernet=supernet, epochs=epochs, objectives=wanted)
+    whole = {"evaluator": how.spec, "data": how.data, "supernet": how.supernet}
+    config = config.model_copy(update=whole)
+    Folder(config.out).begin(config, resume)
+    _run(config, found, sampler, objective, how, progress or Progress())
+    return Result(
+        config.out,
+        space=None if isinstance(space, str | ArchSpace) else space,
+        data=None if isinstance(data, str) else data,
+    )
+
+
+def _run(
+    config: SearchConfig,
+    space: assemble.Space,
+    sampler: Sampler,
+    objective: Objective,
+    how: Plan,
+    progress: Progress,
+) -> None:
+    """Evaluate, with Ray, until the configuration is fulfilled."""
+    from raynas.cluster.connect import connected
+    from raynas.cluster.tune import run_study
+    from raynas.store import TrialStore, load_trials
+
+    study: Study | None = None
+    try:
+        with connected(config.ray):
+            recipe = how.recipe(config, progress)
+            store = TrialStore(config.out, space.arch, recipe.metrics)
+            study = Study(
+                sampler,
+                objective,
+                trials=config.trials,
+                setting=Setting(algo=config.algo.name, evaluator=recipe.name, seed=config.seed),
+                sink=store.append,
+                history=load_trials(config.out, space.arch),
+            )
+            run_study(study, space.arch, recipe, config.ray, progress, startup=_startup(sampler))
+    finally:
+        progress.close()
+        if study is not None and study.best is not None:
+            Folder(config.out).write(BEST, arch_json(study.best.arch))
+
+
+def _startup(sampler: Sampler) -> int | None:
+    startup: int | None = getattr(sampler, "startup", 0)
+    return startup
+
+
+def _config(**fields: Any) -> SearchConfig:
+    try:
+        return SearchConfig(**fields)
+    except ValidationError as error:
+        raise ValueError(explain(error, SearchConfig)) from None
+
+
+def _versions() -> dict[str, str]:
+    packages = ("torch", "ray", "numpy")
+    return {"raynas": __version__} | {name: importlib.metadata.version(name) for name in packages}
+
+
+def train_supernet(
+    space: Any,
+    algo: Any = "spos",
+    *,
+    data: Any = "digits",
+    epochs: int | None = None,
+    seed: int = 0,
+    out: str | None = None,
+    resume: bool = False,
+    ray: RayConfig | Mapping[str, Any] | None = None,
+    options: Options | None = None,
+    space_options: Options | None = None,
+    data_options: Options | None = None,
+    progress: Progress | None = None,
+) -> str:
+    """Train a supernet as a Ray Train job and return its folder, for ``search(supernet=...)``.
+
+    Args:
+        space: as for ``search``, but for a plain ArchSpace, which has no weights.
+        algo: a registered one-shot algorithm, or a configured one.
+        data: as for ``search``.
+        epochs: passes over the training split.
+        seed: fixes weights, paths and batches.
+        out: local folder; ``runs/<space>-<algo>-<n>`` by default.
+        resume: go on with the training that ``out`` holds a part of.
+        ray: how to use Ray.
+        options: of the algorithm and of the training (``lr``, ``batch_size``, ...).
+        space_options: of a registered space.
+        data_options: of a registered data set.
+        progress: told of every epoch.
+
+    Raises:
+        FileExistsError: ``out`` holds a supernet already and ``resume`` is off.
+    """
+    from raynas.cluster.connect import connected
+
+    named, module = assemble.resolve_data(data, data_options or {})
+    found = assemble.resolve_space(space, space_options or {}, module)
+    spec, settings = assemble.resolve_one_shot(algo, options or {}, epochs)
+    how = training_plan(found, module, named, spec, settings)
+    folder = absolute(out or fresh(f"{found.spec.name.rpartition(':')[2]}-{spec.name}"))
+    claim_supernet(folder, resume)
+    told = progress or Progress()
+    try:
+        config = RayConfig() if ray is None else RayConfig.model_validate(ray)
+        with connected(config):
+            how.train(folder, seed, config, told)
+    finally:
+        told.close()
+    return f"{folder}/supernet"
+
+
+def load(path: str, *, space: Any = None, data: Any = None) -> Result:
+    """Return the result of a run from its folder alone.
+
+    Args:
+        path: local folder or ``pyarrow.fs`` URI.
+        space: the user's own space, where ``Result.model`` cannot import it.
+        data: the user's own data, likewise.
+
+    Raises:
+        FileNotFoundError: the folder holds no run.
+    """
+    return Result(path, space=space, data=data)
+
+
+def space(name: str, **options: Any) -> ModelSpace:
+    """Return a registered search space.
+
+    Args:
+        name: registered; ``available("spaces")`` lists them.
+        options: of the space; ``describe(name)`` lists them.
+
+    Raises:
+        UnknownName: no space has this name.
+        ValueError: the space has no such option.
+    """
+    from raynas.nn.modelspace import SPACES
+
+    built: ModelSpace = assemble.build(SPACES, name, options)
+    built.spec = Named(name=name, options=options)
+    return built
+
+
+def sampler(name: str, space: ArchSpace, *, seed: int = 0, **options: Any) -> Sampler:
+    """Return a registered sampler, to be asked and told without Ray.
+
+    Args:
+        name: registered; ``available("algorithms")`` lists them.
+        space: of the architectures.
+        seed: fixes the sampler's choices.
+        options: of the algorithm.
+    """
+    return assemble.resolve_sampler(name, space, seed, options)
+
+
+def cost(
+    what: nn.Module | ModelSpace,
+    arch: Mapping[str, Any] | None = None,
+    *,
+    input_shape: tuple[int, ...] | None = None,
+) -> Cost:
+    """Return parameters, multiply-accumulates and peak activation bytes of one example's pass.
+
+    Args:
+        what: a module, with ``input_shape``; or a ModelSpace, with ``arch``.
+        arch: of the space.
+        input_shape: of one example, without the batch.
+
+    Raises:
+        ValueError: the input shape, or a space's architecture, is missing.
+    """
+    import torch
+
+    from raynas.costs.cost import cost_of
+    from raynas.nn.modelspace import ModelSpace
+
+    if isinstance(what, ModelSpace):
+        if arch is None:
+            raise ValueError("the cost of a space depends on the architecture: pass arch=")
+        example = what.example_input() if input_shape is None else torch.zeros(1, *input_shape)
+        return cost_of(what.build(arch), example)
+    if input_shape is None:
+        raise ValueError("pass input_shape=, the shape of one example without the batch")
+    return cost_of(what, torch.zeros(1, *input_shape))
+
+
+def registries() -> dict[str, list[Registry[Any]]]:
+    """Return every registry by the kind that users call it."""
+    from raynas.data.module import DATA
+    from raynas.nn.modelspace import SPACES
+    from raynas.nn.oneshot import ONE_SHOTS
+    from raynas.nn.operators import OPERATORS
+
+    return {
+        "algorithms": [SAMPLERS, ONE_SHOTS],
+        "spaces": [SPACES],
+        "operators": [OPERATORS],
+        "data": [DATA],
+    }
+
+
+def available(kind: str) -> list[str]:
+    """Return the registered names of a kind: algorithms, spaces, operators or data.
+
+    Raises:
+        ValueError: there is no such kind.
+    """
+    kinds = registries()
+    if kind not in kinds:
+        raise ValueError(f"no kind of plug-in is named {kind!r}; {nearest(kind, kinds)}")
+    return sorted(name for registry in kinds[kind] for name in registry)
+
+
+def describe(name: str) -> str:
+    """Return what a registered name is: its kind, description, options and defaults.
+
+    Raises:
+        UnknownName: nothing has this name.
+    """
+    for registry in (r for group in registries().values() for r in group):
+        if name in registry:
+            return _described(registry, name)
+    known = [n for kind in registries() for n in available(kind)]
+    raise UnknownName(f"nothing is named {name!r}; {nearest(name, known)}")
+
+
+def _described(registry: Registry[Any], name: str) -> str:
+    builder = registry[name]
+    target = builder.func if isinstance(builder, partial) else builder
+    options = options_of(builder, without=("seed",)).values()
+    lines = [f"{name} ({registry.kind})", "", inspect.getdoc(target) or ""]
+    if options:
+        lines += ["", "Defaults:", *(f"  {o.name} = {_default(o.default)}" for o in options)]
+    source = inspect.getdoc(inspect.getmodule(target)) or ""
+    return "\n".join([*lines, "", f"Source: {source}"])
+
+
+def _default(value: object) -> str:
+    return "(required)" if value is inspect.Parameter.empty else repr(value)

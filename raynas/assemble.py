@@ -1,0 +1,250 @@
+"""From what a user gives (names, objects, options) to the parts that a run is made of."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from raynas.core.archspace import ArchSpace
+from raynas.core.config import Named, TrainSettings
+from raynas.core.options import checked, options_of
+from raynas.core.registry import Registry
+from raynas.core.sampler import SAMPLERS, Sampler
+from raynas.core.spacejson import from_plain, to_plain
+
+if TYPE_CHECKING:
+    from raynas.data.module import DataModule
+    from raynas.nn.modelspace import ModelSpace
+
+PLAIN_SPACE = "ArchSpace"
+Options = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Space:
+    """A search space with how the run folder names it; ``model`` is None for a plain ArchSpace."""
+
+    spec: Named
+    arch: ArchSpace
+    model: ModelSpace | None
+
+
+def build(registry: Registry[Any], name: str, options: Options, **given: Any) -> Any:
+    """Build a registered plug-in after checking its options.
+
+    Args:
+        registry: that holds it.
+        name: registered.
+        options: the user's own.
+        given: what the run itself hands in, where the plug-in takes it and the user did not.
+    """
+    builder = registry[name]
+    fitted = checked(registry.kind, name, builder, options)
+    known = options_of(builder)
+    return builder(**{k: v for k, v in given.items() if k in known} | fitted)
+
+
+def resolve_space(space: Any, options: Options, data: DataModule | None) -> Space:
+    """Return the space behind a name, a ModelSpace, an ArchSpace, or a class or factory of modules.
+
+    A registered space is built for the data: its classes, channels and resolution.
+
+    Raises:
+        TypeError: ``space`` is none of these, or options are given for what has none.
+    """
+    from raynas.nn.modelspace import SPACES, ModelSpace
+
+    if isinstance(space, str):
+        model = build(SPACES, space, options, **_facts(data))
+        return Space(Named(name=space, options=dict(options)), model.arch_space, model)
+    if options:
+        raise TypeError("space options go with a registered space's name; configure the object")
+    if isinstance(space, ArchSpace):
+        plain = {"choices": to_plain(space)}
+        return Space(Named(name=PLAIN_SPACE, options=plain), space, None)
+    if isinstance(space, ModelSpace):
+        spec = space.spec or Named(name=import_path(space.factory))
+        return Space(spec, space.arch_space, _with_shape(space, data))
+    if callable(space):
+        model = _with_shape(ModelSpace(space), data)
+        return Space(Named(name=import_path(space)), model.arch_space, model)
+    raise TypeError(
+        "space: expected a registered name, an ArchSpace, a ModelSpace, or a class or function "
+        f"that builds an nn.Module with choices, got {type(space).__name__}"
+    )
+
+
+def rebuild_space(spec: Named, data: DataModule | None) -> Space:
+    """Return the space that a run folder names.
+
+    Raises:
+        LookupError: it was a user's own and cannot be imported here.
+    """
+    if spec.name == PLAIN_SPACE:
+        space = from_plain(spec.options["choices"])
+        return Space(spec, space, None)
+    if ":" in spec.name:
+        return resolve_space(imported(spec.name), {}, data)
+    return resolve_space(spec.name, spec.options, data)
+
+
+def _facts(data: DataModule | None) -> dict[str, Any]:
+    if data is None:
+        return {}
+    shape = data.input_shape
+    facts: dict[str, Any] = {"num_classes": data.num_classes, "in_channels": shape[0]}
+    return facts | ({"resolution": shape[-1]} if len(shape) == 3 else {})
+
+
+def _with_shape(space: ModelSpace, data: DataModule | None) -> ModelSpace:
+    if data is not None and space.input_shape is None:
+        space.input_shape = data.input_shape
+    return space
+
+
+def resolve_data(data: Any, options: Options) -> tuple[Named, DataModule]:
+    """Return the data behind a name, a DataModule, or a tuple of datasets."""
+    from raynas.data.module import DATA, DataModule, TensorData
+
+    if isinstance(data, str):
+        return Named(name=data, options=dict(options)), build(DATA, data, options)
+    if options:
+        raise TypeError("data options go with a registered name; configure the object instead")
+    if isinstance(data, DataModule):
+        return Named(name=data.name, options=own_options(type(data), data)), data
+    if isinstance(data, tuple | list):
+        return Named(name="own"), TensorData(data)
+    raise TypeError(
+        "data: expected a registered name, a (train, valid[, test]) tuple of datasets, or a "
+        f"DataModule, got {type(data).__name__}"
+    )
+
+
+def rebuild_data(spec: Named | None) -> DataModule | None:
+    """Return the data that a run folder names; None if it was a user's own."""
+    from raynas.data.module import DATA
+
+    if spec is None or spec.name not in DATA:
+        return None
+    return resolve_data(spec.name, spec.options)[1]
+
+
+def resolve_sampler(name: Any, space: ArchSpace, seed: int, options: Options) -> Sampler:
+    """Return a fresh sampler.
+
+    Raises:
+        UnknownName: no algorithm has this name.
+        ValueError: the algorithm trains a supernet instead of sampling, or an option is wrong.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"algo: expected a registered name, got {type(name).__name__}")
+    if name not in SAMPLERS:
+        from raynas.nn.oneshot import ONE_SHOTS
+
+        if name in ONE_SHOTS:
+            raise ValueError(
+                f"{name} trains a supernet and proposes no architectures: search with "
+                f"algo={next(iter(SAMPLERS))!r} and supernet={{...}}, or call "
+                "raynas.train_supernet"
+            )
+    builder = SAMPLERS[name]
+    fitted = checked("algorithm", name, builder, options, without=("seed",))
+    return builder(space, seed=seed, **fitted)
+
+
+def resolve_one_shot(
+    algo: Any, options: Options, epochs: int | None
+) -> tuple[Named, TrainSettings]:
+    """Split a supernet's options into the algorithm's and the training's.
+
+    Args:
+        algo: a registered one-shot algorithm's name, or a configured object of one.
+        options: of either kind, mixed.
+        epochs: overrides the training's.
+    """
+    from raynas.nn.oneshot import ONE_SHOTS
+
+    if not isinstance(algo, str):
+        names = [name for name, cls in ONE_SHOTS.items() if cls is type(algo)]
+        if not names:
+            raise TypeError(f"expected a one-shot algorithm, got {type(algo).__name__}")
+        options = own_options(type(algo), algo, without=("seed",)) | dict(options)
+        algo = names[0]
+    builder = ONE_SHOTS[algo]
+    ours = {k: v for k, v in options.items() if k in TrainSettings.model_fields}
+    if epochs is not None:
+        ours["epochs"] = epochs
+    others = {k: v for k, v in options.items() if k not in ours}
+    known = options_of(builder, without=("seed",))
+    for key in others:
+        if key not in known:
+            from raynas.core.errors import nearest
+
+            hint = nearest(key, [*known, *TrainSettings.model_fields])
+            raise ValueError(f"algorithm {algo!r} has no option {key!r}; {hint}")
+    fitted = checked("algorithm", algo, builder, others, without=("seed",))
+    builder(seed=0, **fitted)  # its own checks, before anything starts
+    return Named(name=algo, options=fitted), TrainSettings(**ours)
+
+
+def own_options(
+    cls: Callable[..., Any], thing: object, without: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Return a configured object's options, which it keeps as attributes of the same names."""
+    known = options_of(cls, without=without)
+    return {key: getattr(thing, key) for key in known if hasattr(thing, key)}
+
+
+def import_path(thing: Any) -> str:
+    """Return ``module:name`` of a class or function; ``name`` may not be importable."""
+    inner = inspect.unwrap(thing)
+    name = getattr(inner, "__qualname__", type(inner).__name__)
+    return f"{getattr(inner, '__module__', '?')}:{name}"
+
+
+def imported(path: str) -> Any:
+    """Return the object behind ``module:name``; raises LookupError if there is none."""
+    module, _, name = path.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError):
+        raise LookupError(
+            f"the space of this run is {path}, which cannot be imported here; pass it: "
+            "raynas.load(path, space=...)"
+        ) from None
+    return found
+
+
+def check_fit(model: ModelSpace, data: DataModule) -> None:
+    """Run one example through the supernet, so that what does not fit is said before training.
+
+    Raises:
+        ValueError: the model refuses the data's shape, or gives another number of classes.
+    """
+    import torch
+
+    from raynas.nn.mutable import activate
+
+    shape = data.input_shape
+    net = model.supernet().eval()
+    activate(net, model.arch_space.sample(np.random.default_rng(0)))
+    try:
+        with torch.no_grad():
+            out = net(torch.zeros(2, *shape))
+    except Exception as error:
+        raise ValueError(
+            f"{model.name} does not take {data.name}'s inputs of shape {tuple(shape)}: {error}"
+        ) from error
+    given = tuple(getattr(out, "shape", ()))
+    if len(given) != 2 or given[1] < data.num_classes:
+        raise ValueError(
+            f"{model.name} returns shape {given} for 2 examples, expected (2, {data.num_classes}): "
+            f"one logit for each class of {data.name}"
+        )

@@ -1,0 +1,199 @@
+"""The command line: the same names and defaults as the Python functions."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+from typer.exceptions import Abort, TyperException
+
+from raynas.core.errors import Interrupted
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Neural architecture search on Ray. With --debug anywhere, errors show their traceback.",
+)
+Pairs = list[str]
+out_console = Console(soft_wrap=False)
+
+Run = Annotated[str, typer.Argument(help="Folder of a run.")]
+
+
+def pairs(given: Sequence[str], flag: str) -> dict[str, Any]:
+    """Read ``key=value`` texts; values are YAML, so numbers, booleans and lists are understood.
+
+    >>> pairs(["width=0.25", "sizes=[3, 5]", "name=abc"], "--option")
+    {'width': 0.25, 'sizes': [3, 5], 'name': 'abc'}
+    """
+    read = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise ValueError(f"{flag}: expected key=value, got {text!r}")
+        read[key] = yaml.safe_load(value)
+    return read
+
+
+@app.command()
+def search(
+    space: Annotated[str, typer.Argument(help="Registered space, or module:Class of your own.")],
+    algo: Annotated[str, typer.Option(help="Registered sampler.")] = "regularized_evolution",
+    data: Annotated[str, typer.Option(help="Registered data set.")] = "digits",
+    supernet: Annotated[
+        str | None, typer.Option(help="Trained supernet to search: its folder, or a run's.")
+    ] = None,
+    objective: Annotated[
+        Pairs | None, typer.Option(help="METRIC:max or METRIC:min. [default: accuracy:max]")
+    ] = None,
+    trials: Annotated[int, typer.Option(help="Architectures to evaluate in all.")] = 100,
+    epochs: Annotated[int | None, typer.Option(help="Of the supernet's training.")] = None,
+    seed: Annotated[int, typer.Option(help="Fixes the run.")] = 0,
+    out: Annotated[
+        str | None, typer.Option(help="Run folder or URI. [default: runs/SPACE-ALGO-N]")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with what is in --out.")] = False,
+    option: Annotated[Pairs | None, typer.Option(help="key=value, of the algorithm.")] = None,
+    space_option: Annotated[Pairs | None, typer.Option(help="key=value, of the space.")] = None,
+    data_option: Annotated[Pairs | None, typer.Option(help="key=value, of the data.")] = None,
+    supernet_option: Annotated[
+        Pairs | None, typer.Option(help="key=value, of the supernet's training.")
+    ] = None,
+    ray_option: Annotated[
+        Pairs | None, typer.Option(help="key=value, of Ray: workers, address, ...")
+    ] = None,
+) -> None:
+    """Search SPACE and print the ten best architectures."""
+    from raynas.api import search as run
+    from raynas.core.objectives import parse_goal
+    from raynas.folder import absolute
+    from raynas.report.progress import Line
+
+    trained = pairs(supernet_option or [], "--supernet-option")
+    if supernet and trained:
+        raise ValueError(
+            "--supernet-option is for training one, and --supernet gives a trained one"
+        )
+    result = run(
+        _own(space) if ":" in space else space,
+        algo,
+        data=data,
+        supernet=absolute(supernet) if supernet else trained or None,
+        objectives=dict(map(parse_goal, objective)) if objective else None,
+        trials=trials,
+        epochs=epochs,
+        seed=seed,
+        out=out,
+        resume=resume,
+        ray=pairs(ray_option or [], "--ray-option"),
+        options=pairs(option or [], "--option"),
+        space_options=pairs(space_option or [], "--space-option"),
+        data_options=pairs(data_option or [], "--data-option"),
+        progress=Line(),
+    )
+    _show(result)
+
+
+def _own(path: str) -> Any:
+    sys.path.insert(0, str(Path.cwd()))  # `raynas` is a script: the current folder is not on it
+    from raynas.assemble import imported
+
+    return imported(path)
+
+
+def _show(result: Any) -> None:
+    """Print what a run found and where it lies."""
+    from raynas.report.table import number, trial_table
+
+    metrics = [*result.config.objectives, "loss", "params", "macs"]
+    metrics = list(dict.fromkeys(metrics))
+    out_console.print()
+    best = result.best
+    out_console.print(trial_table(result.top(10), metrics, "The ten best trials"))
+    shown = ", ".join(f"{n} {number(best.metrics[n], n)}" for n in metrics if n in best.metrics)
+    out_console.print(f"\nBest: trial {best.number} ({best.arch.key}): {shown}", highlight=False)
+    for label, value in best.arch.items():
+        out_console.print(f"  {label:<24} {value}", highlight=False)
+    statuses = ", ".join(f"{n} {s}" for s, n in result.trials["status"].value_counts().items())
+    out_console.print(f"\n{len(result.trials)} trials ({statuses}) in {result.path}")
+    for name, what in (
+        ("trials/", "every trial, as Parquet"),
+        ("history/", "the supernet's training, as Parquet"),
+        ("supernet/", "its weights"),
+        ("best.json", "the best architecture"),
+        ("report.html", "pictures"),
+        ("run.json", "the configuration"),
+    ):
+        if (Path(result.path) / name).exists():
+            out_console.print(f"  {name:<12} {what}", highlight=False)
+
+
+@app.command("list")
+def list_names(
+    kind: Annotated[
+        str | None, typer.Argument(help="algorithms, spaces, operators or data.")
+    ] = None,
+) -> None:
+    """List registered names."""
+    from raynas.api import available, registries
+
+    for one in [kind] if kind else registries():
+        out_console.print(f"{one}: {', '.join(available(one))}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def describe(name: Annotated[str, typer.Argument(help="Registered name.")]) -> None:
+    """Print what a registered name is, its options and their defaults."""
+    from raynas.api import describe as text
+
+    out_console.print(text(name), highlight=False, markup=False)
+
+
+@app.command()
+def trials(
+    run: Run,
+    sort: Annotated[str, typer.Option(help="Column, largest first.")] = "objective",
+    csv: Annotated[bool, typer.Option("--csv", help="All columns, comma-separated.")] = False,
+) -> None:
+    """Print a run's trials."""
+    from raynas.core.errors import nearest
+    from raynas.report.table import trial_table
+    from raynas.result import Result
+
+    result = Result(run)
+    frame = result.trials
+    if sort not in frame:
+        raise ValueError(f"--sort: no column is named {sort!r}; {nearest(sort, frame.columns)}")
+    frame = frame.sort_values(sort, ascending=False, kind="stable")
+    if csv:
+        sys.stdout.write(frame.to_csv(index=False))
+        return
+    metrics = [*result.config.objectives, "loss", "params", "macs"]
+    out_console.print(trial_table(frame, list(dict.fromkeys(metrics)), result.path))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0, 1 failed, 2 misused, 130 stopped."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    arguments = [argument for argument in given if argument != "--debug"]
+    try:
+        app(arguments, standalone_mode=False, prog_name="raynas")
+    except TyperException as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (Abort, KeyboardInterrupt) as stop:
+        note = f": {stop}" if isinstance(stop, Interrupted) else ""
+        print(f"stopped{note}", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if arguments != given:
+            raise
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    return 0

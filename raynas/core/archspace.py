@@ -1,0 +1,265 @@
+"""A search space as a value: a tree of decisions, and the architectures that it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raynas.core.arch import Arch, Atom, Value
+from raynas.core.decision import Choice, Decision
+from raynas.core.errors import InvalidArch, InvalidSpace, nearest
+
+Order = tuple[Decision, ...]
+
+
+@dataclass(frozen=True)
+class ArchSpace:
+    """A product of decisions, some of which open further ones.
+
+    The same label means the same decision wherever it stands; an architecture holds the labels
+    that it reaches and no others.
+
+    >>> space = ArchSpace.of(depth=[2, 3], width=[16, 32, 64])
+    >>> space.size(), space.labels
+    (6, ('depth', 'width'))
+    >>> space.sample(np.random.default_rng(0)) in list(space)
+    True
+
+    Raises:
+        InvalidSpace: one label stands for two different decisions.
+    """
+
+    choices: tuple[Decision, ...] = ()
+
+    def __post_init__(self) -> None:
+        known: dict[str, Decision] = {}
+        for decision in self._walk(set()):
+            first = known.setdefault(decision.label, decision)
+            if first is not decision and not _same(first, decision):
+                raise InvalidSpace(
+                    f"label {decision.label!r} stands for two decisions: {_domain(first)} and "
+                    f"{_domain(decision)}; give one of them another label"
+                )
+
+    @classmethod
+    def of(cls, **choices: Sequence[Atom]) -> ArchSpace:
+        """Return a flat space of one ``Choice`` per keyword."""
+        return cls(tuple(Choice(label, tuple(options)) for label, options in choices.items()))
+
+    def _walk(self, seen: set[int]) -> Iterator[Decision]:
+        for decision in self.choices:
+            if id(decision) not in seen:  # a space opened in many places is walked once
+                seen.add(id(decision))
+                yield decision
+                for space in decision.opens.values():
+                    yield from space._walk(seen)
+
+    @cached_property
+    def decisions(self) -> dict[str, Decision]:
+        """Every decision of the tree by label, in the tree's order."""
+        return {decision.label: decision for decision in self._walk(set())}
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Every label of the tree, in the tree's order."""
+        return tuple(self.decisions)
+
+    def sample(self, rng: np.random.Generator, given: Mapping[str, Value] | None = None) -> Arch:
+        """Draw every reached decision that ``given`` leaves open, each uniformly."""
+        taken: dict[str, Value] = {}
+        self._fill(taken, rng, given or {})
+        return Arch(taken)
+
+    def _fill(
+        self, taken: dict[str, Value], rng: np.random.Generator, given: Mapping[str, Value]
+    ) -> None:
+        for decision in self.choices:
+            label = decision.label
+            if label not in taken:
+                taken[label] = given[label] if label in given else decision.draw(rng)
+            for space in decision.opened(taken[label]):
+                space._fill(taken, rng, given)
+
+    def reached(self, arch: Mapping[str, Value]) -> dict[str, Decision]:
+        """Return the decisions that ``arch`` passes through, in order.
+
+        Raises:
+            InvalidArch: a reached decision is missing or its value is none of its options.
+        """
+        found: dict[str, Decision] = {}
+        self._reach(arch, found)
+        return found
+
+    def _reach(self, arch: Mapping[str, Value], found: dict[str, Decision]) -> None:
+        for decision in self.choices:
+            label = decision.label
+            if label not in arch:
+                raise InvalidArch(f"{label!r} is not decided; expected {_domain(decision)}")
+            value = arch[label]
+            decision.index(value)
+            found[label] = decision
+            for space in decision.opened(value):
+                space._reach(arch, found)
+
+    def check(self, arch: Mapping[str, Value]) -> None:
+        """Raise InvalidArch, naming the label, unless this space holds ``arch``."""
+        reached = self.reached(arch)
+        for label in arch:
+            if label not in reached:
+                if label in self.decisions:
+                    raise InvalidArch(f"{label!r} is decided but not reached by the other values")
+                raise InvalidArch(f"no decision is labelled {label!r}; {nearest(label, reached)}")
+
+    def mutate(self, arch: Arch, rng: np.random.Generator) -> Arch:
+        """Change exactly one reached decision; what it newly opens is drawn uniformly.
+
+        Raises:
+            InvalidSpace: no reached decision has a second value.
+        """
+        free = [decision for decision in self.reached(arch).values() if decision.count() > 1]
+        if not free:
+            raise InvalidSpace("no reached decision has a second value: nothing can be mutated")
+        decision = free[int(rng.integers(len(free)))]
+        changed = decision.change(arch[decision.label], rng)
+        return self.sample(rng, {**arch, decision.label: changed})
+
+    def cross(self, first: Arch, second: Arch, rng: np.random.Generator) -> Arch:
+        """Take every decision from one of two parents at random (uniform crossover)."""
+        labels = sorted({*first, *second})
+        coins = rng.integers(2, size=len(labels))
+        pick = {
+            label: (first if (coin and label in first) or label not in second else second)[label]
+            for label, coin in zip(labels, coins, strict=True)
+        }
+        return self.sample(rng, pick)
+
+    def encode(self, arch: Mapping[str, Value]) -> NDArray[np.float32]:
+        """Return concatenated one-hot and multi-hot vectors, shape (features,)."""
+        parts = (decision.encode(arch.get(label)) for label, decision in self.decisions.items())
+        return np.asarray([x for part in parts for x in part], dtype=np.float32)
+
+    def size(self) -> int:
+        """Return the number of architectures, exact also where labels are shared."""
+        return _Counter().count(self.choices)
+
+    def __iter__(self) -> Iterator[Arch]:
+        """Yield every architecture once."""
+        for taken in _enumerate(self.choices, {}):
+            yield Arch(taken)
+
+    def pack(self, arch: Arch) -> str:
+        """Return a short text for one architecture: option numbers of its reached decisions."""
+        reached = self.reached(arch)
+        return ".".join(format(d.index(arch[label]), "x") for label, d in reached.items())
+
+    def unpack(self, text: str) -> Arch:
+        """Read what ``pack`` wrote."""
+        numbers = iter(text.split(".") if text else ())
+        taken: dict[str, Value] = {}
+        _unpack(self.choices, taken, numbers)
+        return Arch(taken)
+
+
+def _same(first: Decision, other: Decision) -> bool:
+    """Return whether two decisions are one; True and 1, or 1.0, are different options."""
+    kinds = [list(map(type, decision.options)) for decision in (first, other)]
+    return first == other and kinds[0] == kinds[1]
+
+
+def _domain(decision: Decision) -> str:
+    kind = "one of" if isinstance(decision, Choice) else f"{decision.k} of"
+    opens = " opening " + ", ".join(map(str, decision.opens)) if decision.opens else ""
+    return f"{kind} {list(decision.options)}{opens}"
+
+
+def _unpack(choices: Order, taken: dict[str, Value], numbers: Iterator[str]) -> None:
+    for decision in choices:
+        if decision.label not in taken:
+            number = int(next(numbers), 16)
+            options = decision.options
+            taken[decision.label] = (
+                options[number]
+                if isinstance(decision, Choice)
+                else tuple(o for i, o in enumerate(options) if number >> i & 1)
+            )
+        for space in decision.opened(taken[decision.label]):
+            _unpack(space.choices, taken, numbers)
+
+
+def _pending(decision: Decision, value: Value, rest: Order) -> Order:
+    """Return what is still to be decided once ``decision`` has taken ``value``."""
+    opened = decision.opened(value)
+    return tuple(d for space in opened for d in space.choices) + rest if opened else rest
+
+
+def _enumerate(pending: Order, taken: dict[str, Value]) -> Iterator[dict[str, Value]]:
+    if not pending:
+        yield dict(taken)
+        return
+    decision, rest = pending[0], pending[1:]
+    if decision.label in taken:
+        yield from _enumerate(_pending(decision, taken[decision.label], rest), taken)
+        return
+    for value in decision.values():
+        taken[decision.label] = value
+        yield from _enumerate(_pending(decision, value, rest), taken)
+        del taken[decision.label]
+
+
+class _Counter:
+    """Counts architectures: a product over decisions that share no label, a sum within the rest.
+
+    Once a label is decided, its later places add nothing: they take the same value and open the
+    same spaces. So a state is the set of labels still pending and those already decided.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[frozenset[str], frozenset[str]], int] = {}
+        self._under: dict[str, frozenset[str]] = {}
+
+    def count(self, pending: Iterable[Decision], decided: frozenset[str] = frozenset()) -> int:
+        """Return in how many ways the pending decisions, and what they open, can be taken."""
+        open_ = {d.label: d for d in pending if d.label not in decided}
+        total = 1
+        for group in self._groups(list(open_.values())):
+            total *= self._together(group, decided)
+        return total
+
+    def _together(self, group: list[Decision], decided: frozenset[str]) -> int:
+        first, rest = group[0], group[1:]
+        if not rest and not first.opens:
+            return first.count()
+        under = frozenset[str]().union(*(self._labels(decision) for decision in group))
+        state = frozenset(d.label for d in group), decided & under
+        if state not in self._known:
+            taken = decided | {first.label}
+            self._known[state] = sum(
+                self.count(_pending(first, value, tuple(rest)), taken) for value in first.values()
+            )
+        return self._known[state]
+
+    def _groups(self, pending: list[Decision]) -> list[list[Decision]]:
+        """Split the decisions so that no label stands under two groups."""
+        groups: list[tuple[list[Decision], frozenset[str]]] = []
+        for decision in pending:
+            members, under = [decision], self._labels(decision)
+            apart = []
+            for group, labels in groups:
+                if labels.isdisjoint(under):
+                    apart.append((group, labels))
+                else:
+                    members, under = [*group, *members], under | labels
+            groups = [*apart, (members, under)]
+        return [members for members, _ in groups]
+
+    def _labels(self, decision: Decision) -> frozenset[str]:
+        """Return the labels of the decision and of all below it."""
+        if decision.label not in self._under:
+            inner = (d for space in decision.opens.values() for d in space.choices)
+            below = frozenset[str]().union(*map(self._labels, inner))
+            self._under[decision.label] = below | {decision.label}
+        return self._under[decision.label]

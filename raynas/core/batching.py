@@ -1,0 +1,55 @@
+"""How many architectures a worker is sent at once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+LARGEST = 32
+TARGET_S = 0.3
+
+
+@dataclass
+class BatchSize:
+    """Grows a worker's batch until dispatch costs little, without letting the sampler fly blind.
+
+    The size is at most ``told // 8``, what fits into ``target_s``, ``LARGEST``, and twice the last
+    one; first asks that no tell can change (``startup``) are exempt from the first bound.
+
+    Args:
+        workers: how many workers are asked for.
+        startup: first asks that do not depend on tells; None if none ever does.
+        fixed: always this size, whatever is measured.
+        target_s: how long a batch may take.
+    """
+
+    workers: int
+    startup: int | None = 0
+    fixed: int | None = None
+    target_s: float = TARGET_S
+    _last: int = field(default=0, init=False)
+    _seconds: float | None = field(default=None, init=False)
+
+    def measured(self, seconds: float, count: int) -> None:
+        """Learn how long the evaluations of a batch of ``count`` took."""
+        each = max(seconds, 0.0) / max(count, 1)
+        self._seconds = each if self._seconds is None else 0.7 * self._seconds + 0.3 * each
+
+    def next(self, asked: int, told: int) -> int:
+        """Return the next batch's size, at least 1."""
+        if self.fixed is not None:
+            return self.fixed
+        size = min(self._informed(asked, told), self._timely(), LARGEST, max(2 * self._last, 1))
+        self._last = max(size, 1)
+        return self._last
+
+    def _informed(self, asked: int, told: int) -> int:
+        if self.startup is None:
+            return LARGEST
+        free = math.ceil((self.startup - asked) / self.workers)
+        return max(told // 8, free)
+
+    def _timely(self) -> int:
+        if self._seconds is None:
+            return 1
+        return int(min(self.target_s / self._seconds, LARGEST)) if self._seconds > 0 else LARGEST

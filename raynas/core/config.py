@@ -1,0 +1,114 @@
+"""The configuration of a run: validated, written to ``run.json``, and enough to run it again."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
+
+from raynas.core.errors import nearest
+
+Goal = Literal["max", "min"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Named(_Strict):
+    """A registered name with its options, or the import path of a user's own object."""
+
+    name: str
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class RayConfig(_Strict):
+    """How a run uses Ray.
+
+    Attributes:
+        address: of a running cluster; None takes ``RAY_ADDRESS``, else starts a local Ray.
+        num_cpus: cores of a local Ray; None takes all.
+        workers: how many processes evaluate at once; None takes one per CPU of the cluster.
+        cpus_per_worker: CPU share, and torch threads, of each.
+        gpus_per_worker: GPU share of each.
+        batch: architectures per evaluation task; None adapts it. One worker with batch 1 makes
+            a whole run repeatable, since no order of arrival is left to chance.
+        train_workers: ranks of the supernet's training job.
+        cpus_per_train_worker: CPU share, and torch threads, of each; None shares out all CPUs.
+        gpus_per_train_worker: GPU share of each rank.
+    """
+
+    address: str | None = None
+    num_cpus: PositiveInt | None = None
+    workers: PositiveInt | None = None
+    cpus_per_worker: PositiveInt = 1
+    gpus_per_worker: float = Field(default=0.0, ge=0.0)
+    batch: PositiveInt | None = None
+    train_workers: PositiveInt = 1
+    cpus_per_train_worker: PositiveInt | None = None
+    gpus_per_train_worker: float = Field(default=0.0, ge=0.0)
+
+
+class TrainSettings(_Strict):
+    """How a supernet's weights are trained, whatever the algorithm.
+
+    Attributes:
+        epochs: passes over the training split.
+        batch_size: images per step over all ranks; None takes the data set's own.
+        lr: learning rate at the top of its schedule (SGD with Nesterov momentum).
+        momentum: of SGD.
+        weight_decay: of SGD.
+        label_smoothing: of the cross-entropy.
+        clip: largest norm of the gradient; None does not clip.
+    """
+
+    epochs: PositiveInt = 30
+    batch_size: PositiveInt | None = None
+    lr: float = Field(default=0.05, gt=0.0)
+    momentum: float = Field(default=0.9, ge=0.0, lt=1.0)
+    weight_decay: float = Field(default=4e-5, ge=0.0)
+    label_smoothing: float = Field(default=0.1, ge=0.0, lt=1.0)
+    clip: float | None = Field(default=5.0, gt=0.0)
+
+
+class SearchConfig(_Strict):
+    """Everything that a search depends on."""
+
+    space: Named
+    algo: Named
+    data: Named | None = None
+    evaluator: Named
+    supernet: Named | None = None
+    objectives: dict[str, Goal]
+    trials: PositiveInt = 100
+    seed: int = Field(default=0, ge=0)
+    out: str
+    ray: RayConfig = RayConfig()
+    versions: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("objectives")
+    @classmethod
+    def _some(cls, objectives: dict[str, Goal]) -> dict[str, Goal]:
+        if not objectives:
+            raise ValueError("name at least one metric")
+        return objectives
+
+    def to_json(self) -> str:
+        """Return the configuration as indented JSON."""
+        return json.dumps(self.model_dump(mode="json"), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> SearchConfig:
+        """Read what ``to_json`` wrote."""
+        return cls.model_validate_json(text)
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """Return a validation error as one sentence: where, what was expected, what came."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"]) or model.__name__
+    if first["type"] == "extra_forbidden":
+        return f"no setting is named {place!r}; {nearest(place, model.model_fields)}"
+    text = str(first["msg"]).removeprefix("Value error, ")
+    return f"{place}: {text[0].lower()}{text[1:]}, got {first['input']!r}"

@@ -1,0 +1,184 @@
+"""The two kinds of decision: pick one option, or pick several of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import combinations
+from math import comb
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from raynas.core.arch import Atom, Value
+from raynas.core.errors import InvalidArch, InvalidSpace, nearest
+
+if TYPE_CHECKING:
+    from raynas.core.archspace import ArchSpace
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Pick one of ``options``; an option may open a space of further decisions."""
+
+    label: str
+    options: tuple[Atom, ...]
+    opens: Mapping[Atom, ArchSpace] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        _check_domain(self.label, self.options, self.opens)
+
+    @cached_property
+    def _index(self) -> dict[tuple[type, Value], int]:
+        return {(type(option), option): i for i, option in enumerate(self.options)}
+
+    def index(self, value: Value) -> int:
+        """Return the position of ``value``; True is not 1, and 1.0 is not 1.
+
+        Raises:
+            InvalidArch: the value is none of the options.
+        """
+        at = self._index.get((type(value), value)) if isinstance(value, Hashable) else None
+        if at is None:
+            hint = nearest(str(value), map(str, self.options))
+            raise InvalidArch(f"{self.label!r} is {value!r}, not one of its options; {hint}")
+        return at
+
+    def __contains__(self, value: Value) -> bool:
+        return isinstance(value, Hashable) and (type(value), value) in self._index
+
+    def draw(self, rng: np.random.Generator) -> Value:
+        """Draw an option uniformly."""
+        return self.options[int(rng.integers(len(self.options)))]
+
+    def count(self) -> int:
+        """Return the number of values."""
+        return len(self.options)
+
+    def values(self) -> Iterator[Value]:
+        """Yield every value in order."""
+        return iter(self.options)
+
+    def change(self, value: Value, rng: np.random.Generator) -> Value:
+        """Draw one of the other options uniformly."""
+        at = int(rng.integers(len(self.options) - 1))
+        return self.options[at + (at >= self.index(value))]
+
+    def opened(self, value: Value) -> tuple[ArchSpace, ...]:
+        """Return the spaces that ``value`` opens."""
+        space = self.opens.get(value) if self.opens else None  # type: ignore[arg-type]
+        return () if space is None else (space,)
+
+    def encode(self, value: Value | None) -> list[float]:
+        """Return a one-hot vector of shape (options,), zeros where it is not reached."""
+        return [float(value == o and type(value) is type(o)) for o in self.options]
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Pick ``k`` of ``options`` (any number of them if ``k`` is None), kept in their order.
+
+    Every picked option may open a space of further decisions, as in a DARTS node that picks two
+    of its sources and then an operation for each.
+    """
+
+    label: str
+    options: tuple[Atom, ...]
+    k: int | None
+    opens: Mapping[Atom, ArchSpace] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        _check_domain(self.label, self.options, self.opens)
+        if self.k is not None and not 0 <= self.k <= len(self.options):
+            raise InvalidSpace(f"{self.label!r} picks {self.k} of only {len(self.options)} options")
+
+    def _positions(self, value: Value) -> list[int]:
+        if not isinstance(value, tuple):
+            raise InvalidArch(f"{self.label!r} is {value!r}, not a tuple of options")
+        one = Choice(self.label, self.options)
+        places = [one.index(atom) for atom in value]
+        if places != sorted(set(places)):
+            raise InvalidArch(f"{self.label!r} is {value!r}: repeated or not in the options' order")
+        if self.k is not None and len(places) != self.k:
+            raise InvalidArch(f"{self.label!r} is {value!r}: expected {self.k} of {self.options}")
+        return places
+
+    def __contains__(self, value: Value) -> bool:
+        try:
+            self._positions(value)
+        except InvalidArch:
+            return False
+        return True
+
+    def index(self, value: Value) -> int:
+        """Return the set as a bit mask, the first option in the lowest bit.
+
+        Raises:
+            InvalidArch: the value is not such a set.
+        """
+        return sum(1 << at for at in self._positions(value))
+
+    def draw(self, rng: np.random.Generator) -> Value:
+        """Draw a set uniformly."""
+        n = len(self.options)
+        if self.k is None:
+            kept = np.flatnonzero(rng.integers(2, size=n))
+        else:
+            kept = np.sort(rng.permutation(n)[: self.k])
+        return tuple(self.options[i] for i in kept.tolist())
+
+    def count(self) -> int:
+        """Return the number of values."""
+        n = len(self.options)
+        return 2**n if self.k is None else comb(n, self.k)
+
+    def values(self) -> Iterator[Value]:
+        """Yield every value, smaller sets first."""
+        sizes = range(len(self.options) + 1) if self.k is None else (self.k,)
+        for size in sizes:
+            yield from combinations(self.options, size)
+
+    def change(self, value: Value, rng: np.random.Generator) -> Value:
+        """Exchange one picked option for another, or add or remove one if ``k`` is None."""
+        kept = set(self._positions(value))
+        n = len(self.options)
+        if self.k is None:
+            kept ^= {int(rng.integers(n))}
+        else:
+            others = [i for i in range(n) if i not in kept]
+            leaving = sorted(kept)[int(rng.integers(len(kept)))]
+            kept = kept - {leaving} | {others[int(rng.integers(len(others)))]}
+        return tuple(self.options[i] for i in sorted(kept))
+
+    def opened(self, value: Value) -> tuple[ArchSpace, ...]:
+        """Return the spaces that the picked options open."""
+        picked = value if isinstance(value, tuple) else ()
+        return tuple(self.opens[atom] for atom in picked if atom in self.opens)
+
+    def encode(self, value: Value | None) -> list[float]:
+        """Return a multi-hot vector of shape (options,), zeros where it is not reached."""
+        picked = value if isinstance(value, tuple) else ()
+        return [float(option in picked) for option in self.options]
+
+
+Decision: TypeAlias = Choice | Subset
+
+
+def _check_domain(label: str, options: tuple[Atom, ...], opens: Mapping[Atom, ArchSpace]) -> None:
+    if not isinstance(label, str) or not label:
+        raise InvalidSpace(f"a label is a non-empty string, got {label!r}")
+    if not isinstance(options, tuple) or not options:
+        raise InvalidSpace(f"{label!r} needs a non-empty tuple of options, got {options!r}")
+    for option in options:
+        # exact types: numpy's float64 is a float, but comes back from JSON as another type
+        if type(option) not in (str, int, float, bool):
+            kind = type(option).__name__
+            raise InvalidSpace(f"{label!r}: an option is a string, number or bool, got a {kind}")
+        if isinstance(option, float) and not math.isfinite(option):
+            raise InvalidSpace(f"{label!r}: an option is a finite number, got {option}")
+    if len(set(options)) < len(options):  # True and 1 as well: ``opens`` could not tell them apart
+        raise InvalidSpace(f"{label!r} lists an option twice: {options}")
+    if unknown := [option for option in opens if option not in options]:
+        raise InvalidSpace(f"{label!r} opens {unknown}, which are not among {options}")

@@ -1,0 +1,52 @@
+"""The errors that raynas raises on purpose, and how they name the nearest valid word."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InvalidArch(ValueError):
+    """An architecture that its space does not hold."""
+
+
+class InvalidSpace(ValueError):
+    """A space that contradicts itself, such as one label with two sets of options."""
+
+
+class Exhausted(Exception):
+    """A sampler has proposed every architecture it ever will."""
+
+
+class StoreMismatch(ValueError):
+    """A folder on disk holds something else than what is being written or read."""
+
+
+class UnknownName(KeyError):
+    """A name that nothing is registered under."""
+
+    def __str__(self) -> str:  # a KeyError shows the repr of its text
+        return str(self.args[0])
+
+
+class SearchFailed(RuntimeError):
+    """A search that cannot go on, such as one whose objective is never measured."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run that the user stopped; what was told before is on disk."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return a hint that names the known word nearest to ``word``, or all of them.
+
+    >>> nearest("regularised_evolution", ["random", "regularized_evolution"])
+    "did you mean 'regularized_evolution'?"
+    >>> nearest("xyz", ["b", "a"])
+    'known: a, b'
+    """
+    names = sorted(set(known))
+    close = difflib.get_close_matches(word, names, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known: {', '.join(names)}" if names else "none is known"

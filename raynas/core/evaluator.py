@@ -1,0 +1,118 @@
+"""What measures: the evaluator protocol, and the check of what an evaluator returns."""
+
+from __future__ import annotations
+
+import math
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from raynas.core.arch import Arch
+from raynas.core.trial import Trial
+
+RESERVED = frozenset(Trial.__dataclass_fields__) | {"trial", "arch_key"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How much an evaluation may spend: training epochs for one architecture (0 = none)."""
+
+    epochs: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What one evaluation gave: metrics, or the text of what went wrong."""
+
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    error: str | None = None
+    started_s: float = 0.0
+    duration_s: float = 0.0
+
+
+class Evaluator(Protocol):
+    """Measures architectures; what goes wrong with one never touches the others of its batch."""
+
+    def __call__(self, archs: Sequence[Arch], budget: Budget, seed: int) -> list[Measurement]:
+        """Return one measurement per architecture, in the same order."""
+        ...
+
+
+def measure(function: Callable[[], object], names: Sequence[str] = ()) -> Measurement:
+    """Time ``function`` and turn what it returns or raises into a measurement.
+
+    Args:
+        function: returns a mapping from metric name to number, or a bare number if ``names`` has
+            one name to give it.
+        names: the metric names that a bare number may stand for.
+    """
+    started_s, clock = time.time(), time.perf_counter()
+    metrics: dict[str, float] = {}
+    error: str | None = None
+    try:
+        metrics = numbers(function(), names)
+    except Exception as failure:
+        error = describe(failure)
+    return Measurement(
+        metrics=metrics,
+        error=error,
+        started_s=started_s,
+        duration_s=time.perf_counter() - clock,
+    )
+
+
+def numbers(returned: object, names: Sequence[str] = ()) -> dict[str, float]:
+    """Return the metrics as floats.
+
+    Raises:
+        TypeError: neither a mapping nor a number, or a value that is no number.
+        ValueError: a metric is nan or infinite, or is named like a column of the trial table.
+    """
+    if isinstance(returned, Mapping):
+        return {_metric_name(name): _number(name, value) for name, value in returned.items()}
+    if len(names) == 1 and _is_number(returned):
+        return {names[0]: _number(names[0], returned)}
+    raise TypeError(
+        "the evaluator must return a dict from metric name to number"
+        f"{', such as {' + repr(names[0]) + ': 0.9}' if names else ''}, got {_shown(returned)}"
+    )
+
+
+def _is_number(value: object) -> bool:
+    return hasattr(value, "__float__") and not isinstance(value, str | bytes)
+
+
+def _metric_name(name: object) -> str:
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"a metric's name must be a non-empty string, got {_shown(name)}")
+    if name in RESERVED or name.startswith("choice."):
+        raise ValueError(f"metric {name!r} is named like a column of the trial table; rename it")
+    return name
+
+
+def _number(name: str, value: object) -> float:
+    if not _is_number(value):
+        raise TypeError(f"metric {name!r} must be a number, got {_shown(value)}")
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise TypeError(f"metric {name!r} must be one number, got {_shown(value)}") from error
+    if not math.isfinite(number):
+        raise ValueError(f"metric {name!r} is {number}")
+    return number
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
+
+
+def describe(failure: BaseException) -> str:
+    """Return an exception as one line: its type, its text, and the line that raised it."""
+    frames = traceback.extract_tb(failure.__traceback__)
+    own = [frame for frame in frames if frame.filename != __file__]
+    place = f" (in {own[-1].name}, line {own[-1].lineno})" if own else ""
+    text = " ".join(str(failure).split())
+    return f"{type(failure).__name__}: {text}{place}"

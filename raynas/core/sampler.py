@@ -1,0 +1,67 @@
+"""What decides: the ask/tell protocol of discrete search, its registry, and recovery by replay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from raynas.core.arch import Arch
+from raynas.core.archspace import ArchSpace
+from raynas.core.registry import Registry
+from raynas.core.trial import Trial
+
+
+class Sampler(Protocol):
+    """Proposes architectures and learns from trials, in whatever order they finish.
+
+    Any number may be in flight; trials of architectures that it never proposed, and failed ones
+    without an objective, may be told as well. An optional attribute ``startup`` says how many
+    first asks do not depend on any tell (None: no ask ever does), so that those can be sent out in
+    larger batches; without it every ask may depend on every tell.
+    """
+
+    def ask(self) -> Arch:
+        """Propose an architecture; raises ``Exhausted``, for good, when there is none left."""
+        ...
+
+    def tell(self, trial: Trial) -> None:
+        """Learn from a finished trial."""
+        ...
+
+
+class SamplerFactory(Protocol):
+    """How a registered sampler is made: from a space, a seed, and its own options."""
+
+    def __call__(self, space: ArchSpace, *, seed: int, **options: Any) -> Sampler:
+        """Return a sampler of ``space`` whose random stream is fixed by ``seed``."""
+        ...
+
+
+SAMPLERS: Registry[SamplerFactory] = Registry("algorithm", "raynas.algorithms")
+
+
+def replay(sampler: Sampler, history: Iterable[Trial]) -> dict[int, Arch]:
+    """Bring a fresh sampler to where the recorded run stopped.
+
+    Asks and tells are repeated in their recorded order, so that the sampler's stream of random
+    numbers and its state are those of a run that never stopped.
+
+    Args:
+        sampler: made with the same space, seed and options as the recorded run's.
+        history: the told trials, in any order.
+
+    Returns:
+        By event number, the architectures that were asked but never told: evaluate those first.
+    """
+    trials = list(history)
+    told = {trial.told_event: trial for trial in trials}
+    asked = {trial.asked_event for trial in trials}
+    pending: dict[int, Arch] = {}
+    for event in range(max(told, default=-1) + 1):
+        if event in told:
+            sampler.tell(told[event])
+        elif event in asked:
+            sampler.ask()
+        else:
+            pending[event] = sampler.ask()
+    return pending

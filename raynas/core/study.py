@@ -1,0 +1,218 @@
+"""One search without its engine: a sampler, its trials in their order of events, and the budget."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+from raynas.core.arch import Arch
+from raynas.core.errors import Exhausted
+from raynas.core.evaluator import Measurement
+from raynas.core.objectives import MissingObjective, Objective
+from raynas.core.sampler import Sampler, replay
+from raynas.core.trial import Status, Trial
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An architecture that is to be evaluated."""
+
+    number: int
+    arch: Arch
+    event: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What all trials of a study have in common."""
+
+    algo: str
+    evaluator: str
+    epochs: int = 0
+    seed: int = 0
+
+
+class Study:
+    """Asks a sampler until the budget is spent, tells it, and hands every told trial to ``sink``.
+
+    No architecture is evaluated twice: one that was told before, or is in flight, gets a trial of
+    status ``duplicate`` with the same numbers. A trial reaches ``sink`` before its sampler, so what
+    the sampler knows is on disk.
+
+    Args:
+        sampler: the ask/tell algorithm, fresh.
+        objective: what is maximised or minimised.
+        trials: how many trials to tell in all, those in ``history`` included.
+        setting: what stands in every row.
+        sink: takes the told trials, in order.
+        history: trials of the same study that an earlier run told; the sampler replays them if
+            they are its own, and is told them as strangers' otherwise.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        objective: Objective,
+        *,
+        trials: int,
+        setting: Setting,
+        sink: Callable[[list[Trial]], None],
+        history: Iterable[Trial] = (),
+    ) -> None:
+        self.objective = objective
+        self.trials = trials
+        self.best: Trial | None = None
+        self.failure: str | None = None
+        self.seed = setting.seed
+        self.told = 0
+        self.failed = 0
+        self._sampler, self._setting, self._sink = sampler, setting, sink
+        self._known: dict[str, Trial] = {}
+        self._flying: dict[str, list[Asked]] = {}
+        self._event = self._number = 0
+        self._exhausted = False
+        self._again = self._recover(sorted(history, key=lambda trial: trial.told_event))
+
+    @property
+    def asked(self) -> int:
+        """How many trials are told or in flight."""
+        return self.told + sum(len(group) for group in self._flying.values())
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will be asked and nothing is in flight."""
+        return not self._flying and (self._spent or self.failure is not None)
+
+    @property
+    def _spent(self) -> bool:
+        return self._exhausted or self.asked >= self.trials
+
+    def ask(self) -> Asked | None:
+        """Return the next architecture to evaluate, or None if there is none to start now."""
+        while not self._spent and self.failure is None:
+            asked = self._next()
+            if asked is None:
+                return None
+            if (known := self._known.get(asked.arch.key)) is not None:
+                self._repeat(asked, known)
+            elif (group := self._flying.get(asked.arch.key)) is not None:
+                group.append(asked)
+            else:
+                self._flying[asked.arch.key] = [asked]
+                return asked
+        return None
+
+    def _next(self) -> Asked | None:
+        if self._again:
+            return self._again.popleft()
+        try:
+            arch = self._sampler.ask()
+        except Exhausted:
+            self._exhausted = True
+            return None
+        self._number += 1
+        return Asked(self._number - 1, arch, self._count_event())
+
+    def tell(
+        self, results: Iterable[tuple[Asked, Measurement]], *, node: str = "", worker: str = ""
+    ) -> list[Trial]:
+        """Record what was measured, tell the sampler, and return the trials."""
+        results = list(results)
+        trials = [self._trial(asked, found, node, worker) for asked, found in results]
+        self._record(trials)
+        for (asked, _), trial in zip(results, trials, strict=True):
+            for follower in self._flying.pop(asked.arch.key)[1:]:
+                self._repeat(follower, trial)
+        return trials
+
+    def _trial(self, asked: Asked, found: Measurement, node: str, worker: str) -> Trial:
+        status: Status = "completed"
+        objective, error = None, found.error
+        if error is None:
+            try:
+                objective = self.objective.score(found.metrics)
+            except MissingObjective as missing:
+                error = str(missing)
+                if self.best is None:
+                    self.failure = error
+        if error is not None:
+            status = "failed"
+        started = datetime.fromtimestamp(found.started_s, UTC)
+        return Trial(
+            arch=asked.arch,
+            number=asked.number,
+            status=status,
+            objective=objective,
+            metrics=found.metrics,
+            asked_event=asked.event,
+            told_event=self._count_event(),
+            started_utc=started,
+            finished_utc=started + timedelta(seconds=found.duration_s),
+            duration_s=found.duration_s,
+            node=node,
+            worker=worker,
+            error=error,
+            **vars(self._setting),
+        )
+
+    def _repeat(self, asked: Asked, known: Trial) -> None:
+        """Tell a trial that asks for what is known already."""
+        now = datetime.now(UTC)
+        same = {
+            **vars(known),
+            **vars(self._setting),
+            "number": asked.number,
+            "status": "duplicate" if known.scored else known.status,
+            "asked_event": asked.event,
+            "told_event": self._count_event(),
+            "started_utc": now,
+            "finished_utc": now,
+            "duration_s": 0.0,
+        }
+        self._record([Trial(**same)])
+
+    def _record(self, trials: list[Trial]) -> None:
+        self._sink(trials)
+        for trial in trials:
+            self._remember(trial)
+            self._sampler.tell(trial)
+
+    def _remember(self, trial: Trial) -> None:
+        self.told += 1
+        self.failed += trial.status == "failed"
+        self._known.setdefault(trial.arch.key, trial)
+        if trial.scored and (self.best is None or rank(trial) > rank(self.best)):
+            self.best = trial
+
+    def _count_event(self) -> int:
+        self._event += 1
+        return self._event - 1
+
+    def _recover(self, history: list[Trial]) -> deque[Asked]:
+        """Bring the sampler up to date; return what was in flight, under its old numbers."""
+        pending: dict[int, Arch] = {}
+        for trial in history:
+            self._remember(trial)
+            self._event = max(self._event, trial.told_event + 1)
+        if any(trial.algo != self._setting.algo for trial in history):
+            for trial in history:
+                self._sampler.tell(trial)
+        else:
+            try:
+                pending = replay(self._sampler, history)
+            except Exhausted:
+                self._exhausted = True
+        taken = {trial.number for trial in history}
+        free = (number for number in count() if number not in taken)
+        again = deque(Asked(next(free), arch, event) for event, arch in sorted(pending.items()))
+        self._number = max([*taken, *(asked.number for asked in again)], default=-1) + 1
+        return again
+
+
+def rank(trial: Trial) -> tuple[float, float, int]:
+    """Return the key by which trials are ordered: objective, then lower loss, then earlier."""
+    objective = trial.objective if trial.objective is not None else float("-inf")
+    return objective, -trial.metrics.get("loss", 0.0), -trial.number

@@ -1,0 +1,64 @@
+"""The record of one evaluated architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+from raynas.core.arch import Arch
+
+Status = Literal["completed", "failed", "infeasible", "duplicate"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What was asked, what came back, and when.
+
+    Attributes:
+        number: position in the order of asks, from 0.
+        objective: the score that the search maximises (a metric to be minimised enters negated);
+            None unless the evaluation gave one.
+        metrics: every measured number under its own name, as measured.
+        epochs: training epochs of this architecture alone (0 with inherited weights).
+        asked_event: place of the ask in the run's order of asks and tells, so that replay is exact.
+        told_event: place of the tell in the same order.
+        duration_s: seconds of evaluation.
+        node: name of the machine that evaluated it.
+        worker: process id of the worker that evaluated it.
+        error: why it failed.
+    """
+
+    arch: Arch
+    number: int = 0
+    status: Status = "completed"
+    objective: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    algo: str = ""
+    evaluator: str = ""
+    epochs: int = 0
+    seed: int = 0
+    asked_event: int = 0
+    told_event: int = 0
+    started_utc: datetime = datetime(1970, 1, 1, tzinfo=UTC)
+    finished_utc: datetime = datetime(1970, 1, 1, tzinfo=UTC)
+    duration_s: float = 0.0
+    node: str = ""
+    worker: str = ""
+    error: str | None = None
+
+    @classmethod
+    def completed(cls, arch: Arch, objective: float, **metrics: float) -> Trial:
+        """Return a finished trial to tell a sampler, from an architecture and its score."""
+        return cls(arch=arch, objective=float(objective), metrics=metrics)
+
+    @classmethod
+    def failed(cls, arch: Arch, error: str) -> Trial:
+        """Return a trial whose evaluation gave no score."""
+        return cls(arch=arch, status="failed", error=error)
+
+    @property
+    def scored(self) -> bool:
+        """Whether there is a score to learn from."""
+        return self.objective is not None

@@ -1,0 +1,46 @@
+"""Counting the cost of a plain network by running it once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from raynas.costs.meter import Meter, evaluating
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one forward pass of one example needs.
+
+    Attributes:
+        params: numbers that training changes.
+        macs: multiply-accumulates of convolutions and matrix products.
+        activation_bytes: largest sum of all tensors that the pass holds at a time, its input
+            included and weights left out.
+    """
+
+    params: int
+    macs: int
+    activation_bytes: int
+
+    def as_metrics(self) -> dict[str, float]:
+        """Return the cost as columns of the trial table."""
+        return {
+            "params": float(self.params),
+            "macs": float(self.macs),
+            "activation_bytes": float(self.activation_bytes),
+        }
+
+
+def cost_of(net: nn.Module, example: Tensor) -> Cost:
+    """Return what ``net`` costs on ``example``, a batch of one.
+
+    Args:
+        net: any module, choices (if any) activated; its mode and state are kept.
+        example: shape (1, ...).
+    """
+    params = sum(p.numel() for p in net.parameters())
+    with evaluating(net), Meter(example) as meter:
+        net(example)
+    return Cost(params, meter.total.macs, meter.total.peak_bytes)

@@ -1,0 +1,113 @@
+"""Watching a forward pass: multiply-accumulates per operation, and bytes alive."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+aten = torch.ops.aten
+
+
+def _matmul(a: Tensor, b: Tensor) -> int:
+    return prod(a.shape) * b.shape[-1]
+
+
+def _convolution(x: Tensor, weight: Tensor, out: Tensor, transposed: bool) -> int:
+    # each output (input, if transposed) element meets weight[0] numbers
+    return prod((x if transposed else out).shape) * prod(weight.shape[1:])
+
+
+Formula = Callable[[Sequence[Any], Tensor], int]
+MACS: dict[Any, Formula] = {
+    aten.mm: lambda args, _: _matmul(args[0], args[1]),
+    aten.bmm: lambda args, _: _matmul(args[0], args[1]),
+    aten.addmm: lambda args, _: _matmul(args[1], args[2]),
+    aten.baddbmm: lambda args, _: _matmul(args[1], args[2]),
+    aten.convolution: lambda args, out: _convolution(args[0], args[1], out, bool(args[6])),
+}
+
+
+@dataclass
+class Tally:
+    """Counts of a part of a pass."""
+
+    macs: int = 0
+    peak_bytes: int = 0
+
+
+@dataclass
+class Meter(TorchDispatchMode):
+    """Counts while it is entered; parts are told apart by ``part``.
+
+    Args:
+        example: the input, which counts as alive throughout.
+    """
+
+    example: Tensor
+    total: Tally = field(default_factory=Tally)
+
+    def __post_init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._stack = [self.total]
+        self._alive = 0
+        self._known: set[int] = set()
+        self._hold(self.example)
+
+    @contextmanager
+    def part(self) -> Iterator[Tally]:
+        """Count what follows in a tally of its own instead of the enclosing one's."""
+        tally = Tally(peak_bytes=self._alive)
+        self._stack.append(tally)
+        try:
+            yield tally
+        finally:
+            self._stack.pop()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run one operation and count it."""
+        out = func(*args, **(kwargs or {}))
+        tally = self._stack[-1]
+        formula = MACS.get(func.overloadpacket)
+        if formula is not None:
+            tally.macs += formula(args, out)
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, Tensor):
+                self._hold(leaf)
+        tally.peak_bytes = max(tally.peak_bytes, self._alive)
+        return out
+
+    def _hold(self, tensor: Tensor) -> None:
+        """Count a tensor's storage as alive until it is freed; views and in-place share theirs."""
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key not in self._known:
+            size = storage.nbytes()
+            self._known.add(key)
+            self._alive += size
+            weakref.finalize(storage, self._release, key, size)
+
+    def _release(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self._alive -= size
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode without gradients, and each module back afterwards."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

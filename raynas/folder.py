@@ -1,0 +1,98 @@
+"""A run's folder: its configuration, its best architecture, and where its parts lie."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+from pyarrow import fs
+
+from raynas.core.config import Named, SearchConfig
+from raynas.core.errors import StoreMismatch
+
+CONFIG, BEST = "run.json", "best.json"
+
+
+def absolute(out: str) -> str:
+    """Return a local folder as an absolute path; a URI stays as it is."""
+    return out if "://" in out else str(Path(out).expanduser().resolve())
+
+
+def fresh(stem: str) -> str:
+    """Return ``runs/<stem>-<n>`` for the first number that is free."""
+    return next(p for n in itertools.count(1) if not Path(p := f"runs/{stem}-{n}").exists())
+
+
+class Folder:
+    """A local folder or a ``pyarrow.fs`` URI.
+
+    Args:
+        path: of the folder, which need not exist.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = absolute(str(path))
+        self._fs: fs.FileSystem = fs.LocalFileSystem()
+        self._root = self.path
+        if "://" in self.path:
+            self._fs, self._root = fs.FileSystem.from_uri(self.path)
+
+    def has(self, name: str) -> bool:
+        """Return whether a file of this name is there."""
+        return self._fs.get_file_info(f"{self._root}/{name}").type == fs.FileType.File  # type: ignore[no-any-return]
+
+    def read(self, name: str) -> str:
+        """Return a file's text."""
+        with self._fs.open_input_stream(f"{self._root}/{name}") as file:
+            return bytes(file.read()).decode()
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file whole."""
+        self._fs.create_dir(self._root, recursive=True)
+        with self._fs.open_output_stream(f"{self._root}/{name}") as file:
+            file.write(text.encode())
+
+    def read_config(self) -> SearchConfig:
+        """Return the run's configuration.
+
+        Raises:
+            FileNotFoundError: the folder holds no run.
+        """
+        if not self.has(CONFIG):
+            raise FileNotFoundError(f"{self.path} holds no run: it has no {CONFIG}")
+        return SearchConfig.from_json(self.read(CONFIG))
+
+    def begin(self, config: SearchConfig, resume: bool) -> None:
+        """Claim the folder for a run.
+
+        Raises:
+            FileExistsError: another run is in it and ``resume`` is off.
+            StoreMismatch: the run in it has another space, data, evaluator or objective.
+        """
+        if self.has(CONFIG):
+            before = self.read_config()
+            if not resume:
+                raise FileExistsError(
+                    f"{self.path} holds another run ({before.algo.name} on {before.space.name}): "
+                    "resume it (resume=True, --resume) or choose another folder (out=, --out)"
+                )
+            for name in ("space", "data", "evaluator", "objectives", "seed"):
+                old, new = getattr(before, name), getattr(config, name)
+                if old != new:
+                    raise StoreMismatch(
+                        f"{self.path} was run with {name} {_shown(old)}, not {_shown(new)}; "
+                        "resume with the same, or choose another folder"
+                    )
+        self.write(CONFIG, config.to_json())
+
+    def supernet(self, spec: Named) -> Path:
+        """Return where this run's supernet lies."""
+        return Path(spec.options.get("path") or f"{self._root}/supernet")
+
+
+def _shown(value: object) -> str:
+    return (
+        value.name + (f" {value.options}" if value.options else "")
+        if isinstance(value, Named)
+        else repr(value)
+    )

@@ -1,0 +1,213 @@
+"""How a run measures: what each kind of evaluator needs before the first architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from raynas import assemble
+from raynas.core.config import Named, RayConfig, SearchConfig, TrainSettings
+from raynas.core.errors import nearest
+from raynas.core.progress import Progress
+
+if TYPE_CHECKING:
+    from raynas.cluster.evaluators import Recipe
+    from raynas.data.module import DataModule
+
+SHARED, FUNCTION = "shared", "function"
+
+
+class Plan(Protocol):
+    """What is known of the evaluator before Ray is there."""
+
+    @property
+    def spec(self) -> Named:
+        """How the run folder names it."""
+        ...
+
+    @property
+    def supernet(self) -> Named | None:
+        """How the run folder names the supernet; None without one."""
+        ...
+
+    @property
+    def data(self) -> Named | None:
+        """How the run folder names the data; None if none is used."""
+        ...
+
+    def recipe(self, config: SearchConfig, progress: Progress) -> Recipe:
+        """Do what comes before the search, with Ray connected, and return what workers need."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedPlan:
+    """Train a supernet, or read a trained one, and share its weights with all workers."""
+
+    space: assemble.Space
+    module: DataModule
+    data: Named | None
+    supernet: Named | None
+    algo: Named | None
+    settings: TrainSettings
+
+    @property
+    def spec(self) -> Named:
+        """How the run folder names the evaluator."""
+        return Named(name=SHARED)
+
+    def recipe(self, config: SearchConfig, progress: Progress) -> Recipe:
+        """Return the recipe of an evaluator whose weights are in the object store."""
+        from raynas.cluster.evaluators import SharedRecipe
+        from raynas.cluster.tune import pickled, share
+        from raynas.nn.weights import load_weights, to_arrays
+
+        checkpoint = self._checkpoint(config, progress)
+        return SharedRecipe(
+            pickled=pickled((self.space.model, self.module)),
+            arrays=share(to_arrays(load_weights(checkpoint))),
+            seed=config.seed,
+            threads=config.ray.cpus_per_worker,
+        )
+
+    def _checkpoint(self, config: SearchConfig, progress: Progress) -> Path:
+        from raynas.nn.weights import find_checkpoint
+
+        assert self.supernet is not None
+        given = self.supernet.options.get("path")
+        if given is not None:
+            return find_checkpoint(Path(given))
+        return Path(self.train(config.out, config.seed, config.ray, progress))
+
+    def train(self, out: str, seed: int, ray: RayConfig, progress: Progress) -> str:
+        """Run the supernet's job, or go on with it, and return its checkpoint's path."""
+        from raynas.cluster.train import SupernetJob, train_supernet
+
+        assert self.algo is not None
+        assert self.space.model is not None
+        job = SupernetJob(
+            space=self.space.model,
+            data=self.module,
+            algo=self.algo,
+            settings=self.settings,
+            seed=seed,
+            about={"space": self.space.spec.model_dump(), "algo": self.algo.model_dump()},
+        )
+        return train_supernet(job, out, ray, progress)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FunctionPlan:
+    """Call a user's own function."""
+
+    function: Callable[..., object]
+    objectives: tuple[str, ...]
+    space: assemble.Space
+    spec: Named
+    supernet: Named | None = None
+    data: Named | None = None
+
+    def recipe(self, config: SearchConfig, progress: Progress) -> Recipe:
+        """Return the recipe of an evaluator that calls the function."""
+        from raynas.cluster.evaluators import FunctionRecipe, wants_module
+        from raynas.cluster.tune import pickled
+
+        build = self.space.model if wants_module(self.function) else None
+        return FunctionRecipe(pickled((self.function, build)), self.objectives)
+
+
+def plan(
+    evaluator: Any,
+    space: assemble.Space,
+    module: DataModule | None,
+    data: Named | None,
+    *,
+    supernet: Any,
+    epochs: int | None,
+    objectives: Mapping[str, str],
+) -> Plan:
+    """Return the plan for an evaluator, with all that can be checked beforehand checked.
+
+    Raises:
+        ValueError: the evaluator does not go with the space, the data, or the objectives.
+        UnknownName: no evaluator has this name.
+    """
+    if callable(evaluator):
+        spec = Named(name=FUNCTION, options={"path": assemble.import_path(evaluator)})
+        return FunctionPlan(
+            function=evaluator, objectives=tuple(objectives), space=space, spec=spec
+        )
+    if evaluator != SHARED:
+        raise ValueError(
+            f"evaluator: expected {SHARED!r} or a function, got {evaluator!r}; "
+            f"{nearest(str(evaluator), [SHARED])}"
+        )
+    if space.model is None or module is None:
+        raise ValueError(
+            "an ArchSpace has no weights to share: pass evaluator=, a function from Arch to a dict "
+            "of metrics"
+        )
+    _check_objectives(objectives)
+    if isinstance(supernet, str | Path):
+        return _trained(space, module, data, Path(supernet), epochs)
+    options = dict(supernet) if isinstance(supernet, Mapping) else {}
+    algo = "spos" if supernet is None or isinstance(supernet, Mapping) else supernet
+    named, settings = assemble.resolve_one_shot(algo, options, epochs)
+    return training_plan(space, module, data, named, settings)
+
+
+def training_plan(
+    space: assemble.Space,
+    module: DataModule,
+    data: Named | None,
+    algo: Named,
+    settings: TrainSettings,
+) -> SharedPlan:
+    """Return the plan that trains a supernet first.
+
+    Raises:
+        ValueError: the space has no weights, or the data do not fit it.
+    """
+    if space.model is None:
+        raise ValueError("an ArchSpace has no weights to train")
+    assemble.check_fit(space.model, module)
+    spec = Named(name=algo.name, options=algo.options | settings.model_dump())
+    return SharedPlan(
+        space=space, module=module, data=data, supernet=spec, algo=algo, settings=settings
+    )
+
+
+def _trained(
+    space: assemble.Space, module: DataModule, data: Named | None, path: Path, epochs: int | None
+) -> SharedPlan:
+    from raynas.nn.weights import find_checkpoint
+
+    assert space.model is not None
+    assemble.check_fit(space.model, module)
+    if epochs is not None:
+        raise ValueError("epochs are for training a supernet, and a trained one is given")
+    found = Named(name="checkpoint", options={"path": str(find_checkpoint(path).resolve())})
+    return SharedPlan(
+        space=space, module=module, data=data, supernet=found, algo=None, settings=TrainSettings()
+    )
+
+
+def claim_supernet(out: str, resume: bool) -> None:
+    """Raise FileExistsError if ``out`` holds a supernet and it is not to be gone on with."""
+    if (Path(out) / "supernet").exists() and not resume:
+        raise FileExistsError(
+            f"{out} holds a supernet: go on with it (resume=True) or choose another folder (out=)"
+        )
+
+
+def _check_objectives(objectives: Mapping[str, str]) -> None:
+    from raynas.cluster.evaluators import SHARED_METRICS
+
+    for metric in objectives:
+        if metric not in SHARED_METRICS:
+            raise ValueError(
+                f"the evaluator {SHARED!r} gives no metric {metric!r}; "
+                f"{nearest(metric, SHARED_METRICS)}"
+            )

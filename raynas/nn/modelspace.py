@@ -1,0 +1,103 @@
+"""A searchable model: how its supernet is built, the space that it spans, and its input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from raynas.core.arch import Arch, Value
+from raynas.core.archspace import ArchSpace
+from raynas.core.config import Named
+from raynas.core.errors import InvalidSpace
+from raynas.core.registry import Registry
+from raynas.nn.mutable import freeze, space_of
+
+Weights = Mapping[str, Tensor]
+
+
+class ModelSpace:
+    """Builds supernets and their sub-networks.
+
+    Args:
+        factory: a class of, or function returning, an ``nn.Module`` with choices; takes no
+            arguments. Its random initial weights are fixed by the seed that ``supernet`` is given.
+        input_shape: of one example, without the batch; None if only data can tell.
+        name: what messages call it.
+    """
+
+    def __init__(
+        self,
+        factory: Callable[[], nn.Module],
+        *,
+        input_shape: tuple[int, ...] | None = None,
+        name: str | None = None,
+    ) -> None:
+        self.factory = factory
+        self.input_shape = input_shape
+        self.spec: Named | None = None  # how a run folder names it; set where it is registered
+        self.name = name or getattr(factory, "__name__", type(factory).__name__)
+
+    def supernet(self, seed: int = 0) -> nn.Module:
+        """Return a fresh supernet with labels given; the global random state is left alone."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = self.factory()
+        if not isinstance(model, nn.Module):
+            kind = type(model).__name__
+            raise InvalidSpace(f"space {self.name!r} must build an nn.Module, got a {kind}")
+        space_of(model)  # gives labels their paths, refuses contradictions
+        return model
+
+    @cached_property
+    def arch_space(self) -> ArchSpace:
+        """The space that the supernet's choices span.
+
+        Raises:
+            InvalidSpace: the model has no choices.
+        """
+        space = space_of(self.supernet())
+        if not space.choices:
+            raise InvalidSpace(
+                f"{self.name} has no choices; put a raynas.nn.LayerChoice where layers may differ"
+            )
+        return space
+
+    def build(
+        self, arch: Mapping[str, Value], weights: Weights | None = None, *, seed: int = 0
+    ) -> nn.Module:
+        """Return one architecture as a plain module.
+
+        Args:
+            arch: label to value.
+            weights: a supernet's ``state_dict`` to inherit from; None keeps the initial weights.
+            seed: fixes the initial weights.
+
+        Raises:
+            InvalidArch: the space does not hold ``arch``.
+        """
+        self.arch_space.check(arch)
+        model = self.supernet(seed)
+        if weights is not None:
+            model.load_state_dict(weights)
+        return freeze(model, arch)
+
+    def example_input(self, batch: int = 1) -> Tensor:
+        """Return zeros of shape (batch, *input_shape).
+
+        Raises:
+            ValueError: the input shape is not known.
+        """
+        if self.input_shape is None:
+            raise ValueError(f"the input shape of {self.name} is not known; pass input_shape=")
+        return torch.zeros(batch, *self.input_shape)
+
+    def canonical(self, arch: Arch) -> Arch:
+        """Return the representative of the architectures that compute the same; here, itself."""
+        return arch
+
+
+SpaceBuilder = Callable[..., ModelSpace]
+SPACES: Registry[SpaceBuilder] = Registry("search space", "raynas.search_spaces")

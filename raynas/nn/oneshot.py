@@ -1,0 +1,100 @@
+"""The protocol between an algorithm that trains a supernet and the loop that lends it the means."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from raynas.core.arch import Value
+from raynas.core.registry import Registry
+
+Batch = tuple[Tensor, Tensor]
+Metrics = dict[str, float | Tensor]
+
+
+class Training(Protocol):
+    """What the loop lends: it owns data, weights, weight optimizer, precision and ranks.
+
+    Attributes:
+        model: the supernet, unwrapped.
+        optimizer: of the weights.
+        epoch: from 0.
+        step: from 0, over all epochs.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    epoch: int
+    step: int
+
+    @property
+    def steps(self) -> int:
+        """How many steps there will be."""
+        ...
+
+    def loss(self, batch: Batch, tensors: dict[str, Tensor] | None = None) -> Tensor:
+        """Return the training loss; with ``tensors``, of a model that has these instead."""
+        ...
+
+    def descend(self, loss: Tensor) -> None:
+        """Take one weight step: gradients afresh, averaged over ranks, clipped."""
+        ...
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors by their means over the ranks."""
+        ...
+
+
+class OneShot(Protocol):
+    """Trains a supernet and, if it learns one, a distribution over its architectures."""
+
+    def attach(self, training: Training) -> None:
+        """Take what the loop lends; called once, before the first step."""
+        ...
+
+    def step(self, train: Batch, valid: Iterator[Batch]) -> Metrics:
+        """Do one step on a training batch; ``valid`` gives a batch only when asked."""
+        ...
+
+    def epoch_end(self) -> Metrics:
+        """Close an epoch; what is returned joins its row in the history."""
+        ...
+
+    def batch_size(self, base: int) -> int:
+        """Return the batch size of the coming epoch."""
+        ...
+
+    def lr_scale(self, step: int, steps: int) -> float:
+        """Return by what the learning rate is multiplied at ``step``."""
+        ...
+
+    def derive(self) -> dict[str, Value]:
+        """Return the architecture that was found; raises LookupError if none is learned."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what must be kept to go on, besides weights and their optimizer."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take what ``state_dict`` gave, after ``attach``."""
+        ...
+
+
+ONE_SHOTS: Registry[Callable[..., OneShot]] = Registry("one-shot algorithm", "raynas.algorithms")
+
+
+def cosine(step: int, steps: int, warmup: float = 0.1) -> float:
+    """Return a factor that rises linearly over the first share of steps, then falls as a cosine.
+
+    >>> [round(cosine(step, 20), 2) for step in (0, 1, 2, 11, 19)]
+    [0.5, 1.0, 1.0, 0.5, 0.01]
+    """
+    rise = int(warmup * steps)
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(steps - rise, 1)))

@@ -1,0 +1,205 @@
+"""The training loop of a supernet: data, weights, their optimizer, ranks and checkpoints.
+
+It knows no algorithm and no Ray; batches are functions of (seed, epoch, position), so that what was
+stopped goes on as if it had not.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from raynas.core.config import TrainSettings
+from raynas.data.module import DataModule, Examples
+from raynas.nn.mutable import space_of
+from raynas.nn.oneshot import Batch, OneShot
+from raynas.nn.scoring import SubnetScorer
+
+PROBES = 4  # random sub-networks whose mean accuracy is an epoch's validation figure
+
+
+class SupernetTraining:
+    """Trains a supernet by a one-shot algorithm, epoch by epoch.
+
+    Args:
+        model: the supernet, on ``device``.
+        algo: says what a step does.
+        data: where the splits come from.
+        settings: epochs, batch size, optimizer.
+        seed: fixes the order of images and their augmentation.
+        device: that everything lives on.
+
+    Raises:
+        ValueError: the batch is larger than the training split, or does not divide by the ranks.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        algo: OneShot,
+        data: DataModule,
+        settings: TrainSettings,
+        *,
+        seed: int = 0,
+        device: torch.device | None = None,
+    ) -> None:
+        self.device = device or torch.device("cpu")
+        self.rank, self.world = _ranks()
+        self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.settings, self.seed, self.epoch, self.step = settings, seed, 0, 0
+        self._algo, self._data = algo, data
+        splits = data.load().to(self.device)
+        self._train, self._valid = splits.train, splits.valid
+        self._base_batch = settings.batch_size or data.batch_size
+        _check_batch(self._base_batch, len(self._train[1]), self.world)
+        self.optimizer: torch.optim.Optimizer = torch.optim.SGD(
+            self.model.parameters(),
+            settings.lr,
+            settings.momentum,
+            weight_decay=settings.weight_decay,
+            nesterov=settings.momentum > 0,
+        )
+        self._broadcast()
+        self._space = space_of(self.model)
+        self._scorer = SubnetScorer(self.model, splits.train, splits.valid, seed=seed)
+        algo.attach(self)
+
+    @property
+    def steps(self) -> int:
+        """How many steps there will be, at the base batch size."""
+        return self.settings.epochs * (len(self._train[1]) // self._base_batch)
+
+    def run_epoch(self) -> dict[str, float]:
+        """Train one epoch and return its row of the history."""
+        clock, losses = time.perf_counter(), []
+        self.model.train()
+        size = self._algo.batch_size(self._base_batch)
+        valid = self._endless(self._valid, size)
+        lr = 0.0
+        for batch in self._batches(self._train, size, self.epoch, 0):
+            lr = self._set_lr()
+            metrics = self._algo.step(self._augmented(batch), valid)
+            losses.append(torch.as_tensor(metrics["loss"], device=self.device))
+            self.step += 1
+        row = {"epoch": float(self.epoch), "step": float(self.step), "lr": lr}
+        row["loss"] = self._mean_loss(torch.stack(losses).double())
+        row |= {name: float(value) for name, value in self._algo.epoch_end().items()}
+        row |= self._probe()
+        self.epoch += 1
+        row["duration_s"] = time.perf_counter() - clock
+        return row
+
+    def loss(self, batch: Batch, tensors: dict[str, Tensor] | None = None) -> Tensor:
+        """Return the cross-entropy, with label smoothing, of the active architecture."""
+        x, y = batch
+        out = self.model(x) if tensors is None else functional_call(self.model, tensors, (x,))
+        smoothing = self.settings.label_smoothing
+        return nn.functional.cross_entropy(out, y, label_smoothing=smoothing)
+
+    def descend(self, loss: Tensor) -> None:
+        """Step the weights: only those that took part have a gradient, and only those move."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        active = [p for p in self.model.parameters() if p.grad is not None]
+        self.average([p.grad for p in active if p.grad is not None])
+        if self.settings.clip is not None:
+            nn.utils.clip_grad_norm_(active, self.settings.clip)
+        self.optimizer.step()
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors by their means over the ranks, in one flat exchange."""
+        if self.world == 1 or not tensors:
+            return
+        flat = torch.cat([t.reshape(-1) for t in tensors])
+        dist.all_reduce(flat)
+        flat /= self.world
+        for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+            tensor.copy_(part.view(tensor.shape))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything but the weights that going on needs."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "algo": self._algo.state_dict(),
+            "epoch": self.epoch,
+            "step": self.step,
+            "torch_rng": torch.get_rng_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from where ``state_dict`` was taken, its weights being loaded already."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._algo.load_state_dict(state["algo"])
+        self.epoch, self.step = state["epoch"], state["step"]
+        torch.set_rng_state(state["torch_rng"])
+
+    def _batches(self, examples: Examples, size: int, epoch: int, stream: int) -> Iterator[Batch]:
+        """Yield this rank's share of an epoch's batches, the incomplete last one left out."""
+        x, y = examples
+        order = torch.from_numpy(
+            np.random.default_rng([self.seed, epoch, stream]).permutation(len(y))
+        )
+        for start in range(0, len(y) - size + 1, size):
+            index = order[start + self.rank : start + size : self.world].to(x.device)
+            yield x[index], y[index]
+
+    def _endless(self, examples: Examples, size: int) -> Iterator[Batch]:
+        size, lap = min(size, len(examples[1])), 0
+        while True:
+            yield from self._batches(examples, size, self.epoch, 1 + lap)
+            lap += 1
+
+    def _augmented(self, batch: Batch) -> Batch:
+        rng = torch.Generator().manual_seed(hash((self.seed, self.step, self.rank)) & 0x7FFFFFFF)
+        x = self._data.augment(batch[0], rng)
+        if x.dim() == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        return x, batch[1]
+
+    def _set_lr(self) -> float:
+        lr = self.settings.lr * self._algo.lr_scale(self.step, self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        return lr
+
+    def _mean_loss(self, losses: Tensor) -> float:
+        bad = (~losses.isfinite()).nonzero()
+        if len(bad):
+            raise FloatingPointError(
+                f"the training loss is {float(losses[bad[0, 0]])} in epoch {self.epoch}, "
+                f"batch {int(bad[0, 0])}; try a lower learning rate (lr={self.settings.lr})"
+            )
+        mean = losses.mean().reshape(1)
+        self.average([mean])
+        return float(mean)
+
+    def _probe(self) -> dict[str, float]:
+        """Return the mean accuracy of a few random sub-networks, the same in every epoch."""
+        rng = np.random.default_rng([self.seed, 7])
+        scores = [self._scorer.score(self._space.sample(rng)) for _ in range(PROBES)]
+        return {"accuracy": float(np.mean([score["accuracy"] for score in scores]))}
+
+    def _broadcast(self) -> None:
+        if self.world > 1:
+            for tensor in (*self.model.parameters(), *self.model.buffers()):
+                dist.broadcast(tensor.data, 0)
+
+
+def _ranks() -> tuple[int, int]:
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+def _check_batch(size: int, examples: int, world: int) -> None:
+    if size > examples:
+        raise ValueError(f"batch_size {size} is larger than the {examples} training examples")
+    if size % world:
+        raise ValueError(f"batch_size {size} does not divide by {world} training workers")

@@ -1,0 +1,48 @@
+"""Trials as a table on the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def trial_table(frame: pd.DataFrame, metrics: Sequence[str], title: str) -> Table:
+    """Return a table of trials: rank, number, metrics, and the architecture's key.
+
+    Args:
+        frame: rows of the trial table, in the order to show.
+        metrics: columns of numbers to show, where there are such.
+        title: above the table.
+    """
+    table = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
+    columns = [metric for metric in metrics if metric in frame]
+    for name in ("#", "trial", *columns):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("status")
+    table.add_column("architecture", no_wrap=True)
+    for at, row in enumerate(frame.to_dict("records"), 1):
+        cells = [number(row[name], name) for name in columns]
+        table.add_row(str(at), str(row["trial"]), *cells, row["status"], row["arch_key"])
+    return table
+
+
+def number(value: float | None, name: str = "") -> str:
+    """Return a number as people read it.
+
+    >>> number(0.98765, "accuracy"), number(1_155_520.0, "macs"), number(0.0412, "loss")
+    ('98.77 %', '1.156 M', '0.0412')
+    """
+    if value is None or math.isnan(value):
+        return "-"
+    if name == "accuracy" and 0 <= value <= 1:
+        return f"{100 * value:.2f} %"
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= limit:
+            return f"{value / limit:.4g} {unit}"
+    return f"{value:.4g}"

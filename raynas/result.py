@@ -1,0 +1,181 @@
+"""What a run found, read from its folder alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from raynas.core.arch import Arch, Value
+from raynas.core.config import SearchConfig
+from raynas.core.objectives import Objective, pareto_mask
+from raynas.core.study import rank
+from raynas.core.trial import Trial
+from raynas.folder import Folder
+from raynas.store import load_trials, read_history, read_trials
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import nn
+
+MODEL_CALIBRATION_IMAGES = 2000
+
+
+class Result:
+    """A finished or stopped run.
+
+    Args:
+        path: its folder.
+        space: the user's own space, where the run's cannot be imported.
+        data: the user's own data, likewise; BatchNorm statistics of ``model`` come from it.
+    """
+
+    def __init__(self, path: str, *, space: Any = None, data: Any = None) -> None:
+        self.folder = Folder(path)
+        self.path = self.folder.path
+        self.config: SearchConfig = self.folder.read_config()
+        self._own_space, self._own_data = space, data
+
+    def __repr__(self) -> str:
+        return f"Result({self.path!r}, {len(self.trials)} trials)"
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """One row per trial, in the order of tells; columns as in docs/trials.md."""
+        frame: pd.DataFrame = read_trials(self.path).to_pandas()
+        return frame
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """One row per training epoch of the supernet."""
+        frame: pd.DataFrame = read_history(self.path).to_pandas()
+        return frame
+
+    @cached_property
+    def best(self) -> Trial:
+        """The trial of the best objective; ties go to the lower loss, then to the earlier.
+
+        Raises:
+            LookupError: no trial was completed; the message quotes the first error.
+        """
+        trials = load_trials(self.path)
+        scored = [t for t in trials if t.objective is not None and math.isfinite(t.objective)]
+        if not scored:
+            errors = [t.error for t in trials if t.error]
+            why = f"all {len(trials)} failed, the first with {errors[0]}" if errors else "none ran"
+            raise LookupError(f"{self.path} has no completed trial: {why}")
+        return max(scored, key=rank)
+
+    def top(self, count: int = 10) -> pd.DataFrame:
+        """Return the best trials, best first, by the order of ``best``."""
+        frame = self.trials[self.trials["objective"].notna()]
+        frame = frame[frame["status"] != "duplicate"]
+        keys = ["objective", *(["loss"] if "loss" in frame else []), "trial"]
+        return frame.sort_values(keys, ascending=[False] + [True] * (len(keys) - 1)).head(count)
+
+    def pareto(self, objectives: Mapping[str, str] | None = None) -> pd.DataFrame:
+        """Return the trials that no other trial beats.
+
+        Args:
+            objectives: metric to "max" or "min"; None takes the run's own.
+
+        Raises:
+            KeyError: a metric that no trial has.
+        """
+        wanted = objectives or self.config.objectives
+        goals = [Objective(metric, goal) for metric, goal in wanted.items()]  # type: ignore[arg-type]
+        for goal in goals:
+            if goal.metric not in self.trials:
+                raise KeyError(f"no trial has a metric {goal.metric!r}")
+        frame = self.trials.dropna(subset=[goal.metric for goal in goals])
+        frame = frame[frame["status"] == "completed"]
+        scores = np.column_stack([goal.sign * frame[goal.metric].to_numpy() for goal in goals])
+        front = frame[pareto_mask(scores.astype(np.float64))]
+        return front.sort_values(goals[0].metric, ascending=goals[0].goal == "min")
+
+    def model(self, arch: Mapping[str, Value] | None = None) -> nn.Module:
+        """Return an architecture as a plain module in evaluation mode.
+
+        With a supernet, it has the supernet's weights, and BatchNorm statistics of up to 2,000
+        training images under this architecture; otherwise initial weights, by the run's seed.
+
+        Args:
+            arch: None takes the best.
+
+        Raises:
+            TypeError: the space is a plain ArchSpace, which builds no modules.
+            LookupError: the space or the data were a user's own and are not at hand.
+        """
+        from raynas.assemble import rebuild_data, rebuild_space, resolve_data, resolve_space
+
+        own = self._own_data
+        data = rebuild_data(self.config.data) if own is None else resolve_data(own, {})[1]
+        space = (
+            rebuild_space(self.config.space, data)
+            if self._own_space is None
+            else resolve_space(self._own_space, {}, data)
+        )
+        if space.model is None:
+            raise TypeError("this run searched a plain ArchSpace, which builds no modules")
+        arch = self.best.arch if arch is None else arch
+        if self.config.supernet is None:
+            return space.model.build(arch, seed=self.config.seed).eval()
+        return self._inherited(space.model, arch, data)
+
+    def _inherited(self, space: Any, arch: Mapping[str, Value], data: Any) -> nn.Module:
+        from raynas.nn.calibration import recalibrate
+        from raynas.nn.weights import find_checkpoint, load_weights
+
+        if data is None:
+            raise LookupError("the run's data were a user's own; pass raynas.load(path, data=...)")
+        assert self.config.supernet is not None
+        weights = load_weights(find_checkpoint(self.folder.supernet(self.config.supernet)))
+        net: nn.Module = space.build(arch, weights)
+        x, _ = data.load().train
+        recalibrate(net, x[:MODEL_CALIBRATION_IMAGES])
+        return net.eval()
+
+    def export(self, file: str, arch: Mapping[str, Value] | None = None) -> None:
+        """Write an architecture: ``.json`` its decisions, ``.pt2`` its network by torch.export.
+
+        Args:
+            file: local path whose ending says what to write.
+            arch: None takes the best.
+
+        Raises:
+            ValueError: another ending.
+        """
+        chosen = Arch(self.best.arch if arch is None else arch)
+        if file.endswith(".json"):
+            with open(file, "w") as out:
+                out.write(arch_json(chosen))
+        elif file.endswith(".pt2"):
+            self._export_program(file, chosen)
+        else:
+            raise ValueError(f"export: expected a file ending in .json or .pt2, got {file!r}")
+
+    def _export_program(self, file: str, arch: Arch) -> None:
+        import torch
+
+        data = self.config.data
+        from raynas.assemble import rebuild_data, resolve_data
+
+        module = (
+            rebuild_data(data) if self._own_data is None else resolve_data(self._own_data, {})[1]
+        )
+        if module is None:
+            raise LookupError("the run's data were a user's own; pass raynas.load(path, data=...)")
+        example = torch.zeros(2, *module.input_shape)
+        shapes = ({0: torch.export.Dim("batch")},)
+        program = torch.export.export(self.model(arch), (example,), dynamic_shapes=shapes)
+        torch.export.save(program, file)
+
+
+def arch_json(arch: Arch) -> str:
+    """Return the fixed-architecture form: label to choice, one a line."""
+    import json
+
+    return json.dumps(dict(arch), indent=2) + "\n"
