@@ -15,8 +15,9 @@ import ray.train
 import torch
 from ray.train.torch import TorchTrainer
 
-from raynas.cluster.connect import cpus
+from raynas.cluster.connect import cpus, own_sigint
 from raynas.core.config import Named, RayConfig, TrainSettings
+from raynas.core.errors import Interrupted
 from raynas.core.progress import Progress
 from raynas.data.module import DataModule
 from raynas.nn.modelspace import ModelSpace
@@ -73,6 +74,7 @@ def train_supernet(job: SupernetJob, out: str, config: RayConfig, progress: Prog
 
     Raises:
         RuntimeError: a worker failed; the message is the worker's own.
+        Interrupted: Ctrl-C.
     """
     trainer = TorchTrainer(
         _worker,
@@ -93,9 +95,11 @@ def train_supernet(job: SupernetJob, out: str, config: RayConfig, progress: Prog
             failure_config=ray.train.FailureConfig(max_failures=1),
         ),
     )
-    with _watched(out, job.settings.epochs, progress):
+    with _watched(out, job.settings.epochs, progress), own_sigint():
         try:
             result = trainer.fit()
+        except SystemExit:  # what Ray Train makes of Ctrl-C
+            raise Interrupted from None
         except ray.train.TrainingFailedError as failure:
             raise RuntimeError(f"supernet training failed: {_cause(failure)}") from failure
     if result.checkpoint is None:

@@ -15,7 +15,7 @@ import ray
 from ray import tune
 from ray.tune.search import Searcher
 
-from raynas.cluster.connect import cpus, scratch
+from raynas.cluster.connect import cpus, own_sigint, scratch
 from raynas.cluster.evaluators import Recipe
 from raynas.core.archspace import ArchSpace
 from raynas.core.batching import BatchSize
@@ -182,13 +182,13 @@ def run_study(
             verbose=0,
         ),
     )
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), own_sigint():
         warnings.simplefilter("ignore")
         tuner.fit()
     if study.failure is not None:
         raise SearchFailed(study.failure)
     if not study.finished:
-        raise Interrupted("stopped")
+        raise Interrupted
 
 
 def pickled(value: object) -> bytes:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from raynas import __version__, assemble
 from raynas.core.archspace import ArchSpace
 from raynas.core.config import Named, RayConfig, SearchConfig, explain
-from raynas.core.errors import UnknownName, nearest
+from raynas.core.errors import Interrupted, UnknownName, nearest
 from raynas.core.objectives import Objective, single
 from raynas.core.options import options_of
 from raynas.core.progress import Progress
@@ -141,6 +141,12 @@ def _run(
                 history=load_trials(config.out, space.arch),
             )
             run_study(study, space.arch, recipe, config.ray, progress, startup=_startup(sampler))
+    except KeyboardInterrupt:
+        told = "before the search began" if study is None else f"after {study.told} trials"
+        raise Interrupted(
+            f"{told} of {config.trials}; what was told is in {config.out}, go on with resume=True "
+            "(--resume)"
+        ) from None
     finally:
         progress.close()
         if study is not None and study.best is not None:

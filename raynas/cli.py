@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
 import yaml
 from rich.console import Console
-from typer.exceptions import Abort, TyperException
-
-from raynas.core.errors import Interrupted
+from typer.exceptions import TyperException
 
 app = typer.Typer(
     add_completion=False,
@@ -21,6 +19,8 @@ app = typer.Typer(
     help="Neural architecture search on Ray. With --debug anywhere, errors show their traceback.",
 )
 Pairs = list[str]
+P = ParamSpec("P")
+T = TypeVar("T")
 out_console = Console(soft_wrap=False)
 
 Run = Annotated[str, typer.Argument(help="Folder of a run.")]
@@ -80,7 +80,7 @@ def search(
         raise ValueError(
             "--supernet-option is for training one, and --supernet gives a trained one"
         )
-    result = run(
+    result = stoppable(run)(
         _own(space) if ":" in space else space,
         algo,
         data=data,
@@ -98,6 +98,19 @@ def search(
         progress=Line(),
     )
     _show(result)
+
+
+def stoppable(function: Callable[P, T]) -> Callable[P, T]:
+    """Wrap a function so that Ctrl-C says what it left, and ends with code 130."""
+
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except KeyboardInterrupt as stop:
+            print(f"stopped {stop}".strip(), file=sys.stderr)
+            raise typer.Exit(130) from None
+
+    return run
 
 
 def _own(path: str) -> Any:
@@ -183,17 +196,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     arguments = [argument for argument in given if argument != "--debug"]
     try:
-        app(arguments, standalone_mode=False, prog_name="raynas")
+        code = app(arguments, standalone_mode=False, prog_name="raynas")
     except TyperException as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except (Abort, KeyboardInterrupt) as stop:
-        note = f": {stop}" if isinstance(stop, Interrupted) else ""
-        print(f"stopped{note}", file=sys.stderr)
-        return 130
     except Exception as error:
         if arguments != given:
             raise
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
-    return 0
+    return int(code or 0)

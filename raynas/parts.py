@@ -209,7 +209,9 @@ class PartWriter(Parts):
                 the same writer's name.
         """
         if not table.schema.equals(self.schema):
-            self._widen(self._footers(), ("the new rows", table.schema))
+            new = ("the new rows", table.schema)
+            if not self._combine([("this store", self.schema), new]).equals(self.schema):
+                self._widen(self._footers(), new)
             table = fitted(table, self.schema)
         part = Part(self._writer, self._number + 1, self._number + 1)
         path = self._path(part)

@@ -79,16 +79,16 @@ class Meter(TorchDispatchMode):
         formula = MACS.get(func.overloadpacket)
         if formula is not None:
             tally.macs += formula(args, out)
-        for leaf in tree_leaves(out):
-            if isinstance(leaf, Tensor):
+        given = {_storage_key(leaf) for leaf in _tensors((args, kwargs))}
+        for leaf in _tensors(out):
+            if _storage_key(leaf) not in given:  # a view of a weight holds nothing
                 self._hold(leaf)
         tally.peak_bytes = max(tally.peak_bytes, self._alive)
         return out
 
     def _hold(self, tensor: Tensor) -> None:
         """Count a tensor's storage as alive until it is freed; views and in-place share theirs."""
-        storage = tensor.untyped_storage()
-        key = storage._cdata
+        storage, key = tensor.untyped_storage(), _storage_key(tensor)
         if key not in self._known:
             size = storage.nbytes()
             self._known.add(key)
@@ -98,6 +98,14 @@ class Meter(TorchDispatchMode):
     def _release(self, key: int, size: int) -> None:
         self._known.discard(key)
         self._alive -= size
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def _storage_key(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
 
 
 @contextmanager

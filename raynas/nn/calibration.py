@@ -7,6 +7,7 @@ the active architecture, and no buffer changes, so weights may be shared read-on
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -62,7 +63,7 @@ def calibrated(model: nn.Module) -> Calibration:
     """Replace every BatchNorm of ``model`` and return what controls them."""
     calibration = Calibration()
     for module in list(model.modules()):
-        for name, child in module.named_children():
+        for name, child in list(module._modules.items()):  # children() leaves repeated ones out
             if isinstance(child, _BatchNorm):
                 setattr(module, name, CalibratedBatchNorm(child, calibration))
     return calibration
@@ -78,7 +79,8 @@ def recalibrate(model: nn.Module, images: Tensor, batch: int = 512) -> None:
     Args:
         model: whose buffers are written; its mode is kept.
         images: shape (count, ...).
-        batch: images per pass.
+        batch: images per pass at most; passes are of about equal size, since training mode refuses
+            a lone row.
     """
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     sums: dict[_BatchNorm, tuple[Tensor, Tensor, int]] = {}
@@ -97,7 +99,7 @@ def recalibrate(model: nn.Module, images: Tensor, batch: int = 512) -> None:
     for norm in norms:
         norm.training, norm.momentum = True, 0.0  # normalises by the batch's own, keeps no average
     try:
-        for chunk in images.split(batch):
+        for chunk in images.chunk(math.ceil(len(images) / batch)):
             model(chunk)
     finally:
         for hook, norm, momentum in zip(hooks, norms, momenta, strict=True):

@@ -87,11 +87,12 @@ def _check_candidates(layers: Mapping[str, nn.Module], label: str | None) -> Non
     where = f"LayerChoice {label!r}" if label else "LayerChoice"
     if not layers:
         raise InvalidSpace(f"{where} needs at least one candidate, got none")
+    taken = nn.ModuleDict()  # an instance: names such as 'training' are no attributes of the class
     for name, layer in layers.items():
         if not isinstance(layer, nn.Module):
             kind = type(layer).__name__
             raise InvalidSpace(f"{where}: candidate {name!r} must be an nn.Module, got a {kind}")
-        if not isinstance(name, str) or not name or "." in name or hasattr(nn.ModuleDict, name):
+        if not isinstance(name, str) or not name or "." in name or hasattr(taken, name):
             raise InvalidSpace(
                 f"{where}: candidate name {name!r} cannot be stored by PyTorch (empty, with a dot, "
                 "or the name of a module's own attribute); rename it"

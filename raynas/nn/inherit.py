@@ -31,7 +31,7 @@ def spread_weights(model: nn.Module, noise: float, rng: torch.Generator) -> list
         or channels that are no multiple. They keep their own initial weights.
     """
     kept: list[str] = []
-    for choice in mutables(model):
+    for choice in reversed(list(mutables(model))):  # nested ones first: those around copy them
         if isinstance(choice, LayerChoice) and type(choice.route) is int:
             source = choice.layers()[choice.route]
             for name, layer in zip(choice.names, choice.layers(), strict=True):
@@ -45,13 +45,14 @@ def inherit(target: nn.Module, source: nn.Module, noise: float, rng: torch.Gener
     """Write ``source`` into ``target`` so that both compute the same; False if they cannot.
 
     Both must hold the same kinds of layers in the same order, the target's kernels at least as
-    large and its inner channels whole multiples.
+    large and its inner channels whole multiples. What stands between convolutions, BatchNorms and
+    linear layers must treat all channels alike, which nothing here can check.
     """
     olds, news = _leaves(source), _leaves(target)
     if [type(m) for m in olds] != [type(m) for m in news]:
         return False
-    pairs = [(old, new) for old, new in zip(olds, news, strict=True) if list(old.parameters())]
-    grown = [_grown(old, new) for old, new in pairs]
+    pairs = list(zip(olds, news, strict=True))
+    grown = [_grown(old, new) if _settings_agree(old, new) else None for old, new in pairs]
     if any(weights is None for weights in grown) or not _repeats_agree(pairs):
         return False
     for (_, new), weights in zip(pairs, grown, strict=True):
@@ -64,7 +65,12 @@ def inherit(target: nn.Module, source: nn.Module, noise: float, rng: torch.Gener
 
 
 def _leaves(module: nn.Module) -> list[nn.Module]:
-    return [m for m in module.modules() if not list(m.children())]
+    return [m for m in module.modules() if not list(m.children()) or _tensors(m)]
+
+
+def _tensors(layer: nn.Module) -> dict[str, Tensor]:
+    own = [*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)]
+    return dict(own)
 
 
 def _is_weight(layer: nn.Module, name: str) -> bool:
@@ -74,10 +80,12 @@ def _is_weight(layer: nn.Module, name: str) -> bool:
 def _grown(old: nn.Module, new: nn.Module) -> dict[str, Tensor] | None:
     """Return the source's tensors in the target's shapes, or None if they do not fit."""
     grown: dict[str, Tensor] = {}
-    tensors = [*old.named_parameters(recurse=False), *old.named_buffers(recurse=False)]
-    for name, value in tensors:
-        wanted = getattr(new, name, None)
-        if wanted is None or wanted.dim() != value.dim() or not _settings_agree(old, new):
+    tensors, places = _tensors(old), _tensors(new)
+    if tensors.keys() != places.keys():
+        return None
+    for name, value in tensors.items():
+        wanted = places[name]
+        if wanted.dim() != value.dim():
             return None
         fitted = _fit(value, wanted.shape, shares=_is_weight(new, name))
         if fitted is None:
@@ -87,20 +95,30 @@ def _grown(old: nn.Module, new: nn.Module) -> dict[str, Tensor] | None:
 
 
 def _settings_agree(old: nn.Module, new: nn.Module) -> bool:
-    """Return whether two convolutions stride, group and pad alike, but for the kernel's size."""
-    if not (isinstance(old, _ConvNd) and isinstance(new, _ConvNd)):
-        return True
+    """Return whether two layers of one kind differ in nothing but kernel size and channels."""
+    if isinstance(old, _ConvNd) and isinstance(new, _ConvNd):
+        return _convolutions_agree(old, new)
+    if isinstance(old, _BatchNorm) and isinstance(new, _BatchNorm):
+        return old.eps == new.eps
+    return isinstance(old, nn.Linear) or old.extra_repr() == new.extra_repr()
+
+
+def _convolutions_agree(old: _ConvNd, new: _ConvNd) -> bool:
     depthwise = all(m.groups == m.in_channels == m.out_channels for m in (old, new))
     grouping = old.groups == new.groups == 1 or depthwise
     stepping = (old.stride, old.dilation) == (new.stride, new.dilation)
-    return grouping and stepping and _margins(old) == _margins(new)
+    edges = (old.padding_mode, old.output_padding) == (new.padding_mode, new.output_padding)
+    # a transposed kernel holds its input channels first, so that _fit would share the wrong ones
+    straight = not old.transposed or old.weight.shape[:2] == new.weight.shape[:2]
+    return grouping and stepping and edges and straight and _margins(old) == _margins(new)
 
 
-def _margins(conv: _ConvNd) -> str | list[int]:
+def _margins(conv: _ConvNd) -> list[int]:
     """Return by how much the output is larger than without kernel: equal ones stay centred."""
-    if isinstance(conv.padding, str):
-        return conv.padding
-    sizes = zip(conv.padding, conv.dilation, conv.kernel_size, strict=True)
+    if conv.padding == "same":
+        return [0] * len(conv.kernel_size)
+    pads = [0] * len(conv.kernel_size) if isinstance(conv.padding, str) else conv.padding
+    sizes = zip(pads, conv.dilation, conv.kernel_size, strict=True)
     return [2 * padding - dilation * (kernel - 1) for padding, dilation, kernel in sizes]
 
 

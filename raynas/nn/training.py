@@ -170,15 +170,14 @@ class SupernetTraining:
         return lr
 
     def _mean_loss(self, losses: Tensor) -> float:
+        self.average([losses])  # first: all ranks must find the same batch bad, or one waits
         bad = (~losses.isfinite()).nonzero()
         if len(bad):
             raise FloatingPointError(
                 f"the training loss is {float(losses[bad[0, 0]])} in epoch {self.epoch}, "
                 f"batch {int(bad[0, 0])}; try a lower learning rate (lr={self.settings.lr})"
             )
-        mean = losses.mean().reshape(1)
-        self.average([mean])
-        return float(mean)
+        return float(losses.mean())
 
     def _probe(self) -> dict[str, float]:
         """Return the mean accuracy of a few random sub-networks, the same in every epoch."""

@@ -22,7 +22,11 @@ def save_checkpoint(
     folder: Path, model: nn.Module, state: Mapping[str, Any], about: Mapping[str, Any]
 ) -> None:
     """Write a supernet's weights, what going on needs, and what they are, into ``folder``."""
-    tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    # copies, since safetensors refuses tied weights that share memory
+    tensors = {
+        name: t.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, t in model.state_dict().items()
+    }
     save_file(tensors, folder / WEIGHTS)
     torch.save(dict(state), folder / STATE)
     (folder / ABOUT).write_text(json.dumps(dict(about), indent=2) + "\n")

@@ -21,14 +21,17 @@ def trial_table(frame: pd.DataFrame, metrics: Sequence[str], title: str) -> Tabl
         title: above the table.
     """
     table = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
+    mixed = bool((frame["status"] != "completed").any())
     columns = [metric for metric in metrics if metric in frame]
     for name in ("#", "trial", *columns):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("status")
+    if mixed:
+        table.add_column("status", no_wrap=True)
     table.add_column("architecture", no_wrap=True)
     for at, row in enumerate(frame.to_dict("records"), 1):
         cells = [number(row[name], name) for name in columns]
-        table.add_row(str(at), str(row["trial"]), *cells, row["status"], row["arch_key"])
+        status = [row["status"]] if mixed else []
+        table.add_row(str(at), str(row["trial"]), *cells, *status, row["arch_key"])
     return table
 
 

@@ -1,0 +1,206 @@
+"""What a report says, in numbers: scored trials, Pareto front, running best, effects of choices."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from raynas.core.arch import Arch, Atom, Value
+from raynas.core.config import SearchConfig
+from raynas.core.evaluator import RESERVED
+from raynas.core.objectives import Objective, pareto_mask
+
+CHOICE = "choice."
+COSTS = ("macs", "flops", "latency_ms", "params", "activation_bytes")  # less is better
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportData:
+    """What a report is made of.
+
+    Attributes:
+        trials: the trial table, columns as in docs/trials.md.
+        history: one row per training epoch of the supernet; empty if none was trained.
+        config: of the run.
+    """
+
+    trials: pd.DataFrame
+    history: pd.DataFrame
+    config: SearchConfig
+
+    @property
+    def objective(self) -> Objective:
+        """The metric that was searched for: the first one, if there are several."""
+        metric, goal = next(iter(self.config.objectives.items()))
+        return Objective(metric, goal)
+
+    @cached_property
+    def told(self) -> pd.DataFrame:
+        """All trials in the order of tells, numbered from 0."""
+        return self.trials.sort_values("told_event", kind="stable", ignore_index=True)
+
+    @cached_property
+    def measured(self) -> pd.DataFrame:
+        """The trials that have the objective, under their numbers in ``told``."""
+        if self.objective.metric not in self.told:
+            return self.told.iloc[:0]
+        values = self.told[self.objective.metric].to_numpy(np.float64, na_value=np.nan)
+        return self.told[np.isfinite(values)]
+
+    @cached_property
+    def completed(self) -> pd.DataFrame:
+        """Of these, every architecture once, without those that break a constraint."""
+        return self.measured[self.measured["status"] == "completed"]
+
+    @cached_property
+    def best(self) -> pd.DataFrame:
+        """The best trial, as a table of one row, or of none; ties go to the lower loss."""
+        return top(self, 1)
+
+    @cached_property
+    def archs(self) -> list[Arch]:
+        """The architecture of each row of ``told``."""
+        return [Arch.from_json(text) for text in self.told["arch"]]
+
+    @property
+    def labels(self) -> list[str]:
+        """The decisions in the order of the space, those that only architectures name behind."""
+        known = [name.removeprefix(CHOICE) for name in self.told if str(name).startswith(CHOICE)]
+        others = {label for arch in self.archs for label in arch} - set(known)
+        return known + sorted(others, key=natural)
+
+    @property
+    def metrics(self) -> list[str]:
+        """Names of the measured numbers, the objectives first."""
+        numbers = self.told.select_dtypes("number").dropna(axis="columns", how="all")
+        own = [str(n) for n in numbers if n not in RESERVED and not str(n).startswith(CHOICE)]
+        wanted = [metric for metric in self.config.objectives if metric in own]
+        return [*wanted, *(name for name in own if name not in wanted)]
+
+
+def top(data: ReportData, count: int) -> pd.DataFrame:
+    """Return the best completed trials: by objective, then lower loss, then earlier."""
+    better_first = {data.objective.metric: data.objective.goal == "min", "loss": True, "trial": True}
+    keys = {name: up for name, up in better_first.items() if name in data.completed}
+    return data.completed.sort_values(list(keys), ascending=list(keys.values())).head(count)
+
+
+def running_best(data: ReportData) -> pd.Series[float]:
+    """Return the best objective so far, under the numbers of the completed trials in ``told``."""
+    values = data.completed[data.objective.metric] if len(data.completed) else pd.Series(dtype=float)
+    return values.cummax() if data.objective.goal == "max" else values.cummin()
+
+
+def opponent(data: ReportData) -> Objective | None:
+    """Return what to set against the objective: the second one, or else a measured cost."""
+    wanted = [Objective(metric, goal) for metric, goal in data.config.objectives.items()]
+    costs = [Objective(name, "min") for name in (*COSTS, *data.metrics) if _is_cost(name)]
+    for other in (*wanted[1:], *costs):
+        if other.metric in data.metrics and other.metric != data.objective.metric:
+            return other
+    return None
+
+
+def _is_cost(metric: str) -> bool:
+    return metric in COSTS or metric.endswith(("_ms", "_s", "_bytes", "_joules"))
+
+
+def front(data: ReportData, other: Objective) -> pd.DataFrame:
+    """Return the completed trials that no other beats in both metrics, by the other metric."""
+    goals = (data.objective, other)
+    frame = data.completed.dropna(subset=[goal.metric for goal in goals])
+    scores = np.column_stack([goal.sign * frame[goal.metric].to_numpy() for goal in goals])
+    return frame[pareto_mask(scores.astype(np.float64))].sort_values(other.metric)
+
+
+def effects(data: ReportData) -> pd.DataFrame:
+    """Return, for every option of every decision, how the trials that took it did.
+
+    These are plain averages over the trials that a search happened to try. They say nothing about
+    causes: options that the search tried together share their averages.
+
+    Returns:
+        Columns decision, option, trials (how many took it), mean (of the objective), effect (mean
+        minus the mean of all completed trials); the options of a decision in natural order.
+    """
+    if not len(data.completed):
+        return pd.DataFrame(columns=["decision", "option", "trials", "mean", "effect"])
+    objective = data.completed[data.objective.metric]
+    taken: defaultdict[str, defaultdict[str, list[float]]]
+    taken = defaultdict(lambda: defaultdict(list))
+    for at, value in objective.items():
+        for label, picked in data.archs[at].items():  # type: ignore[call-overload]
+            for atom in atoms(picked):
+                taken[label][json.dumps(atom)].append(value)
+    overall = objective.mean()
+    rows = []
+    for label in data.labels:
+        for option in sorted(map(json.loads, taken[label]), key=natural):
+            values = taken[label][json.dumps(option)]
+            mean = float(np.mean(values))
+            rows.append((label, str(option), len(values), mean, mean - overall))
+    return pd.DataFrame(rows, columns=["decision", "option", "trials", "mean", "effect"])
+
+
+def atoms(value: Value) -> tuple[Atom, ...]:
+    """Return the options that a value stands for: one, or those of a subset."""
+    return value if isinstance(value, tuple) else (value,)
+
+
+def natural(atom: Atom) -> tuple[bool, float, list[tuple[int, str]]]:
+    """Return a key that sorts numbers by size, before text, and ``block10`` behind ``block2``."""
+    if not isinstance(atom, str):
+        return False, float(atom), []
+    parts = re.findall(r"(\d{1,18})|(\D+)", atom)
+    return True, 0.0, [(int(digits or -1), text) for digits, text in parts]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How a metric stands on an axis.
+
+    Attributes:
+        name: as people write it.
+        unit: what the axis counts in, or nothing.
+        factor: from the number as measured to that unit.
+    """
+
+    name: str
+    unit: str = ""
+    factor: float = 1.0
+
+    @property
+    def title(self) -> str:
+        """Name and unit."""
+        return f"{self.name} ({self.unit})" if self.unit else self.name
+
+
+def scale(metric: str, values: pd.Series[float]) -> Scale:
+    """Return the scale that suits a metric's values.
+
+    >>> scale("macs", pd.Series([2.5e6, 8e5])).title, scale("latency_ms", pd.Series([3.0])).title
+    ('MACs (millions)', 'Latency (ms)')
+    """
+    largest = float(values.abs().max()) if len(values) else 0.0
+    plain = metric.replace("_", " ")
+    name = plain[:1].upper() + plain[1:]
+    if metric == "accuracy" or metric.endswith("_accuracy"):
+        return Scale(name, "%", 100.0) if largest <= 1 else Scale(name)
+    counted = {"macs": "MACs", "flops": "FLOPs", "params": "Parameters"}
+    if metric in counted:
+        sizes = ((1e10, 1e9, "billions"), (1e5, 1e6, "millions"), (1e3, 1e3, "thousands"))
+        fitting = ((size, unit) for least, size, unit in sizes if largest >= least)
+        size, unit = next(fitting, (1.0, ""))
+        return Scale(counted[metric], unit, 1 / size)
+    if metric.endswith("_bytes"):
+        return Scale(name.removesuffix(" bytes"), "MB", 1e-6)
+    _, _, last = plain.rpartition(" ")
+    if last in ("ms", "s", "joules") and last != plain:
+        return Scale(name.removesuffix(f" {last}"), last)
+    return Scale(name)

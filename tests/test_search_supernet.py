@@ -1,0 +1,182 @@
+"""The main job on real digits: a supernet trained by Ray Train, its subnets searched by Ray Tune."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import ray
+import torch
+
+import raynas
+from raynas.algorithms import SPOS
+from raynas.cluster.evaluators import SharedEvaluator
+from raynas.core.evaluator import Budget
+from raynas.costs import cost_of
+from raynas.data.digits import Digits
+from raynas.nn.scoring import SubnetScorer
+from raynas.nn.weights import find_checkpoint, load_about, load_weights, to_arrays
+from tests.toynet import ToyNet
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+EPOCHS = 6
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Iterator[raynas.Result]:
+    """A user's own model, its supernet trained and all of its 18 architectures scored."""
+    yield raynas.search(
+        ToyNet,
+        algo="random",
+        data="digits",
+        trials=18,
+        epochs=EPOCHS,
+        supernet={"warm_start_steps": 15, "lr": 0.1},
+        out=str(tmp_path_factory.mktemp("own")),
+    )
+
+
+def test_every_architecture_is_scored_with_its_costs(run: raynas.Result) -> None:
+    table = run.trials
+    assert len(table) == 18 == table["arch_key"].nunique()
+    assert set(table["status"]) == {"completed"}
+    assert set(table["evaluator"]) == {"shared"}
+    assert len(set(table["worker"])) == 2, "both workers work"
+    space = raynas.ModelSpace(ToyNet)
+    for row in table.itertuples():
+        arch = raynas.Arch.from_json(str(row.arch))
+        cost = cost_of(space.build(arch), torch.zeros(1, 1, 16, 16))
+        assert (row.params, row.macs) == (cost.params, cost.macs)
+
+
+def test_training_is_in_the_history(run: raynas.Result) -> None:
+    assert list(run.history["epoch"]) == list(range(EPOCHS))
+    assert run.history["loss"].iloc[-1] < run.history["loss"].iloc[0]
+    # ten classes: an untrained network is right on 10 %
+    assert run.history["accuracy"].iloc[-1] > 0.3
+    assert run.best.metrics["accuracy"] > 0.3
+
+
+def test_scores_are_those_of_the_supernet_alone(run: raynas.Result) -> None:
+    """What workers return through Ray equals scoring in this process, number for number."""
+    digits = Digits()
+    weights = load_weights(find_checkpoint(Path(run.path)))
+    evaluator = SharedEvaluator(raynas.ModelSpace(ToyNet), digits, to_arrays(weights), seed=0)
+    archs = [raynas.Arch.from_json(str(text)) for text in run.trials["arch"]]
+    found = evaluator(archs, Budget(), 0)
+    np.testing.assert_allclose([m.metrics["loss"] for m in found], run.trials["loss"], rtol=1e-6)
+
+
+def test_the_best_model_inherits_and_is_calibrated(run: raynas.Result) -> None:
+    net = run.model()
+    assert not net.training
+    splits = Digits().load()
+    x, y = splits.valid
+    with torch.no_grad():
+        accuracy = float((net(x).argmax(1) == y).double().mean())
+    supernet = raynas.ModelSpace(ToyNet).supernet()
+    supernet.load_state_dict(load_weights(find_checkpoint(Path(run.path))))
+    whole = SubnetScorer(supernet, splits.train, splits.valid, calibration_images=2000)
+    # 1 of 400 images may fall on the other side of a tie in float32
+    assert accuracy == pytest.approx(whole.score(run.best.arch)["accuracy"], abs=1 / 400)
+    fresh = raynas.load(run.path).model()  # from the folder alone
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), fresh.parameters(), strict=True))
+
+
+def test_exports(run: raynas.Result, tmp_path: Path) -> None:
+    run.export(str(tmp_path / "best.json"))
+    assert json.loads((tmp_path / "best.json").read_text()) == dict(run.best.arch)
+    run.export(str(tmp_path / "best.pt2"))
+    program = torch.export.load(tmp_path / "best.pt2").module()
+    x = torch.randn(5, 1, 16, 16)
+    torch.testing.assert_close(program(x), run.model()(x))
+    with pytest.raises(ValueError, match=r"ending in \.json or \.pt2"):
+        run.export(str(tmp_path / "best.h5"))
+
+
+def test_a_trained_supernet_is_searched_again_without_training(
+    run: raynas.Result, tmp_path: Path
+) -> None:
+    before = digest(Path(run.path))
+    again = raynas.search(
+        ToyNet,
+        trials=18,
+        supernet=run.path,
+        objectives={"macs": "min"},
+        out=str(tmp_path),
+    )
+    assert len(again.history) == 0
+    assert again.best.arch == {"first": "k3", "second": 0, "third": 0}
+    old = run.trials.set_index("arch_key")["loss"].sort_index()
+    new = again.trials.set_index("arch_key")["loss"].sort_index()
+    np.testing.assert_allclose(old, new, rtol=1e-6)
+    assert digest(Path(run.path)) == before
+    with pytest.raises(ValueError, match="epochs are for training"):
+        raynas.search(ToyNet, trials=1, supernet=run.path, epochs=3, out=str(tmp_path / "x"))
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256((find_checkpoint(path) / "model.safetensors").read_bytes()).hexdigest()
+
+
+def test_scoring_never_writes_to_the_shared_weights(run: raynas.Result) -> None:
+    """Torch writes through numpy's read-only flag: the object store would change for everyone."""
+    arrays = to_arrays(load_weights(find_checkpoint(Path(run.path))))
+    shared = ray.get(ray.put(arrays))
+
+    def checksum() -> str:
+        return hashlib.sha256(b"".join(a.tobytes() for a in shared.values())).hexdigest()
+
+    before = checksum()
+    space = raynas.ModelSpace(ToyNet)
+    evaluator = SharedEvaluator(space, Digits(), shared, seed=0)
+    found = evaluator(list(space.arch_space), Budget(), 0)
+    assert all(one.error is None for one in found)
+    assert checksum() == before
+
+
+def test_train_supernet_alone_and_go_on(tmp_path: Path) -> None:
+    """Stopped after two epochs and resumed to four equals four at once, weight for weight."""
+    options = {"lr": 0.05, "warm_start_steps": 10}
+
+    def train(name: str, epochs: int, resume: bool = False) -> Path:
+        path = raynas.train_supernet(
+            ToyNet, epochs=epochs, out=str(tmp_path / name), options=options, resume=resume
+        )
+        return find_checkpoint(Path(path))
+
+    whole = train("whole", 3)
+    with pytest.raises(FileExistsError, match="holds a supernet"):
+        train("whole", 3)
+    # the learning rate's schedule spans the epochs asked for, so the same number is asked for
+    kept = load_weights(train("whole", 3, resume=True))
+    assert all(torch.equal(kept[name], t) for name, t in load_weights(whole).items())
+    about = load_about(whole)
+    assert (about["epoch"], about["algo"]["name"]) == (3, "spos")
+    rows = pd.read_parquet(tmp_path / "whole" / "history")
+    assert list(rows["epoch"]) == [0, 1, 2], "nothing was trained twice"
+
+
+def test_two_training_workers(tmp_path: Path) -> None:
+    path = raynas.train_supernet(
+        ToyNet,
+        algo=SPOS(warm_start_steps=5),
+        epochs=1,
+        out=str(tmp_path),
+        ray={"train_workers": 2},
+    )
+    weights = load_weights(find_checkpoint(Path(path)))
+    assert all(bool(t.isfinite().all()) for t in weights.values())
+    assert len(pd.read_parquet(tmp_path / "history")) == 1
+
+
+def test_what_fails_in_a_training_worker_is_said(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="supernet training failed: .*loss is nan in epoch 0"):
+        raynas.train_supernet(
+            ToyNet, epochs=1, out=str(tmp_path), options={"lr": 1e30, "clip": None}
+        )
