@@ -8,11 +8,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from raynas import __version__, assemble
 from raynas.core.archspace import ArchSpace
-from raynas.core.config import Named, RayConfig, SearchConfig, explain
+from raynas.core.config import Named, RayConfig, SearchConfig, validated
 from raynas.core.errors import Interrupted, UnknownName, nearest
 from raynas.core.objectives import Objective, single
 from raynas.core.options import options_of
@@ -89,8 +87,7 @@ def search(
     uses_data = not isinstance(space, ArchSpace)
     named, module = assemble.resolve_data(data, data_options or {}) if uses_data else (None, None)
     found = assemble.resolve_space(space, space_options or {}, module)
-    sampler = assemble.resolve_sampler(algo, found.arch, seed, options or {})
-    config = _config(
+    fields = dict(
         space=found.spec,
         algo=Named(name=algo, options=dict(options or {})),
         evaluator=Named(name=SHARED),
@@ -98,9 +95,11 @@ def search(
         trials=trials,
         seed=seed,
         out=absolute(out or fresh(f"{found.spec.name.rpartition(':')[2]}-{algo}")),
-        ray=RayConfig() if ray is None else ray,
+        ray=_ray_config(ray),
         versions=_versions(),
     )
+    config = validated(SearchConfig, fields)
+    sampler = assemble.resolve_sampler(algo, found.arch, seed, options or {})
     objective = single([Objective(name, goal) for name, goal in config.objectives.items()], algo)
     how = plan(evaluator, found, module, named, supernet=supernet, epochs=epochs, objectives=wanted)
     whole = {"evaluator": how.spec, "data": how.data, "supernet": how.supernet}
@@ -158,11 +157,8 @@ def _startup(sampler: Sampler) -> int | None:
     return startup
 
 
-def _config(**fields: Any) -> SearchConfig:
-    try:
-        return SearchConfig(**fields)
-    except ValidationError as error:
-        raise ValueError(explain(error, SearchConfig)) from None
+def _ray_config(ray: RayConfig | Mapping[str, Any] | None) -> RayConfig:
+    return ray if isinstance(ray, RayConfig) else validated(RayConfig, ray or {})
 
 
 def _versions() -> dict[str, str]:
@@ -212,9 +208,9 @@ def train_supernet(
     how = training_plan(found, module, named, spec, settings)
     folder = absolute(out or fresh(f"{found.spec.name.rpartition(':')[2]}-{spec.name}"))
     claim_supernet(folder, resume)
+    config = _ray_config(ray)
     told = progress or Progress()
     try:
-        config = RayConfig() if ray is None else RayConfig.model_validate(ray)
         with connected(config):
             how.train(folder, seed, config, told)
     finally:

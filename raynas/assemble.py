@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from raynas.core.archspace import ArchSpace
-from raynas.core.config import Named, TrainSettings
+from raynas.core.config import Named, TrainSettings, validated
 from raynas.core.options import checked, options_of
 from raynas.core.registry import Registry
 from raynas.core.sampler import SAMPLERS, Sampler
@@ -189,7 +189,7 @@ def resolve_one_shot(
             raise ValueError(f"algorithm {algo!r} has no option {key!r}; {hint}")
     fitted = checked("algorithm", algo, builder, others, without=("seed",))
     builder(seed=0, **fitted)  # its own checks, before anything starts
-    return Named(name=algo, options=fitted), TrainSettings(**ours)
+    return Named(name=algo, options=fitted), validated(TrainSettings, ours)
 
 
 def own_options(

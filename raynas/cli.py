@@ -191,6 +191,17 @@ def trials(
     out_console.print(trial_table(frame, list(dict.fromkeys(metrics)), result.path))
 
 
+@app.command()
+def report(
+    run: Run,
+    out: Annotated[str | None, typer.Option(help="File. [default: RUN/report.html]")] = None,
+) -> None:
+    """Write pictures of a run as one HTML page that opens offline."""
+    from raynas.result import Result
+
+    out_console.print(Result(run).report(out), highlight=False, soft_wrap=True, markup=False)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, 1 failed, 2 misused, 130 stopped."""
     given = list(sys.argv[1:] if argv is None else argv)
@@ -198,7 +209,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code = app(arguments, standalone_mode=False, prog_name="raynas")
     except TyperException as error:
-        print(f"error: {error}", file=sys.stderr)
+        text = getattr(error, "format_message", error.__str__)()
+        print(f"error: {' '.join(text.split())}", file=sys.stderr)
         return 2
     except Exception as error:
         if arguments != given:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 MODEL_CALIBRATION_IMAGES = 2000
+REPORT = "report.html"
 
 
 class Result:
@@ -156,6 +157,22 @@ class Result:
             self._export_program(file, chosen)
         else:
             raise ValueError(f"export: expected a file ending in .json or .pt2, got {file!r}")
+
+    def report(self, file: str | None = None) -> str:
+        """Write pictures of the run as one HTML page that opens offline, and return its path.
+
+        Args:
+            file: local path; None writes ``report.html`` into the run's folder.
+        """
+        from raynas.report.findings import ReportData
+        from raynas.report.page import report_page, write_report
+
+        data = ReportData(trials=self.trials, history=self.history, config=self.config)
+        if file is not None:
+            write_report(data, file)
+            return file
+        self.folder.write(REPORT, report_page(data))
+        return f"{self.path}/{REPORT}"
 
     def _export_program(self, file: str, arch: Arch) -> None:
         import torch

@@ -489,18 +489,22 @@ while True:
 """
 
 
+def start(program: str, *arguments: object) -> subprocess.Popen[str]:
+    """Start a Python program that can import raynas."""
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
 def run_until_killed(out: Path, appends: int, seconds: float) -> tuple[int, int]:
     """Append in another process and kill it some time after so many appends.
 
     Returns how many rows there were at its start, and how many it acknowledged in all.
     """
-    process = subprocess.Popen(
-        [sys.executable, "-c", APPENDING, str(out)],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+    process = start(APPENDING, out)
     assert process.stdout is not None
     begun = int(process.stdout.readline().removeprefix("from "))
     lines = [process.stdout.readline() for _ in range(appends)]
@@ -527,6 +531,80 @@ def test_a_kill_at_any_instant_loses_no_acknowledged_trial(tmp_path: Path) -> No
             assert set(range(done)) <= set(plain)
             assert max(plain) < done + 3
         assert [trial.number for trial in load_trials(str(tmp_path))] == sorted(set(plain))
+
+
+KILLED_AT_A_RENAME = """
+import os, signal, sys
+
+name, left = sys.argv[2], int(sys.argv[3])
+
+def count(event, arguments):
+    global left
+    if event == "os.rename" and str(arguments[1]).endswith(name):
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(count)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "time"),
+    [
+        ("part-000001.parquet", 1),
+        ("part-000001.parquet", 2),  # when a new metric widens every part
+        ("part-000020.parquet", 2),
+        ("part-000064.parquet", 1),
+        ("part-000001-000064.parquet", 1),
+        ("part-000065.parquet", 1),
+    ],
+)
+def test_a_kill_before_a_file_gets_its_name_loses_nothing(
+    name: str, time: int, tmp_path: Path
+) -> None:
+    process = start(KILLED_AT_A_RENAME + APPENDING, tmp_path, name, time)
+    done = int(process.communicate()[0].splitlines()[-1].removeprefix("from "))
+    assert process.returncode == -signal.SIGKILL
+    told = [trial.number for trial in load_trials(str(tmp_path))]
+    if name.startswith("part-000001-"):  # the merge follows a write that is not acknowledged yet
+        assert told[:done] == list(range(done))
+        assert len(files(tmp_path)) == parts.FAN
+    else:
+        assert told == list(range(done))
+    if done:
+        assert sorted(pd.read_parquet(tmp_path / "trials")["trial"]) == told
+
+
+FULL = """
+import resource, sys
+sys.path.insert(0, sys.argv[2])
+from test_store import FLAT, TrialStore, numbered
+
+store = TrialStore(sys.argv[1], FLAT)
+store.append(numbered([0]))
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+try:
+    store.append(numbered([1]))
+except OSError as error:
+    print(error.strerror, flush=True)
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+if sys.argv[3] == "go on":
+    store.append(numbered([2]))
+"""
+
+
+@pytest.mark.parametrize("then", ["stop", "go on"])
+def test_a_disk_that_is_full_in_the_middle_of_a_write_spoils_nothing(
+    then: str, tmp_path: Path
+) -> None:
+    process = start(FULL, tmp_path, Path(__file__).parent, then)
+    assert process.communicate()[0] == "File too large\n"
+    assert process.returncode == 0
+    expected = [0, 2] if then == "go on" else [0]
+    assert pd.read_parquet(tmp_path / "trials")["trial"].tolist() == expected
+    assert load_trials(str(tmp_path)) == numbered(expected)
 
 
 # --- what is not ours -----------------------------------------------------------------------------

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
 
@@ -104,8 +105,22 @@ class SearchConfig(_Strict):
         return cls.model_validate_json(text)
 
 
-def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """Return a validation error as one sentence: where, what was expected, what came."""
+M = TypeVar("M", bound=BaseModel)
+
+
+def validated(model: type[M], fields: Mapping[str, Any]) -> M:
+    """Return a model of these fields.
+
+    Raises:
+        ValueError: in one sentence, where, what was expected, and what came.
+    """
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise ValueError(_explained(error, model)) from None
+
+
+def _explained(error: ValidationError, model: type[BaseModel]) -> str:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"]) or model.__name__
     if first["type"] == "extra_forbidden":

@@ -123,9 +123,13 @@ class Study:
         results = list(results)
         trials = [self._trial(asked, found, node, worker) for asked, found in results]
         self._record(trials)
-        for (asked, _), trial in zip(results, trials, strict=True):
-            for follower in self._flying.pop(asked.arch.key)[1:]:
-                self._repeat(follower, trial)
+        followers = [
+            (follower, trial)
+            for (asked, _), trial in zip(results, trials, strict=True)
+            for follower in self._flying.pop(asked.arch.key)[1:]
+        ]
+        for follower, trial in sorted(followers, key=lambda pair: pair[0].event):
+            self._repeat(follower, trial)
         return trials
 
     def _trial(self, asked: Asked, found: Measurement, node: str, worker: str) -> Trial:

@@ -26,7 +26,11 @@ def _convolution(x: Tensor, weight: Tensor, out: Tensor, transposed: bool) -> in
     return prod((x if transposed else out).shape) * prod(weight.shape[1:])
 
 
-Formula = Callable[[Sequence[Any], Tensor], int]
+def _attention(query: Tensor, key: Tensor, value: Tensor) -> int:
+    return prod(query.shape[:-1]) * key.shape[-2] * (query.shape[-1] + value.shape[-1])
+
+
+Formula = Callable[[Sequence[Any], Any], int]
 MACS: dict[Any, Formula] = {
     aten.mm: lambda args, _: _matmul(args[0], args[1]),
     aten.bmm: lambda args, _: _matmul(args[0], args[1]),
@@ -34,6 +38,13 @@ MACS: dict[Any, Formula] = {
     aten.baddbmm: lambda args, _: _matmul(args[1], args[2]),
     aten.convolution: lambda args, out: _convolution(args[0], args[1], out, bool(args[6])),
 }
+for _attend in (
+    aten._scaled_dot_product_flash_attention_for_cpu,
+    aten._scaled_dot_product_flash_attention,
+    aten._scaled_dot_product_efficient_attention,
+    aten._scaled_dot_product_cudnn_attention,
+):
+    MACS[_attend] = lambda args, _: _attention(args[0], args[1], args[2])
 
 
 @dataclass
@@ -79,16 +90,16 @@ class Meter(TorchDispatchMode):
         formula = MACS.get(func.overloadpacket)
         if formula is not None:
             tally.macs += formula(args, out)
-        given = {_storage_key(leaf) for leaf in _tensors((args, kwargs))}
-        for leaf in _tensors(out):
-            if _storage_key(leaf) not in given:  # a view of a weight holds nothing
+        given = {storage_key(leaf) for leaf in tensors_in((args, kwargs))}
+        for leaf in tensors_in(out):
+            if storage_key(leaf) not in given:  # a view of a weight holds nothing
                 self._hold(leaf)
         tally.peak_bytes = max(tally.peak_bytes, self._alive)
         return out
 
     def _hold(self, tensor: Tensor) -> None:
         """Count a tensor's storage as alive until it is freed; views and in-place share theirs."""
-        storage, key = tensor.untyped_storage(), _storage_key(tensor)
+        storage, key = tensor.untyped_storage(), storage_key(tensor)
         if key not in self._known:
             size = storage.nbytes()
             self._known.add(key)
@@ -100,18 +111,23 @@ class Meter(TorchDispatchMode):
         self._alive -= size
 
 
-def _tensors(tree: Any) -> list[Tensor]:
+def tensors_in(tree: Any) -> list[Tensor]:
+    """Return the tensors in nested tuples, lists and dicts."""
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
-def _storage_key(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+def storage_key(tensor: Tensor) -> int:
+    """Return what tells a tensor's memory from other memory in use."""
+    key: int = tensor.untyped_storage()._cdata
+    return key
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Put a model into evaluation mode without gradients, and each module back afterwards."""
     modes = {module: module.training for module in model.modules()}
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # it hides a layer's products in one operation
     model.eval()
     try:
         with torch.no_grad():
@@ -119,3 +135,4 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
+        torch.backends.mha.set_fastpath_enabled(fused)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence, Sized
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import TensorDataset
 
 from raynas.core.registry import Registry
 
@@ -67,7 +70,8 @@ class TensorData(DataModule):
         batch_size: for training.
 
     Raises:
-        ValueError: not two or three splits, an empty one, or inputs of different shapes.
+        ValueError: not two or three splits, an empty one, inputs of different shapes, a negative
+            class, or only one.
         TypeError: an item is not a pair of tensor and class index.
     """
 
@@ -100,16 +104,35 @@ def _stack(dataset: Any, split: str) -> Examples:
         raise TypeError(f"data: the {split} split must be a dataset with a length, got a {kind}")
     if not len(dataset):
         raise ValueError(f"data: the {split} split is empty")
-    if isinstance(tensors := getattr(dataset, "tensors", None), tuple) and len(tensors) == 2:
-        return tensors[0], tensors[1].long()
-    inputs, classes = [], []
-    for i in range(len(dataset)):
-        item = dataset[i]
-        if not isinstance(item, tuple | list) or len(item) != 2 or not torch.is_tensor(item[0]):
-            raise TypeError(f"data: {split}[{i}] must be (tensor, class index), got {type(item)}")
-        inputs.append(item[0])
-        classes.append(int(item[1]))
-    return torch.stack(inputs), torch.tensor(classes)
+    if pair := _two_tensors(dataset):
+        x, y = pair
+    else:
+        items = [_pair(dataset[i], f"{split}[{i}]") for i in range(len(dataset))]
+        shapes = {item[0].shape for item in items}
+        if len(shapes) > 1:
+            raise ValueError(f"data: {split} has inputs of different shapes: {sorted(shapes)}")
+        x, y = torch.stack([item[0] for item in items]), torch.tensor([item[1] for item in items])
+    if y.dim() != 1 or y.is_floating_point():
+        kind = f"shape {tuple(y.shape)} of {y.dtype}"
+        raise TypeError(f"data: {split} must have one class index for each input, got {kind}")
+    if int(y.min()) < 0:
+        raise ValueError(f"data: {split} has the class index {int(y.min())}, which is negative")
+    return x, y.long()
+
+
+def _two_tensors(dataset: Any) -> tuple[Tensor, ...]:
+    """Return the two tensors whose rows are the items, or nothing if more is done to these."""
+    plain = type(dataset).__getitem__ is TensorDataset.__getitem__
+    return dataset.tensors if plain and len(dataset.tensors) == 2 else ()
+
+
+def _pair(item: Any, where: str) -> tuple[Tensor, int]:
+    listed = isinstance(item, tuple | list)
+    if listed and len(item) == 2 and isinstance(item[0], Tensor):
+        with suppress(TypeError):
+            return item[0], operator.index(item[1])
+    kinds = ", ".join(type(part).__name__ for part in (item if listed else [item]))
+    raise TypeError(f"data: {where} must be (tensor, class index), got ({kinds})")
 
 
 DataBuilder = Callable[..., DataModule]

@@ -94,3 +94,13 @@ def share_arrays(model: nn.Module, arrays: Arrays) -> None:
     own = {name: t.clone() if name in buffers else t for name, t in shaped.items()}
     model.load_state_dict(own, assign=True)
     model.requires_grad_(False)
+
+
+def _channels_last(nhwc: Tensor) -> Tensor:
+    """Return the same memory as (n, c, h, w), with strides that leave no doubt of the format.
+
+    Where c is 1, numpy may keep any stride for it; torch then takes a depthwise weight for one
+    with channels first and convolves four times slower.
+    """
+    n, h, w, c = nhwc.shape
+    return nhwc.as_strided((n, c, h, w), (h * w * c, 1, w * c, c))

@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -51,12 +52,13 @@ class ReportData:
         if self.objective.metric not in self.told:
             return self.told.iloc[:0]
         values = self.told[self.objective.metric].to_numpy(np.float64, na_value=np.nan)
-        return self.told[np.isfinite(values)]
+        kept: pd.DataFrame = self.told.loc[np.isfinite(values)]
+        return kept
 
     @cached_property
     def completed(self) -> pd.DataFrame:
         """Of these, every architecture once, without those that break a constraint."""
-        return self.measured[self.measured["status"] == "completed"]
+        return self.measured.loc[self.measured["status"] == "completed"]
 
     @cached_property
     def best(self) -> pd.DataFrame:
@@ -71,7 +73,9 @@ class ReportData:
     @property
     def labels(self) -> list[str]:
         """The decisions in the order of the space, those that only architectures name behind."""
-        known = [name.removeprefix(CHOICE) for name in self.told if str(name).startswith(CHOICE)]
+        known = [
+            name.removeprefix(CHOICE) for name in map(str, self.told) if name.startswith(CHOICE)
+        ]
         others = {label for arch in self.archs for label in arch} - set(known)
         return known + sorted(others, key=natural)
 
@@ -86,14 +90,16 @@ class ReportData:
 
 def top(data: ReportData, count: int) -> pd.DataFrame:
     """Return the best completed trials: by objective, then lower loss, then earlier."""
-    better_first = {data.objective.metric: data.objective.goal == "min", "loss": True, "trial": True}
-    keys = {name: up for name, up in better_first.items() if name in data.completed}
+    rising = {data.objective.metric: data.objective.goal == "min", "loss": True, "trial": True}
+    keys = {name: up for name, up in rising.items() if name in data.completed}
     return data.completed.sort_values(list(keys), ascending=list(keys.values())).head(count)
 
 
 def running_best(data: ReportData) -> pd.Series[float]:
     """Return the best objective so far, under the numbers of the completed trials in ``told``."""
-    values = data.completed[data.objective.metric] if len(data.completed) else pd.Series(dtype=float)
+    if data.completed.empty:
+        return pd.Series(dtype=float)
+    values = data.completed[data.objective.metric]
     return values.cummax() if data.objective.goal == "max" else values.cummin()
 
 
@@ -114,38 +120,51 @@ def _is_cost(metric: str) -> bool:
 def front(data: ReportData, other: Objective) -> pd.DataFrame:
     """Return the completed trials that no other beats in both metrics, by the other metric."""
     goals = (data.objective, other)
+    if data.completed.empty:
+        return data.completed
     frame = data.completed.dropna(subset=[goal.metric for goal in goals])
     scores = np.column_stack([goal.sign * frame[goal.metric].to_numpy() for goal in goals])
     return frame[pareto_mask(scores.astype(np.float64))].sort_values(other.metric)
 
 
-def effects(data: ReportData) -> pd.DataFrame:
-    """Return, for every option of every decision, how the trials that took it did.
+class Effect(NamedTuple):
+    """How the trials that took one option did.
+
+    Attributes:
+        trials: how many they are.
+        mean: of their objective.
+        effect: this mean, less the mean of all completed trials.
+    """
+
+    decision: str
+    option: str
+    trials: int
+    mean: float
+    effect: float
+
+
+def effects(data: ReportData) -> list[Effect]:
+    """Return how the trials with each option did, decision by decision, options in natural order.
 
     These are plain averages over the trials that a search happened to try. They say nothing about
     causes: options that the search tried together share their averages.
-
-    Returns:
-        Columns decision, option, trials (how many took it), mean (of the objective), effect (mean
-        minus the mean of all completed trials); the options of a decision in natural order.
     """
-    if not len(data.completed):
-        return pd.DataFrame(columns=["decision", "option", "trials", "mean", "effect"])
+    if data.completed.empty:
+        return []
     objective = data.completed[data.objective.metric]
-    taken: defaultdict[str, defaultdict[str, list[float]]]
-    taken = defaultdict(lambda: defaultdict(list))
-    for at, value in objective.items():
-        for label, picked in data.archs[at].items():  # type: ignore[call-overload]
+    taken = defaultdict[str, defaultdict[str, list[float]]](lambda: defaultdict(list))
+    for at, value in zip(objective.index.tolist(), objective.tolist(), strict=True):
+        for label, picked in data.archs[at].items():
             for atom in atoms(picked):
-                taken[label][json.dumps(atom)].append(value)
-    overall = objective.mean()
-    rows = []
+                taken[label][json.dumps(atom)].append(value)  # True, 1 and "1" are three options
+    overall = float(objective.mean())
+    found = []
     for label in data.labels:
         for option in sorted(map(json.loads, taken[label]), key=natural):
             values = taken[label][json.dumps(option)]
             mean = float(np.mean(values))
-            rows.append((label, str(option), len(values), mean, mean - overall))
-    return pd.DataFrame(rows, columns=["decision", "option", "trials", "mean", "effect"])
+            found.append(Effect(label, str(option), len(values), mean, mean - overall))
+    return found
 
 
 def atoms(value: Value) -> tuple[Atom, ...]:
@@ -177,30 +196,38 @@ class Scale:
 
     @property
     def title(self) -> str:
-        """Name and unit."""
-        return f"{self.name} ({self.unit})" if self.unit else self.name
+        """Name and unit, as a heading."""
+        text = f"{self.name} ({self.unit})" if self.unit else self.name
+        return text[:1].upper() + text[1:]
+
+
+def plain(metric: str) -> Scale:
+    """Return the name of a metric, and the unit that is part of it, if one is.
+
+    >>> plain("latency_ms").title, plain("macs").title, plain("activation_bytes").title
+    ('Latency (ms)', 'MACs', 'Activation bytes')
+    """
+    words = metric.split("_")
+    if len(words) > 1 and words[-1] in ("ms", "s", "joules"):
+        return Scale(" ".join(words[:-1]), words[-1])
+    return Scale({"macs": "MACs", "flops": "FLOPs"}.get(metric, " ".join(words)))
 
 
 def scale(metric: str, values: pd.Series[float]) -> Scale:
     """Return the scale that suits a metric's values.
 
-    >>> scale("macs", pd.Series([2.5e6, 8e5])).title, scale("latency_ms", pd.Series([3.0])).title
-    ('MACs (millions)', 'Latency (ms)')
+    >>> scale("macs", pd.Series([2.5e6, 8e5])).title, scale("accuracy", pd.Series([0.9])).title
+    ('MACs (millions)', 'Accuracy (%)')
     """
     largest = float(values.abs().max()) if len(values) else 0.0
-    plain = metric.replace("_", " ")
-    name = plain[:1].upper() + plain[1:]
+    named = plain(metric)
     if metric == "accuracy" or metric.endswith("_accuracy"):
-        return Scale(name, "%", 100.0) if largest <= 1 else Scale(name)
-    counted = {"macs": "MACs", "flops": "FLOPs", "params": "Parameters"}
-    if metric in counted:
+        return Scale(named.name, "%", 100.0) if largest <= 1 else named
+    if metric in ("macs", "flops", "params"):
         sizes = ((1e10, 1e9, "billions"), (1e5, 1e6, "millions"), (1e3, 1e3, "thousands"))
         fitting = ((size, unit) for least, size, unit in sizes if largest >= least)
         size, unit = next(fitting, (1.0, ""))
-        return Scale(counted[metric], unit, 1 / size)
+        return Scale(named.name, unit, 1 / size)
     if metric.endswith("_bytes"):
-        return Scale(name.removesuffix(" bytes"), "MB", 1e-6)
-    _, _, last = plain.rpartition(" ")
-    if last in ("ms", "s", "joules") and last != plain:
-        return Scale(name.removesuffix(f" {last}"), last)
-    return Scale(name)
+        return Scale(named.name.removesuffix(" bytes"), "MB", 1e-6)
+    return named

@@ -13,7 +13,7 @@ from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
 from raynas.core.config import Named
-from raynas.report.findings import ReportData, opponent, top
+from raynas.report.findings import ReportData, Scale, opponent, plain, top
 from raynas.report.pictures import FONT, choices, progress, shown, tradeoff, training
 from raynas.report.table import number
 
@@ -23,7 +23,6 @@ _CONFIG = {
     "responsive": True,
     "displaylogo": False,
     "showSendToCloud": False,  # on by default: a button that uploads the chart
-    "plotlyServerURL": "",
     "modeBarButtons": [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
 }
 
@@ -32,7 +31,7 @@ class Picture(NamedTuple):
     """A section of the page: what stands above a figure, what below, and how it is drawn."""
 
     key: str
-    title: Callable[[ReportData], str]
+    title: str
     caption: str
     draw: Callable[[ReportData], go.Figure | None]
 
@@ -64,26 +63,23 @@ def _picture(data: ReportData, picture: Picture) -> str:
         return ""
     html = to_html(
         figure,
-        config=_CONFIG,
+        config=dict(_CONFIG),
         include_plotlyjs=False,
         full_html=False,
         div_id=picture.key,
         default_height=f"{figure.layout.height}px",
     )
-    title, caption = escape(picture.title(data)), escape(picture.caption)
-    return f"<section><h2>{title}</h2>\n{html}\n<p>{caption}</p></section>"
-
-
-def _tradeoff_title(data: ReportData) -> str:
-    other = opponent(data)
-    assert other is not None
-    return f"{_said(data.objective.metric)} against {_word(other.metric)}"
+    objective, other = Scale(plain(data.objective.metric).name).title, opponent(data)
+    title = picture.title.format(objective=objective, other=other and plain(other.metric).name)
+    width = (figure.layout.meta or {}).get("min_width", 0)
+    box = f'<div class="wide"><div style="min-width: {width}px">{html}</div></div>'
+    return f"<section><h2>{escape(title)}</h2>\n{box}\n<p>{escape(picture.caption)}</p></section>"
 
 
 PICTURES = (
     Picture(
         "tradeoff",
-        _tradeoff_title,
+        "{objective} against {other}",
         "Every point is a trial. No trial is at least as good as one on the Pareto front in both "
         "directions and better in one. The star is the best by the objective alone; ties go to "
         "the lower loss.",
@@ -91,24 +87,24 @@ PICTURES = (
     ),
     Picture(
         "progress",
-        lambda data: f"{_said(data.objective.metric)} in the course of the search",
+        "{objective} in the course of the search",
         "Trials in the order in which their results came in, failed ones counted but not drawn.",
         progress,
     ),
     Picture(
         "training",
-        lambda data: "Training of the supernet",
+        "Training of the supernet",
         "Loss on the training images, and mean accuracy of a few random subnets on validation "
         "images. While a single path is warmed up, the others stay at chance.",
         training,
     ),
     Picture(
         "choices",
-        lambda data: "How the trials with each option did",
+        "How the trials with each option did",
         "Plain averages: the mean objective of the trials that took an option, less the mean of "
         "all completed trials; blue is better. They show what went together in the trials that "
         "this search happened to try, not what an option causes. A number in a cell counts its "
-        "trials where they are fewer than five; a blank was never tried.",
+        "trials where they are fewer than five; a blank has none.",
         choices,
     ),
 )
@@ -116,12 +112,10 @@ PICTURES = (
 
 def _best(data: ReportData) -> str:
     if data.best.empty:
-        statuses = data.told["status"].value_counts()
-        told = ", ".join(f"{count} {status}" for status, count in statuses.items())
-        return f'<p class="none">No trial was completed ({escape(told) or "none ran"}).</p>'
+        return f'<p class="none">No trial was completed ({escape(_told(data)) or "none ran"}).</p>'
     (row,) = data.best.to_dict("records")
     tiles = [
-        f"<div><dt>{escape(_said(name))}</dt><dd>{number(row[name], name)}</dd></div>"
+        f"<div><dt>{escape(plain(name).title)}</dt><dd>{number(row[name], name)}</dd></div>"
         for name in data.metrics
         if pd.notna(row[name])
     ]
@@ -130,15 +124,15 @@ def _best(data: ReportData) -> str:
     return (
         f"<p>Best: trial {row['trial']} <code>{escape(row['arch_key'])}</code></p>"
         f'<dl class="tiles">{"".join(tiles)}</dl>'
-        f"<details{' open' if len(arch) <= OPEN else ''}><summary>Its {len(arch)} decisions</summary>"
+        f"<details{' open' if len(arch) <= OPEN else ''}>"
+        f"<summary>Its {len(arch)} decisions</summary>"
         f'<ul class="chips">{"".join(chips)}</ul></details>'
     )
 
 
 def _facts(data: ReportData) -> str:
     config = data.config
-    counts = data.told["status"].value_counts()
-    told = ", ".join(f"{count} {status}" for status, count in counts.items())
+    told = _told(data)
     goals = {"max": "maximise", "min": "minimise"}
     facts = {
         "Space": _named(config.space),
@@ -156,6 +150,11 @@ def _facts(data: ReportData) -> str:
     return f'<dl class="facts">{"".join(items)}</dl>'
 
 
+def _told(data: ReportData) -> str:
+    counts = data.told["status"].value_counts()
+    return ", ".join(f"{count} {status}" for status, count in counts.items())
+
+
 def _named(named: Named | None) -> str:
     if named is None:
         return ""
@@ -169,7 +168,7 @@ def _time(told: pd.DataFrame) -> str:
     if told.empty or told["started_utc"].min().year < 2000:
         return ""
     begin, end = told["started_utc"].min(), told["finished_utc"].max()
-    return f"{begin:%Y-%m-%d %H:%M} UTC, {_duration((end - begin).total_seconds())} of trials"
+    return f"from {begin:%Y-%m-%d %H:%M} UTC, for {_duration((end - begin).total_seconds())}"
 
 
 def _duration(seconds: float) -> str:
@@ -195,7 +194,7 @@ def _top_table(data: ReportData) -> str:
         key = f"<summary><code>{escape(row['arch_key'])}</code></summary>"
         numbers = [number(row[name], name) for name in data.metrics]
         rows.append([str(row["trial"]), *numbers, f"<details>{key}{escape(made)}</details>"])
-    heads = ["Trial", *(escape(_said(name)) for name in data.metrics), "Architecture"]
+    heads = ["Trial", *(escape(plain(name).title) for name in data.metrics), "Architecture"]
     return f"<section><h2>The best trials</h2>{_table(heads, rows)}</section>"
 
 
@@ -218,18 +217,8 @@ def _table(heads: Iterable[str], rows: Sequence[Sequence[Any]]) -> str:
     """Return a table of cells that are HTML already, in a box that scrolls on its own."""
     head = "".join(f"<th>{cell}</th>" for cell in heads)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>\n" for row in rows)
-    return (
-        f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-    )
-
-
-def _word(metric: str) -> str:
-    return {"macs": "MACs", "flops": "FLOPs"}.get(metric, metric.replace("_", " "))
-
-
-def _said(metric: str) -> str:
-    word = _word(metric)
-    return word[:1].upper() + word[1:]
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="wide">{table}</div>'
 
 
 _STYLE = """
@@ -248,14 +237,16 @@ dt { color: var(--quiet); font-size: 13px; }
 .tiles { display: flex; flex-wrap: wrap; gap: 12px 36px; margin: 12px 0; }
 .tiles dd { font-size: 24px; line-height: 1.2; font-variant-numeric: tabular-nums; }
 .tiles div:first-child dd { color: var(--best); font-weight: 600; }
-.facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(280px, 1fr)); gap: 12px 32px;
-  margin-top: 24px; padding: 16px 0; border: solid var(--line); border-width: 1px 0; }
+.facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(280px, 1fr));
+  gap: 12px 32px; margin-top: 24px; padding: 16px 0;
+  border: solid var(--line); border-width: 1px 0; }
 .facts dd { overflow-wrap: anywhere; }
 summary { cursor: pointer; }
 .chips { display: flex; flex-wrap: wrap; gap: 4px 20px; margin-top: 8px; list-style: none;
   font-size: 13px; overflow-wrap: anywhere; }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: 14px; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; width: 100%; font-size: 14px;
+  font-variant-numeric: tabular-nums; }
 th, td { padding: 6px 16px 6px 0; border-bottom: 1px solid var(--line); text-align: right;
   vertical-align: top; white-space: nowrap; }
 th { color: var(--quiet); font-weight: 400; font-size: 13px; }

@@ -9,6 +9,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from html import escape
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from plotly.subplots import make_subplots
 
 from raynas.core.arch import Arch
 from raynas.report.findings import (
+    Effect,
     ReportData,
     Scale,
     atoms,
@@ -32,8 +35,8 @@ from raynas.report.table import number
 INK, QUIET, GRID = "#1f2933", "#616e7c", "#e4e7eb"
 POINT, BEST, WORSE, EVEN = "#3a6ea5", "#d9480f", "#a8641f", "#edeeec"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Ubuntu, sans-serif"
-WEBGL_FROM = 5000  # trials from which on points are drawn by WebGL, which SVG is too slow for
-HOVER_COLUMNS, HOVER_LINES = 56, 16
+WEBGL_OVER = 5000  # trials; SVG is too slow for more
+HOVER_COLUMNS, HOVER_LINES = 50, 16
 SURE = 5  # trials from which on an average takes part in the range of colours
 LABEL = 24  # characters of a decision's name beside the heat map
 
@@ -49,14 +52,16 @@ def tradeoff(data: ReportData) -> go.Figure | None:
     for status, rows in _by_status(frame):
         _points(figure, data, rows, status, rows[other.metric] * x.factor, y, decisions=True)
     line = front(data, other)
-    figure.add_scatter(
-        x=line[other.metric] * x.factor,
-        y=line[data.objective.metric] * y.factor,
-        name="Pareto front",
-        mode="lines+markers",
-        line={"color": INK, "width": 1.5, "shape": "hv" if other.goal == "min" else "vh"},
-        marker={"size": 6},
-        hoverinfo="skip",
+    figure.add_trace(
+        _kind(data)(
+            x=line[other.metric] * x.factor,
+            y=line[data.objective.metric] * y.factor,
+            name="Pareto front",
+            mode="lines+markers",
+            line={"color": INK, "width": 1.5, "shape": "hv" if other.goal == "min" else "vh"},
+            marker={"size": 6},
+            hoverinfo="skip",
+        )
     )
     best = data.best.dropna(subset=[other.metric])
     _mark_best(figure, data, best, best[other.metric] * x.factor, y, decisions=True)
@@ -72,14 +77,17 @@ def progress(data: ReportData) -> go.Figure | None:
     for status, rows in _by_status(data.measured):
         _points(figure, data, rows, status, rows.index + 1, y)
     best = running_best(data)
-    last = len(data.told)
-    figure.add_scatter(
-        x=[*(best.index + 1), last][: len(best) + 1 if len(best) else 0],
-        y=[*(best * y.factor), *(best.tail(1) * y.factor)],
-        name="Best so far",
-        mode="lines",
-        line={"color": INK, "width": 1.5, "shape": "hv"},
-        hoverinfo="skip",
+    to_the_end = pd.Series(best.tail(1).to_list(), index=[len(data.told) - 1] * len(best.tail(1)))
+    best = pd.concat([best, to_the_end])
+    figure.add_trace(
+        _kind(data)(
+            x=best.index + 1,
+            y=best * y.factor,
+            name="Best so far",
+            mode="lines",
+            line={"color": INK, "width": 1.5, "shape": "hv"},
+            hoverinfo="skip",
+        )
     )
     _mark_best(figure, data, data.best, data.best.index + 1, y)
     return figure
@@ -116,34 +124,35 @@ def training(data: ReportData) -> go.Figure | None:
 
 
 def choices(data: ReportData) -> go.Figure | None:
-    """Draw a heat map of decisions and options: mean objective of their trials, less the mean."""
-    table = effects(data)
-    if table.empty:
+    """Draw a heat map of decisions and options: mean objective of their trials, less the mean.
+
+    Where decisions differ in their options, the cells name them, and columns mean nothing.
+    """
+    found = effects(data)
+    if not found:
         return None
     (y,) = _scales(data, data.objective.metric)
-    unit = "percentage points" if y.unit == "%" else y.unit
-    rows = list(table.groupby("decision", sort=False))
-    options = [tuple(group["option"]) for _, group in rows]
-    columns = max(options, key=len)
-    alike = all(set(own) <= set(columns) for own in options)
-    shape = (len(rows), len(columns))
-    effect, text, hover = np.full(shape, np.nan), np.full(shape, "", object), np.full(shape, "", object)
-    for at, (_, group) in enumerate(rows):
-        for place, cell in enumerate(group.itertuples()):
-            column = columns.index(cell.option) if alike else place
-            effect[at, column] = cell.effect * y.factor
+    rows = [list(cells) for _, cells in groupby(found, attrgetter("decision"))]
+    columns = [cell.option for cell in max(rows, key=len)]
+    alike = all(cell.option in columns for cell in found)
+    effect = np.full((len(rows), len(columns)), np.nan)
+    text, hover = np.full(effect.shape, "", object), np.full(effect.shape, "", object)
+    for row, cells in enumerate(rows):
+        for place, cell in enumerate(cells):
+            at = row, columns.index(cell.option) if alike else place
             few = str(cell.trials) if cell.trials < SURE else ""
-            named = escape(_short(cell.option, 12))
-            text[at, column] = few if alike else f"{named} ({few})" if few else named
-            hover[at, column] = _cell(cell, y, unit, data.objective.metric)
-    sure = table[table["trials"] >= SURE] if (table["trials"] >= SURE).any() else table
-    limit = float(sure["effect"].abs().max() * y.factor) or 1.0
-    colours = [WORSE, EVEN, POINT] if data.objective.goal == "max" else [POINT, EVEN, WORSE]
+            effect[at] = cell.effect * y.factor
+            text[at] = few if alike else _cell_name(cell, few)
+            hover[at] = _cell_hover(cell, y, data.objective.metric)
+    sizes = [abs(cell.effect) for cell in found if cell.trials >= SURE]
+    limit = y.factor * max(sizes or [abs(cell.effect) for cell in found]) or 1.0
+    colours = (WORSE, EVEN, POINT)[:: data.objective.sign]
     figure = _figure("", "")
     figure.add_heatmap(
         z=effect,
         text=text,
         texttemplate="%{text}",
+        textfont={"size": 11},
         hovertext=hover,
         hoverinfo="text",
         hoverongaps=False,
@@ -152,31 +161,42 @@ def choices(data: ReportData) -> go.Figure | None:
         zmin=-limit,
         zmax=limit,
         colorscale=[[at / 2, colour] for at, colour in enumerate(colours)],
-        colorbar=_colour_bar(unit),
+        colorbar=_colour_bar(_difference_unit(y)),
     )
-    places = list(range(len(columns)))
-    heads = [escape(_short(option, 14)) for option in columns]
-    figure.update_xaxes(
-        side="top", showgrid=False, tickvals=places, ticktext=heads, showticklabels=alike
-    )
-    labels = [escape(_short(str(label), LABEL)) for label, _ in rows]
-    figure.update_yaxes(
-        autorange="reversed", showgrid=False, tickvals=list(range(len(labels))), ticktext=labels
-    )
-    figure.update_layout(height=130 + 24 * len(rows))
+    figure.update_xaxes(_named([_short(name, 14) for name in columns]))
+    figure.update_xaxes(side="top", showticklabels=alike)
+    figure.update_yaxes(_named([_short(cells[0].decision, LABEL) for cells in rows]))
+    figure.update_yaxes(autorange="reversed")
+    width = 160 + len(columns) * (30 if alike else 100)
+    figure.update_layout(height=130 + 24 * len(rows), meta={"min_width": width})
     return figure
 
 
-def _cell(cell: Any, y: Scale, unit: str, metric: str) -> str:
-    difference = f"{cell.effect * y.factor:+.3g} {unit}".strip()
+def _cell_name(cell: Effect, few: str) -> str:
+    return escape(_short(cell.option, 12) + (f" ({few})" if few else ""))
+
+
+def _cell_hover(cell: Effect, y: Scale, metric: str) -> str:
+    difference = f"{cell.effect * y.factor:+.3g} {_difference_unit(y)}".strip()
     trials = f"{cell.trials} trial{'s' if cell.trials > 1 else ''}"
     return (
         f"<b>{escape(cell.decision)}: {escape(cell.option)}</b><br>{trials}, "
-        f"mean {escape(metric)} {number(cell.mean, metric)}<br>{difference} to the mean of all"
+        f"mean {escape(metric)} {number(cell.mean, metric)}<br>{difference} from the mean of all"
     )
 
 
+def _difference_unit(y: Scale) -> str:
+    return "percentage points" if y.unit == "%" else y.unit
+
+
+def _named(names: Sequence[str]) -> dict[str, Any]:
+    """Return the settings of an axis whose places have names."""
+    texts = [escape(name) for name in names]
+    return {"showgrid": False, "ticks": "", "tickvals": [*range(len(names))], "ticktext": texts}
+
+
 def _colour_bar(unit: str) -> dict[str, Any]:
+    title = f"Difference ({unit})" if unit else "Difference"
     return {
         "orientation": "h",
         "thickness": 8,
@@ -184,15 +204,20 @@ def _colour_bar(unit: str) -> dict[str, Any]:
         "outlinewidth": 0,
         "y": 0,
         "yanchor": "top",
-        "title": {"text": f"Difference ({unit})" if unit else "Difference", "side": "bottom", "font": {"size": 12, "color": QUIET}},
+        "title": {"text": title, "side": "bottom", "font": {"size": 12, "color": QUIET}},
         "tickfont": {"color": QUIET},
-        "nticks": 7,
+        "nticks": 5,
     }
 
 
 def _scales(data: ReportData, *metrics: str) -> list[Scale]:
     found = [scale(metric, data.measured[metric]) for metric in metrics]
     return [Scale(escape(s.name), escape(s.unit), s.factor) for s in found]
+
+
+def _kind(data: ReportData) -> Any:
+    """Return the class of all traces of a picture: WebGL would cover what SVG draws."""
+    return go.Scattergl if len(data.told) > WEBGL_OVER else go.Scatter
 
 
 def _by_status(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -212,7 +237,6 @@ def _points(
     decisions: bool = False,
 ) -> None:
     done = status == "completed"
-    draw = go.Scattergl if len(data.told) > WEBGL_FROM else go.Scatter
     marker = {
         "size": 7,
         "color": POINT if done else QUIET,
@@ -220,7 +244,7 @@ def _points(
         "symbol": "circle" if done else "circle-open",
     }
     figure.add_trace(
-        draw(
+        _kind(data)(
             x=x,
             y=rows[data.objective.metric] * y.factor,
             name="Trial" if done else status.capitalize(),
@@ -243,14 +267,17 @@ def _mark_best(
 ) -> None:
     if best.empty:
         return
-    figure.add_scatter(
-        x=x,
-        y=best[data.objective.metric] * y.factor,
-        name="Best trial",
-        mode="markers",
-        marker={"size": 15, "color": BEST, "symbol": "star", "line": {"color": "white", "width": 1}},
-        hovertext=_hovers(data, best, decisions),
-        hoverinfo="text",
+    edge = {"color": "white", "width": 1}
+    figure.add_trace(
+        _kind(data)(
+            x=x,
+            y=best[data.objective.metric] * y.factor,
+            name="Best trial",
+            mode="markers",
+            marker={"size": 15, "color": BEST, "symbol": "star", "line": edge},
+            hovertext=_hovers(data, best, decisions),
+            hoverinfo="text",
+        )
     )
 
 
@@ -313,7 +340,12 @@ def _figure(x: str, y: str) -> go.Figure:
             "paper_bgcolor": "white",
             "plot_bgcolor": "white",
             "hovermode": "closest",
-            "hoverlabel": {"bgcolor": "white", "bordercolor": GRID, "align": "left"},
+            "hoverlabel": {
+                "bgcolor": "white",
+                "bordercolor": QUIET,
+                "align": "left",
+                "font": {"family": FONT, "size": 12, "color": INK},
+            },
             "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
             "xaxis": _axis(x),
             "yaxis": _axis(y),

@@ -1,0 +1,406 @@
+"""BatchNorm statistics for a sub-network: exact, read-only, and of the calibration rows alone."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from raynas.nn import LayerChoice, activate, freeze, space_of
+from raynas.nn.calibration import CalibratedBatchNorm, Calibration, calibrated, recalibrate
+from raynas.nn.scoring import SubnetScorer
+from tests.toynet import ToyNet
+
+Layer = Callable[[], nn.Module]
+
+
+class Twice(nn.Module):
+    """Calls one BatchNorm twice, on different inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.norm(self.conv(functional.relu(self.norm(x))))
+        return y
+
+
+def repeated() -> nn.Module:
+    """One BatchNorm under two names of one parent."""
+    norm = nn.BatchNorm2d(3)
+    return nn.Sequential(nn.Conv2d(3, 3, 1), norm, nn.ReLU(), nn.Conv2d(3, 3, 3), norm)
+
+
+def convnet() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Sequential(nn.Conv2d(4, 6, 3, 2), nn.BatchNorm2d(6, affine=False), nn.ReLU()),
+        nn.Dropout(0.5),
+        nn.Conv2d(6, 6, 3, groups=2, bias=False),
+        nn.BatchNorm2d(6, eps=1e-2),
+    )
+
+
+NETS: dict[str, tuple[Layer, tuple[int, ...]]] = {
+    "conv": (convnet, (3, 9, 9)),
+    "twice": (Twice, (3, 5, 5)),
+    "repeated": (repeated, (3, 6, 6)),
+    "rows": (lambda: nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Tanh()), (5,)),
+    "series": (lambda: nn.Sequential(nn.Conv1d(2, 4, 3), nn.BatchNorm1d(4)), (2, 9)),
+    "volume": (lambda: nn.Sequential(nn.Conv3d(1, 2, 2), nn.BatchNorm3d(2)), (1, 4, 5, 6)),
+    "stateless": (lambda: nn.Sequential(nn.BatchNorm1d(5, track_running_stats=False)), (5,)),
+}
+every_net = pytest.mark.parametrize(("make", "shape"), NETS.values(), ids=NETS)
+# one set of buffers cannot hold the statistics of two calls
+ONCE = {name: net for name, net in NETS.items() if name not in ("twice", "repeated")}
+
+
+def build(make: Layer) -> nn.Module:
+    """A float64 net whose BatchNorm weights and statistics are not 1 and 0."""
+    torch.manual_seed(0)
+    net = make().double()
+    for norm in norms(net):
+        for tensor in (norm.weight, norm.bias, norm.running_mean):
+            if tensor is not None:
+                nn.init.normal_(tensor)
+        if norm.running_var is not None:
+            nn.init.uniform_(norm.running_var, 0.5, 2)
+    return net.eval()
+
+
+def norms(net: nn.Module) -> list[_BatchNorm]:
+    return [m for m in net.modules() if isinstance(m, _BatchNorm)]
+
+
+def rows(count: int, shape: tuple[int, ...], seed: int = 0) -> Tensor:
+    rng = torch.Generator().manual_seed(seed)
+    return torch.randn((count, *shape), generator=rng, dtype=torch.float64) * 2 + 1
+
+
+@contextmanager
+def normed(net: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect what every BatchNorm call gives."""
+    seen: list[Tensor] = []
+
+    def note(_module: nn.Module, _inputs: object, out: Tensor) -> None:
+        seen.append(out)
+
+    kinds = (_BatchNorm, CalibratedBatchNorm)
+    hooks = [m.register_forward_hook(note) for m in net.modules() if isinstance(m, kinds)]
+    with torch.no_grad():
+        yield seen
+    for hook in hooks:
+        hook.remove()
+
+
+def reference(net: nn.Module, calibration: Tensor, x: Tensor) -> list[Tensor]:
+    """Every BatchNorm call's result on ``x``, normalised as training mode does ``calibration``."""
+    net, moments = copy.deepcopy(net), list[tuple[Tensor, Tensor]]()
+
+    def measure(_norm: nn.Module, inputs: tuple[Tensor]) -> None:
+        dims = [d for d in range(inputs[0].dim()) if d != 1]
+        moments.append((inputs[0].mean(dims), inputs[0].var(dims, correction=0)))
+
+    def normalise(norm: nn.Module, inputs: tuple[Tensor], _out: Tensor) -> Tensor:
+        assert isinstance(norm, _BatchNorm)
+        mean, var = moments.pop(0)
+        sizes = [1, -1] + [1] * (inputs[0].dim() - 2)
+        y = (inputs[0] - mean.view(sizes)) / (var.view(sizes) + norm.eps).sqrt()
+        return y if norm.weight is None else y * norm.weight.view(sizes) + norm.bias.view(sizes)
+
+    hooks = [norm.train().register_forward_pre_hook(measure) for norm in norms(net)]
+    net(calibration)
+    for hook in hooks:
+        hook.remove()
+    for norm in norms(net):
+        norm.register_forward_hook(normalise)
+    with normed(net) as seen:
+        net(x)
+    assert not moments
+    return seen
+
+
+def checksum(net: nn.Module) -> str:
+    state = hashlib.sha256()
+    for name, tensor in (*net.named_parameters(), *net.named_buffers()):
+        state.update(name.encode() + tensor.detach().numpy().tobytes())
+    return state.hexdigest()
+
+
+@every_net
+def test_the_fused_pass_has_exact_statistics_in_every_layer(
+    make: Layer, shape: tuple[int, ...]
+) -> None:
+    net, calibration, x = build(make), rows(20, shape), rows(7, shape, 1)
+    expected = reference(net, calibration, torch.cat([calibration, x]))
+    control = calibrated(net)
+    assert not norms(net)
+    control.begin(20)
+    with normed(net) as seen:
+        net(torch.cat([calibration, x]))
+    assert len(seen) == len(expected) == len(control.moments)
+    for ours, exact in zip(seen, expected, strict=True):
+        torch.testing.assert_close(ours, exact, rtol=0, atol=1e-10)
+
+
+@every_net
+def test_training_mode_gives_the_calibration_rows_the_same(
+    make: Layer, shape: tuple[int, ...]
+) -> None:
+    """The statistics are those of torch's own training mode, not only of our formula above."""
+    net, calibration = build(make), rows(20, shape)
+    trained = copy.deepcopy(net)
+    for norm in norms(trained):
+        norm.train()
+    with normed(trained) as expected:
+        trained(calibration)
+    control = calibrated(net)
+    control.begin(20)
+    with normed(net) as seen:
+        net(torch.cat([calibration, rows(7, shape, 1)]))
+    for ours, exact in zip(seen, expected, strict=True):
+        torch.testing.assert_close(ours[:20], exact, rtol=0, atol=1e-10)
+
+
+@every_net
+def test_statistics_do_not_depend_on_the_other_rows(make: Layer, shape: tuple[int, ...]) -> None:
+    net, calibration = build(make), rows(20, shape)
+    control, found = calibrated(net), []
+    for others in (rows(7, shape, 1), 1e3 * rows(9, shape, 2), rows(0, shape)):
+        control.begin(20)
+        with torch.no_grad():
+            net(torch.cat([calibration, others]))
+        found.append(list(control.moments))
+    for other in found[1:]:
+        for first, second in zip(found[0], other, strict=True):
+            torch.testing.assert_close(first, second, rtol=0, atol=1e-12)
+
+
+@every_net
+def test_rows_in_later_passes_are_scored_as_in_one(make: Layer, shape: tuple[int, ...]) -> None:
+    net, calibration, x = build(make), rows(20, shape), rows(30, shape, 1)
+    control = calibrated(net)
+    control.begin(20)
+    with torch.no_grad():
+        whole = net(torch.cat([calibration, x]))[20:]
+        control.begin(20)
+        parts = [net(torch.cat([calibration, x[:3]]))[20:]]
+        for chunk in (x[3:4], x[4:]):
+            control.begin(0)
+            parts.append(net(chunk))
+    torch.testing.assert_close(torch.cat(parts), whole, rtol=0, atol=1e-12)
+
+
+def test_the_control_counts_calls() -> None:
+    control = Calibration()
+    control.begin(2)
+    first = control.of(torch.tensor([[1.0], [3.0], [100.0]]))
+    assert [t.item() for t in first] == [2.0, 1.0]
+    control.begin(0)
+    assert control.of(torch.tensor([[7.0]])) is first
+
+
+def test_replaced_norms_share_their_weights() -> None:
+    net = build(convnet)
+    pointers = [p.data_ptr() for p in net.parameters()]
+    calibrated(net)
+    assert [p.data_ptr() for p in net.parameters()] == pointers
+
+
+@pytest.mark.parametrize(("make", "shape"), ONCE.values(), ids=ONCE)
+def test_recalibrating_on_one_batch_gives_its_exact_statistics(
+    make: Layer, shape: tuple[int, ...]
+) -> None:
+    net, images, x = build(make), rows(20, shape), rows(7, shape, 1)
+    if any(norm.running_mean is None for norm in norms(net)):
+        x = images  # it has no buffers: in evaluation it normalises by what it gets
+    expected = reference(net, images, x)
+    recalibrate(net, images, 20)
+    with normed(net) as seen:
+        net(x)
+    for ours, exact in zip(seen, expected, strict=True):
+        torch.testing.assert_close(ours, exact, rtol=0, atol=1e-10)
+
+
+def test_several_batches_are_averaged_by_their_images() -> None:
+    images = rows(10, (5,))
+    net = nn.Sequential(nn.BatchNorm1d(5)).double()
+    recalibrate(net, images, 4)
+    parts = images.chunk(3)
+    assert [len(part) for part in parts] == [4, 4, 2]
+    mean = sum(len(part) * part.mean(0) for part in parts) / 10
+    var = sum(len(part) * part.var(0, correction=0) for part in parts) / 10
+    torch.testing.assert_close(net.get_buffer("0.running_mean"), mean, rtol=0, atol=1e-12)
+    torch.testing.assert_close(net.get_buffer("0.running_var"), var, rtol=0, atol=1e-12)
+
+
+def test_no_lone_row_is_left_for_the_last_batch() -> None:
+    images = rows(9, (5,))
+    net = nn.Sequential(nn.BatchNorm1d(5)).double()
+    recalibrate(net, images, 4)  # training mode refuses one row: 4 + 4 + 1 would raise
+    torch.testing.assert_close(net.get_buffer("0.running_mean"), images.mean(0))
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_recalibrating_keeps_modes_momentum_and_weights(momentum: float | None) -> None:
+    net = build(convnet).train()
+    first, second = norms(net)[:2]
+    first.momentum = momentum
+    second.eval()
+    modes = [m.training for m in net.modules()]
+    weights = [p.clone() for p in net.parameters()]
+    rng = torch.get_rng_state()
+    recalibrate(net, rows(8, (3, 9, 9)))
+    assert [m.training for m in net.modules()] == modes
+    assert [norm.momentum for norm in norms(net)] == [momentum, 0.1, 0.1]
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), weights, strict=True))
+    assert torch.equal(torch.get_rng_state(), rng)  # dropout was off
+    assert not any(m._forward_pre_hooks for m in net.modules())
+
+
+def test_recalibrating_keeps_modes_when_the_model_fails() -> None:
+    net = build(convnet).train()
+    with pytest.raises(RuntimeError):
+        recalibrate(net, rows(8, (4, 9, 9)))
+    assert all(m.training for m in net.modules())
+    assert [norm.momentum for norm in norms(net)] == [0.1] * 3
+    assert not any(m._forward_pre_hooks for m in net.modules())
+
+
+def test_it_is_no_moving_average() -> None:
+    """After 8 batches a moving average still holds 0.9^8 = 43 % of its start, 0 and 1."""
+    images = rows(16, (5,))
+    moving, ours = (nn.Sequential(nn.BatchNorm1d(5)).double() for _ in range(2))
+    for _ in range(8):
+        moving(images)
+    recalibrate(ours, images)
+    exact = images.mean(0)
+    kept = 1 - moving.get_buffer("0.running_mean") / exact
+    torch.testing.assert_close(kept, torch.full_like(kept, 0.9**8), rtol=0, atol=1e-12)
+    torch.testing.assert_close(ours.get_buffer("0.running_mean"), exact, rtol=0, atol=1e-12)
+
+
+def examples(count: int, seed: int) -> tuple[Tensor, Tensor]:
+    rng = torch.Generator().manual_seed(seed)
+    return torch.randn((count, 1, 6, 6), generator=rng), torch.randint(10, (count,), generator=rng)
+
+
+TRAIN, VALID = examples(40, 0), examples(60, 1)
+
+
+def supernet() -> ToyNet:
+    torch.manual_seed(2)
+    net = ToyNet()
+    space_of(net)
+    return net
+
+
+ARCHS = [space_of(supernet()).sample(np.random.default_rng(seed)) for seed in range(5)]
+
+
+def test_a_score_is_that_of_the_recalibrated_sub_network() -> None:
+    net = supernet()
+    scorer = SubnetScorer(net, TRAIN, VALID)
+    for arch in ARCHS:
+        plain = freeze(net, arch)
+        recalibrate(plain, TRAIN[0])
+        with torch.no_grad():
+            logits = plain.eval()(VALID[0])
+        score = scorer.score(arch)
+        assert score["accuracy"] == (logits.argmax(1) == VALID[1]).double().mean().item()
+        loss = functional.cross_entropy(logits, VALID[1]).item()
+        assert math.isclose(score["loss"], loss, rel_tol=1e-5)
+    assert len({scorer.score(arch)["loss"] for arch in ARCHS}) == len(set(ARCHS))
+
+
+def test_scoring_writes_nothing() -> None:
+    net = supernet().train()
+    activate(net, ARCHS[0])
+    before, modes = checksum(net), [m.training for m in net.modules()]
+    scorer = SubnetScorer(net, TRAIN, VALID)
+    for arch in ARCHS:
+        scorer.score(arch)
+    assert checksum(net) == before
+    assert [m.training for m in net.modules()] == modes
+    assert net.first.route == net.first.names.index(str(ARCHS[0]["first"]))
+    assert len(norms(net)) == 8
+    assert all(p.requires_grad and p.grad is None for p in net.parameters())
+
+
+def test_scores_repeat_bit_for_bit_in_any_order() -> None:
+    scorer = SubnetScorer(supernet(), TRAIN, VALID)
+    first = [scorer.score(arch) for arch in ARCHS]
+    assert [scorer.score(arch) for arch in ARCHS] == first
+    assert [scorer.score(arch) for arch in reversed(ARCHS)] == first[::-1]
+    assert [SubnetScorer(supernet(), TRAIN, VALID).score(arch) for arch in ARCHS] == first
+
+
+def test_a_scorer_sees_the_weights_that_training_writes() -> None:
+    net = supernet()
+    scorer = SubnetScorer(net, TRAIN, VALID)
+    before = scorer.score(ARCHS[0])
+    activate(net, ARCHS[0])
+    optimizer = torch.optim.SGD(net.parameters(), 0.5)
+    functional.cross_entropy(net(TRAIN[0]), TRAIN[1]).backward()
+    optimizer.step()
+    after = scorer.score(ARCHS[0])
+    assert after != before
+    assert after == SubnetScorer(net, TRAIN, VALID).score(ARCHS[0])
+
+
+def test_a_search_may_be_attached_to_the_supernet() -> None:
+    net, plain = supernet(), supernet()
+    net.first.route = lambda ops, x: ops[0](x)
+    scorer = SubnetScorer(net, TRAIN, VALID)
+    assert scorer.score(ARCHS[0]) == SubnetScorer(plain, TRAIN, VALID).score(ARCHS[0])
+    assert callable(net.first.route)
+
+
+def test_many_validation_images_take_several_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = SubnetScorer(supernet(), TRAIN, VALID)
+    for size in (7, 41, 59):  # less than, about, and more than the calibration rows
+        monkeypatch.setattr("raynas.nn.scoring.ROWS", size)
+        parts = SubnetScorer(supernet(), TRAIN, VALID)
+        assert len(parts._passes) > len(whole._passes) == 1
+        assert sum(map(len, parts._passes)) == 100
+        for arch in ARCHS:
+            first, second = whole.score(arch), parts.score(arch)
+            assert first["accuracy"] == second["accuracy"]
+            assert math.isclose(first["loss"], second["loss"], rel_tol=1e-5)
+
+
+def test_the_images_are_limited_and_drawn_by_the_seed() -> None:
+    few = [
+        SubnetScorer(
+            supernet(), TRAIN, VALID, calibration_images=9, validation_images=11, seed=seed
+        )
+        for seed in (0, 0, 1)
+    ]
+    assert [len(scorer._passes[0]) for scorer in few] == [20] * 3
+    same, again, other = (scorer.score(ARCHS[0]) for scorer in few)
+    assert same == again != other
+
+
+def test_rows_of_numbers_are_scored_as_well() -> None:
+    torch.manual_seed(0)
+    head = LayerChoice({"narrow": nn.Linear(36, 10), "norm": nn.Sequential(nn.Linear(36, 10))})
+    net = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(36), head)
+    space = space_of(net)
+    flat = [(x.flatten(1), y) for x, y in (TRAIN, VALID)]
+    scorers = SubnetScorer(net, TRAIN, VALID), SubnetScorer(net, flat[0], flat[1])
+    for arch in space:
+        first, second = (scorer.score(arch) for scorer in scorers)
+        assert first["accuracy"] == second["accuracy"]
+        assert math.isclose(first["loss"], second["loss"], rel_tol=1e-6)
