@@ -46,7 +46,7 @@ def ours(trials: int) -> tuple[float, float, pd.DataFrame]:
         result = raynas.search(
             SPACE,
             "regularized_evolution",
-            evaluator=lambda arch: float(sum(arch.values())),  # type: ignore[arg-type]
+            evaluator=lambda arch: float(sum(arch.values())),
             trials=trials,
             out=f"{folder}/run",
         )

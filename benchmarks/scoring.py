@@ -46,7 +46,8 @@ def steady(table: pd.DataFrame) -> float:
     """Return subnets per second from the end of the workers' start to the last tell."""
     began = table.groupby("worker")["started_utc"].min().max()
     after = table[table["started_utc"] >= began]
-    return len(after) / (table["finished_utc"].max() - began).total_seconds()
+    rate: float = len(after) / (table["finished_utc"].max() - began).total_seconds()
+    return rate
 
 
 def main() -> None:

@@ -127,6 +127,7 @@ def _run(
     from raynas.store import TrialStore, load_trials
 
     study: Study | None = None
+    progress.phase("starting Ray")
     try:
         with connected(config.ray):
             recipe = how.recipe(config, progress)
@@ -139,6 +140,7 @@ def _run(
                 sink=store.append,
                 history=load_trials(config.out, space.arch),
             )
+            progress.phase("starting workers")
             run_study(study, space.arch, recipe, config.ray, progress, startup=_startup(sampler))
     except KeyboardInterrupt:
         told = "before the search began" if study is None else f"after {study.told} trials"

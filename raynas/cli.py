@@ -124,6 +124,7 @@ def _show(result: Any) -> None:
     """Print what a run found and where it lies."""
     from raynas.report.table import number, trial_table
 
+    result.report()
     metrics = [*result.config.objectives, "loss", "params", "macs"]
     metrics = list(dict.fromkeys(metrics))
     out_console.print()

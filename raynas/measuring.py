@@ -95,6 +95,7 @@ class SharedPlan:
             seed=seed,
             about={"space": self.space.spec.model_dump(), "algo": self.algo.model_dump()},
         )
+        progress.phase("starting training")
         return train_supernet(job, out, ray, progress)
 
 

@@ -20,6 +20,7 @@ FLOORS = {
     "raynas.costs": 1,
     "raynas.data": 1,
     "raynas.store": 1,
+    "raynas.parts": 1,
     "raynas.folder": 1,
     "raynas.report": 1,
     "raynas.algorithms": 2,

@@ -13,6 +13,7 @@ import pytest
 from raynas.core.errors import UnknownName, nearest
 from raynas.core.plugins import by_class_name
 from raynas.core.registry import Registry
+from raynas.core.sampler import SAMPLERS
 
 
 @pytest.fixture
@@ -165,3 +166,8 @@ def test_a_hint_names_the_nearest_word_or_all() -> None:
     assert nearest("dart", ["sgas", "darts"]) == "did you mean 'darts'?"
     assert nearest("zzz", ["sgas", "darts", "sgas"]) == "known: darts, sgas"
     assert nearest("zzz", []) == "none is known"
+
+
+def test_a_guarded_package_is_not_imported_under_a_wrong_name() -> None:
+    with pytest.raises(UnknownName, match="no algorithm named '__init__'; known: "):
+        SAMPLERS["__init__"]

@@ -69,9 +69,9 @@ class Meter(TorchDispatchMode):
     def __post_init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._stack = [self.total]
-        self._alive = 0
-        self._known: set[int] = set()
-        self._hold(self.example)
+        # of its own size: its storage may be that of a whole data set
+        self._alive = self.total.peak_bytes = self.example.nbytes
+        self._known = {storage_key(self.example)}
 
     @contextmanager
     def part(self) -> Iterator[Tally]:

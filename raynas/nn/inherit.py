@@ -154,6 +154,6 @@ def _repeats_agree(pairs: Iterable[tuple[nn.Module, nn.Module]]) -> bool:
         elif isinstance(old, _BatchNorm) and isinstance(new, _BatchNorm):
             if new.num_features != times * old.num_features:
                 return False
-        elif [p.shape for p in old.parameters()] != [p.shape for p in new.parameters()]:
+        elif [t.shape for t in _tensors(old).values()] != [t.shape for t in _tensors(new).values()]:
             return False
     return times == 1

@@ -88,9 +88,7 @@ def share_arrays(model: nn.Module, arrays: Arrays) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    shaped = {
-        name: (t.permute(0, 3, 1, 2) if t.dim() == 4 else t).detach() for name, t in tensors.items()
-    }
+    shaped = {name: _channels_last(t) if t.dim() == 4 else t for name, t in tensors.items()}
     own = {name: t.clone() if name in buffers else t for name, t in shaped.items()}
     model.load_state_dict(own, assign=True)
     model.requires_grad_(False)

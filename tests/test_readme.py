@@ -1,0 +1,37 @@
+"""The README's code runs as it stands, and its table of what is supported is true."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import raynas
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_the_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"__name__": "readme"}
+    first, second = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    exec(first, names)
+    assert len(names["result"].trials) == 6
+    assert names["result"].best.metrics["accuracy"] > 0.2  # chance is 0.1
+    assert not any("candidates" in key for key in names["net"].state_dict())
+    exec(second, names)
+    assert names["result"].best.arch == {"depth": 4, "width": 16}
+
+
+def test_what_the_table_names_is_registered() -> None:
+    table = dict(re.findall(r"^\| (\w[\w ]*) \| (.+) \|$", README, re.MULTILINE))
+
+    def named(row: str) -> set[str]:
+        return set(re.findall(r"`(\w+)`", table[row]))
+
+    assert named("Samplers") | named("Supernet training") == set(raynas.available("algorithms"))
+    assert named("Spaces") - {"LayerChoice", "ArchSpace"} == set(raynas.available("spaces"))
+    assert named("Data") == set(raynas.available("data"))

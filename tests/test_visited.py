@@ -1,0 +1,73 @@
+"""Proposing without repetition, also where random draws find nothing new."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from raynas.core import visited
+from raynas.core.arch import Arch
+from raynas.core.archspace import ArchSpace
+from raynas.core.decision import Choice
+from raynas.core.errors import Exhausted
+from raynas.core.visited import Visited
+
+SPACE = ArchSpace.of(x=list(range(20)), y=list(range(20)))
+CORNER = Arch({"x": 0, "y": 0})
+
+
+def fresh(space: ArchSpace = SPACE, seed: int = 0) -> Visited:
+    """Return an empty record."""
+    return Visited(space, np.random.default_rng(seed))
+
+
+def test_a_draw_that_is_new_is_taken_and_then_seen() -> None:
+    seen = fresh()
+    assert CORNER not in seen
+    assert seen.propose(lambda: CORNER) == CORNER
+    assert CORNER in seen
+    assert len(seen) == 1
+    assert seen.propose(lambda: CORNER) != CORNER
+
+
+def test_a_draw_that_finds_nothing_new_still_leads_through_the_whole_space() -> None:
+    seen = fresh()
+    proposed = [seen.propose(lambda: CORNER) for _ in range(400)]
+    assert set(proposed) == set(SPACE)
+    for _ in range(2):
+        with pytest.raises(Exhausted, match="all 400 architectures of the space were proposed"):
+            seen.propose(lambda: CORNER)
+
+
+def test_what_is_told_late_is_not_proposed() -> None:
+    """Also when the rest of the space was listed before it was told."""
+    seen = fresh()
+    proposed = {seen.propose(lambda: CORNER) for _ in range(390)}
+    left = sorted(set(SPACE) - proposed, key=lambda arch: arch.key)
+    for _ in range(4):
+        seen.add(left.pop())
+        arch = seen.propose(lambda: CORNER)
+        left.remove(arch)
+    assert {seen.propose(lambda: CORNER), seen.propose(lambda: CORNER)} == set(left)
+    with pytest.raises(Exhausted):
+        seen.propose(lambda: CORNER)
+
+
+def test_the_last_of_a_space_too_large_to_list_are_found_as_well() -> None:
+    space = ArchSpace((Choice("x", tuple(range(visited.LISTABLE + 1))),))
+    seen = fresh(space)
+    for x in range(visited.LISTABLE - 4):
+        seen.add(Arch({"x": x}))
+    rest = {seen.propose(lambda: Arch({"x": 0})) for _ in range(5)}
+    assert rest == {Arch({"x": x}) for x in range(visited.LISTABLE - 4, visited.LISTABLE + 1)}
+    with pytest.raises(Exhausted):
+        seen.propose(lambda: Arch({"x": 0}))
+
+
+def test_the_order_of_the_rest_depends_on_the_seed_alone() -> None:
+    def order(seed: int) -> list[Arch]:
+        seen = fresh(seed=seed)
+        return [seen.propose(lambda: CORNER) for _ in range(400)]
+
+    assert order(1) == order(1)
+    assert order(1)[-5:] != order(2)[-5:]  # of 400 * 399 * ... equal with probability 1e-13
