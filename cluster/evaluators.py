@@ -76,7 +76,7 @@ class SharedEvaluator:
         from raynas.nn.weights import share_arrays
 
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        supernet = space.supernet()
+        supernet = space.skeleton()
         share_arrays(supernet, arrays)
         splits = data.load().to(device)
         supernet = supernet.to(device)

@@ -129,13 +129,20 @@ def _show(result: Any) -> None:
     metrics = list(dict.fromkeys(metrics))
     out_console.print()
     best = result.best
-    out_console.print(trial_table(result.top(10), metrics, "The ten best trials"))
+    inherited = result.config.supernet is not None
+    top = result.rescore(10) if inherited else result.top(10)
+    out_console.print(trial_table(top, [*metrics, "test_accuracy"], "The ten best trials"))
     shown = ", ".join(f"{n} {number(best.metrics[n], n)}" for n in metrics if n in best.metrics)
-    out_console.print(f"\nBest: trial {best.number} ({best.arch.key}): {shown}", highlight=False)
+    line = f"\nBest: trial {best.number} ({best.arch.key}): {shown}"
+    out_console.print(line, highlight=False, soft_wrap=True)
     for label, value in best.arch.items():
         out_console.print(f"  {label:<24} {value}", highlight=False)
     statuses = ", ".join(f"{n} {s}" for s, n in result.trials["status"].value_counts().items())
-    out_console.print(f"\n{len(result.trials)} trials ({statuses}) in {result.path}")
+    out_console.print(
+        f"\n{len(result.trials)} trials ({statuses}) in {result.path}",
+        highlight=False,
+        soft_wrap=True,
+    )
     for name, what in (
         ("trials/", "every trial, as Parquet"),
         ("history/", "the supernet's training, as Parquet"),

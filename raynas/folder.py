@@ -67,7 +67,8 @@ class Folder:
 
         Raises:
             FileExistsError: another run is in it and ``resume`` is off.
-            StoreMismatch: the run in it has another space, data, evaluator or objective.
+            StoreMismatch: the run in it has another space, data, evaluator, supernet, objective
+                or seed, or the same algorithm with other options.
         """
         if self.has(CONFIG):
             before = self.read_config()
@@ -76,14 +77,20 @@ class Folder:
                     f"{self.path} holds another run ({before.algo.name} on {before.space.name}): "
                     "resume it (resume=True, --resume) or choose another folder (out=, --out)"
                 )
-            for name in ("space", "data", "evaluator", "objectives", "seed"):
-                old, new = getattr(before, name), getattr(config, name)
-                if old != new:
-                    raise StoreMismatch(
-                        f"{self.path} was run with {name} {_shown(old)}, not {_shown(new)}; "
-                        "resume with the same, or choose another folder"
-                    )
+            self._check_same(before, config)
         self.write(CONFIG, config.to_json())
+
+    def _check_same(self, before: SearchConfig, config: SearchConfig) -> None:
+        same = ["space", "data", "evaluator", "supernet", "objectives", "seed"]
+        if before.algo.name == config.algo.name:
+            same.append("algo")  # another algorithm may go on; the same one with other options not
+        for name in same:
+            old, new = getattr(before, name), getattr(config, name)
+            if old != new:
+                raise StoreMismatch(
+                    f"{self.path} was run with {name} {_shown(old)}, not {_shown(new)}; "
+                    "resume with the same, or choose another folder"
+                )
 
     def supernet(self, spec: Named) -> Path:
         """Return where this run's supernet lies."""

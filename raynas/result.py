@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from functools import cached_property
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
-MODEL_CALIBRATION_IMAGES = 2000
+    from raynas.rebuilt import Rebuilt
+
 REPORT = "report.html"
 
 
@@ -97,6 +99,14 @@ class Result:
         front = frame[pareto_mask(scores.astype(np.float64))]
         return front.sort_values(goals[0].metric, ascending=goals[0].goal == "min")
 
+    @cached_property
+    def _rebuilt(self) -> Rebuilt:
+        from raynas.rebuilt import rebuild
+
+        supernet = self.config.supernet
+        path = None if supernet is None else self.folder.supernet(supernet)
+        return rebuild(self.config, path, self._own_space, self._own_data)
+
     def model(self, arch: Mapping[str, Value] | None = None) -> nn.Module:
         """Return an architecture as a plain module in evaluation mode.
 
@@ -110,34 +120,24 @@ class Result:
             TypeError: the space is a plain ArchSpace, which builds no modules.
             LookupError: the space or the data were a user's own and are not at hand.
         """
-        from raynas.assemble import rebuild_data, rebuild_space, resolve_data, resolve_space
+        return self._rebuilt.model(self.best.arch if arch is None else arch)
 
-        own = self._own_data
-        data = rebuild_data(self.config.data) if own is None else resolve_data(own, {})[1]
-        space = (
-            rebuild_space(self.config.space, data)
-            if self._own_space is None
-            else resolve_space(self._own_space, {}, data)
-        )
-        if space.model is None:
-            raise TypeError("this run searched a plain ArchSpace, which builds no modules")
-        arch = self.best.arch if arch is None else arch
-        if self.config.supernet is None:
-            return space.model.build(arch, seed=self.config.seed).eval()
-        return self._inherited(space.model, arch, data)
+    def rescore(self, count: int = 10) -> pd.DataFrame:
+        """Return the best trials, measured again on more images than a search can afford.
 
-    def _inherited(self, space: Any, arch: Mapping[str, Value], data: Any) -> nn.Module:
-        from raynas.nn.calibration import recalibrate
-        from raynas.nn.weights import find_checkpoint, load_weights
+        Added are ``valid_accuracy`` and ``valid_loss`` on the whole validation split, and
+        ``test_accuracy`` and ``test_loss`` where there is a test split, with BatchNorm calibrated
+        on up to 2,000 training images. The order stays the search's: test images choose nothing.
 
-        if data is None:
-            raise LookupError("the run's data were a user's own; pass raynas.load(path, data=...)")
-        assert self.config.supernet is not None
-        weights = load_weights(find_checkpoint(self.folder.supernet(self.config.supernet)))
-        net: nn.Module = space.build(arch, weights)
-        x, _ = data.load().train
-        recalibrate(net, x[:MODEL_CALIBRATION_IMAGES])
-        return net.eval()
+        Args:
+            count: how many.
+
+        Raises:
+            LookupError: the run had no supernet, or its space or data are not at hand.
+        """
+        frame = self.top(count)
+        scores = self._rebuilt.rescore([Arch.from_json(text) for text in frame["arch"]])
+        return frame.assign(**{k: [row[k] for row in scores] for k in (scores or [{}])[0]})
 
     def export(self, file: str, arch: Mapping[str, Value] | None = None) -> None:
         """Write an architecture: ``.json`` its decisions, ``.pt2`` its network by torch.export.
@@ -177,15 +177,7 @@ class Result:
     def _export_program(self, file: str, arch: Arch) -> None:
         import torch
 
-        data = self.config.data
-        from raynas.assemble import rebuild_data, resolve_data
-
-        module = (
-            rebuild_data(data) if self._own_data is None else resolve_data(self._own_data, {})[1]
-        )
-        if module is None:
-            raise LookupError("the run's data were a user's own; pass raynas.load(path, data=...)")
-        example = torch.zeros(2, *module.input_shape)
+        example = torch.zeros(2, *self._rebuilt.data.input_shape)
         shapes = ({0: torch.export.Dim("batch")},)
         program = torch.export.export(self.model(arch), (example,), dynamic_shapes=shapes)
         torch.export.save(program, file)
@@ -193,6 +185,4 @@ class Result:
 
 def arch_json(arch: Arch) -> str:
     """Return the fixed-architecture form: label to choice, one a line."""
-    import json
-
     return json.dumps(dict(arch), indent=2) + "\n"

@@ -31,6 +31,7 @@ FLOORS = {
     "raynas.assemble": 4,
     "raynas.measuring": 4,
     "raynas.result": 4,
+    "raynas.rebuilt": 4,
     "raynas.cli": 4,
     "raynas.__main__": 4,
 }

@@ -48,8 +48,8 @@ def settled(net: nn.Module, seed: int = 0) -> nn.Module:
             assert module.running_var is not None
             module.running_mean.normal_(generator=rng)
             module.running_var.uniform_(0.5, 2, generator=rng)
-            nn.init.normal_(module.weight, 1, 0.2, generator=rng)
-            nn.init.normal_(module.bias, 0, 0.2, generator=rng)
+            nn.init.normal_(module.weight, 4, 1, generator=rng)  # some activations exceed 6
+            nn.init.normal_(module.bias, generator=rng)
     return net
 
 
@@ -110,6 +110,9 @@ def test_sixteen_of_seventeen_blocks_are_choices() -> None:
     assert [m.label for m in choices] == [name for name in net.blocks if name != "stage1_block1"]
     assert {m.names for m in choices} == {CANDIDATES}
     assert mobilenet_v2_cifar(width=0.1).arch_space.size() == 6**16
+    frozen = freeze(net, {str(m.label): "MB7E3" for m in choices})
+    assert isinstance(frozen, MobileNetV2)
+    assert sizes(frozen, 32) == [32, 32, 16, 8, 4, 4, 4, 4]
     skips = [block for block in net.blocks.values() if isinstance(block, Residual)]
     assert len(skips) == 10
 

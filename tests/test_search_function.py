@@ -187,6 +187,11 @@ def test_a_folder_with_another_run_is_refused(tmp_path: Path) -> None:
     other = raynas.ArchSpace.of(x=[1, 2])
     with pytest.raises(StoreMismatch, match="was run with space"):
         raynas.search(other, "random", evaluator=score, trials=2, out=out, resume=True)
+    with pytest.raises(StoreMismatch, match="was run with algo regularized_evolution"):
+        evolution = str(tmp_path / "evolution")
+        raynas.search(SPACE, evaluator=score, trials=2, out=evolution)
+        more = {"population": 30}
+        raynas.search(SPACE, evaluator=score, trials=3, out=evolution, options=more, resume=True)
     with pytest.raises(StoreMismatch, match="was run with seed 0, not 1"):
         raynas.search(SPACE, "random", evaluator=score, trials=3, out=out, seed=1, resume=True)
     assert len(raynas.load(out).trials) == 2

@@ -90,6 +90,20 @@ def test_the_best_model_inherits_and_is_calibrated(run: raynas.Result) -> None:
     assert all(torch.equal(a, b) for a, b in zip(net.parameters(), fresh.parameters(), strict=True))
 
 
+def test_the_best_are_measured_again_on_test_images(run: raynas.Result) -> None:
+    frame = run.rescore(3)
+    assert list(frame["trial"]) == list(run.top(3)["trial"])
+    splits = Digits().load()
+    assert splits.test is not None
+    supernet = raynas.ModelSpace(ToyNet).supernet()
+    supernet.load_state_dict(load_weights(find_checkpoint(Path(run.path))))
+    scorer = SubnetScorer(supernet, splits.train, splits.test, calibration_images=2000)
+    for row in frame.itertuples():
+        score = scorer.score(raynas.Arch.from_json(str(row.arch)))
+        assert row.test_loss == pytest.approx(score["loss"], rel=1e-4)
+        assert row.test_accuracy == pytest.approx(score["accuracy"], abs=1 / 397)
+
+
 def test_exports(run: raynas.Result, tmp_path: Path) -> None:
     run.export(str(tmp_path / "best.json"))
     assert json.loads((tmp_path / "best.json").read_text()) == dict(run.best.arch)

@@ -463,6 +463,25 @@ def test_a_merge_may_be_cut_off_at_every_step(
     assert load_trials(str(out)) == numbered(expected)
 
 
+def test_a_cut_off_merge_is_tidied_up_by_its_own_writer_only(
+    single_parts: Path, tmp_path: Path
+) -> None:
+    merged = TrialStore(str(tmp_path), FLAT, writer="east")
+    for n in range(parts.FAN):
+        merged.append(numbered([n]))
+    for n in (1, 2, 64):  # as if it had not come to delete these
+        single = single_parts / "trials" / f"part-{n:06}.parquet"
+        shutil.copy(single, tmp_path / "trials" / f"part-east-{n:06}.parquet")
+    crashed = files(tmp_path)
+    assert len(crashed) == 4
+    TrialStore(str(tmp_path), FLAT, writer="west").append(numbered([parts.FAN]))
+    assert files(tmp_path) == [*crashed, "part-west-000001.parquet"]
+    assert load_trials(str(tmp_path)) == numbered(range(parts.FAN + 1))
+    TrialStore(str(tmp_path), FLAT, writer="east")
+    assert files(tmp_path) == ["part-east-000001-000064.parquet", "part-west-000001.parquet"]
+    assert load_trials(str(tmp_path)) == numbered(range(parts.FAN + 1))
+
+
 APPENDING = """
 import sys
 from raynas.core.arch import Arch
@@ -475,7 +494,7 @@ told = load_trials(out)
 store = TrialStore(out, ArchSpace.of(depth=[2, 3, 4]), ["accuracy"])
 number = max((trial.number for trial in told), default=-1) + 1
 print("from", number, flush=True)
-while True:
+while number < 5_000:  # far more than any test waits for
     size = 1 + number % 3
     metrics = {"accuracy": 0.5, **({"late": 1.0} if number > 40 else {})}
     store.append(

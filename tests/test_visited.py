@@ -39,18 +39,31 @@ def test_a_draw_that_finds_nothing_new_still_leads_through_the_whole_space() -> 
             seen.propose(lambda: CORNER)
 
 
+def chain(length: int) -> ArchSpace:
+    """Return one architecture more than ``length``; each is half as likely as the one before."""
+    space = ArchSpace()
+    for i in reversed(range(length)):
+        space = ArchSpace((Choice(f"c{i:02}", ("stop", "on"), {"on": space}),))
+    return space
+
+
+LONG = chain(40)
+STOP = Arch({"c00": "stop"})
+
+
 def test_what_is_told_late_is_not_proposed() -> None:
     """Also when the rest of the space was listed before it was told."""
-    seen = fresh()
-    proposed = {seen.propose(lambda: CORNER) for _ in range(390)}
-    left = sorted(set(SPACE) - proposed, key=lambda arch: arch.key)
-    for _ in range(4):
-        seen.add(left.pop())
-        arch = seen.propose(lambda: CORNER)
-        left.remove(arch)
-    assert {seen.propose(lambda: CORNER), seen.propose(lambda: CORNER)} == set(left)
-    with pytest.raises(Exhausted):
-        seen.propose(lambda: CORNER)
+    seen = fresh(LONG)
+    proposed = {seen.propose(lambda: STOP) for _ in range(31)}
+    left = set(LONG) - proposed
+    assert len(left) == 10  # of probability below 1e-6 each: they are found by listing
+    for _ in range(3):
+        told = left.pop()
+        seen.add(told)
+        left.remove(seen.propose(lambda: STOP))
+    assert {seen.propose(lambda: STOP) for _ in range(len(left))} == left
+    with pytest.raises(Exhausted, match="all 41 architectures"):
+        seen.propose(lambda: STOP)
 
 
 def test_the_last_of_a_space_too_large_to_list_are_found_as_well() -> None:
@@ -66,8 +79,11 @@ def test_the_last_of_a_space_too_large_to_list_are_found_as_well() -> None:
 
 def test_the_order_of_the_rest_depends_on_the_seed_alone() -> None:
     def order(seed: int) -> list[Arch]:
-        seen = fresh(seed=seed)
-        return [seen.propose(lambda: CORNER) for _ in range(400)]
+        seen = fresh(LONG, seed)
+        return [seen.propose(lambda: STOP) for _ in range(41)]
 
     assert order(1) == order(1)
-    assert order(1)[-5:] != order(2)[-5:]  # of 400 * 399 * ... equal with probability 1e-13
+    last = [len(arch) for arch in order(1)[-10:]]
+    # a random order of ten is one of these with probability 6e-7
+    assert last not in (sorted(last), sorted(last, reverse=True))
+    assert last != [len(arch) for arch in order(2)[-10:]]

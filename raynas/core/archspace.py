@@ -107,12 +107,14 @@ class ArchSpace:
 
     def check(self, arch: Mapping[str, Value]) -> None:
         """Raise InvalidArch, naming the label, unless this space holds ``arch``."""
+        for label in arch:
+            if label not in self.decisions:
+                hint = nearest(label, self.decisions)
+                raise InvalidArch(f"no decision is labelled {label!r}; {hint}")
         reached = self.reached(arch)
         for label in arch:
             if label not in reached:
-                if label in self.decisions:
-                    raise InvalidArch(f"{label!r} is decided but not reached by the other values")
-                raise InvalidArch(f"no decision is labelled {label!r}; {nearest(label, reached)}")
+                raise InvalidArch(f"{label!r} is decided but not reached by the other values")
 
     def mutate(self, arch: Arch, rng: np.random.Generator) -> Arch:
         """Change exactly one reached decision; what it newly opens is drawn uniformly.

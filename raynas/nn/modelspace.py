@@ -13,7 +13,7 @@ from raynas.core.archspace import ArchSpace
 from raynas.core.config import Named
 from raynas.core.errors import InvalidSpace
 from raynas.core.registry import Registry
-from raynas.nn.mutable import freeze, space_of
+from raynas.nn.mutable import freeze, name_labels, space_of
 
 Weights = Mapping[str, Tensor]
 
@@ -49,6 +49,23 @@ class ModelSpace:
             kind = type(model).__name__
             raise InvalidSpace(f"space {self.name!r} must build an nn.Module, got a {kind}")
         space_of(model)  # gives labels their paths, refuses contradictions
+        return model
+
+    def skeleton(self) -> nn.Module:
+        """Return a supernet for weights to be assigned to, if possible without memory of its own.
+
+        A model that computes with its weights when it is made, or keeps tensors outside of its
+        ``state_dict``, is built as ``supernet`` builds it.
+        """
+        try:
+            with torch.device("meta"):
+                model = self.factory()
+        except RuntimeError:
+            return self.supernet()
+        kept = model.state_dict().keys()
+        if any(name not in kept for name, _ in model.named_buffers()):
+            return self.supernet()
+        name_labels(model)
         return model
 
     @cached_property

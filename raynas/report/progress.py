@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from raynas.core.progress import Progress as Silent
 from raynas.core.study import Study
+from raynas.report.table import number
 
 PLAIN_S = 5.0  # between lines where there is no terminal to redraw one on
 
@@ -49,7 +50,8 @@ class Line(Silent):
         metric = study.objective.metric
         best = "none completed"
         if study.best is not None and study.best.objective is not None:
-            best = f"best {metric} {study.objective.sign * study.best.objective:.4g}"
+            value = study.objective.sign * study.best.objective
+            best = f"best {metric} {number(value, metric)}"
         failed = f"  {study.failed} failed" if study.failed else ""
         self._show("search", study.told, study.trials, best + failed)
 

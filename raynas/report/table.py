@@ -43,7 +43,7 @@ def number(value: float | None, name: str = "") -> str:
     """
     if value is None or math.isnan(value):
         return "-"
-    if name == "accuracy" and 0 <= value <= 1:
+    if name.endswith("accuracy") and 0 <= value <= 1:
         return f"{100 * value:.2f} %"
     for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= limit:

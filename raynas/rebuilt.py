@@ -1,0 +1,111 @@
+"""The models of a finished run, made again from its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from raynas import assemble
+from raynas.core.arch import Value
+from raynas.core.config import SearchConfig
+from raynas.data.module import DataModule
+from raynas.nn.calibration import recalibrate
+from raynas.nn.modelspace import ModelSpace
+from raynas.nn.scoring import SubnetScorer
+from raynas.nn.weights import find_checkpoint, load_weights
+
+CALIBRATION_IMAGES = 2000
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """A run's space, data and supernet.
+
+    Attributes:
+        space: builds the architectures.
+        own_data: None if the data were a user's own and are not at hand.
+        checkpoint: of the supernet; None if the run had none.
+        seed: of the run.
+    """
+
+    space: ModelSpace
+    own_data: DataModule | None
+    checkpoint: Path | None
+    seed: int
+
+    @property
+    def data(self) -> DataModule:
+        """The run's data; raises LookupError if they are not at hand."""
+        if self.own_data is None:
+            raise LookupError("the run's data were a user's own; pass raynas.load(path, data=...)")
+        return self.own_data
+
+    def model(self, arch: Mapping[str, Value]) -> nn.Module:
+        """Return an architecture as a plain module in evaluation mode.
+
+        With a supernet, it has its weights, and BatchNorm statistics of up to 2,000 training
+        images under this architecture; otherwise initial weights, by the run's seed.
+        """
+        if self.checkpoint is None:
+            return self.space.build(arch, seed=self.seed).eval()
+        net = self.space.build(arch, load_weights(self.checkpoint))
+        x, _ = self.data.load().train
+        recalibrate(net, x[:CALIBRATION_IMAGES])
+        return net.eval()
+
+    def rescore(self, archs: Sequence[Mapping[str, Value]]) -> list[dict[str, float]]:
+        """Score architectures on all validation and test images, better calibrated than in search.
+
+        Raises:
+            LookupError: the run had no supernet.
+        """
+        if self.checkpoint is None:
+            raise LookupError("this run had no supernet to score with")
+        supernet = self.space.supernet()
+        supernet.load_state_dict(load_weights(self.checkpoint))
+        splits = self.data.load()
+        parts = {"valid": splits.valid} | ({"test": splits.test} if splits.test else {})
+        rows: list[dict[str, float]] = [{} for _ in archs]
+        for name, part in parts.items():
+            scorer = SubnetScorer(
+                supernet,
+                splits.train,
+                part,
+                calibration_images=CALIBRATION_IMAGES,
+                validation_images=len(part[1]),
+                seed=self.seed,
+            )
+            for row, arch in zip(rows, archs, strict=True):
+                row |= {f"{name}_{metric}": x for metric, x in scorer.score(arch).items()}
+        return rows
+
+
+def rebuild(config: SearchConfig, supernet: Path | None, space: Any, data: Any) -> Rebuilt:
+    """Return the parts of a run.
+
+    Args:
+        config: of the run.
+        supernet: where its supernet lies; None if it has none.
+        space: the user's own, where the run's cannot be imported; else None.
+        data: likewise.
+
+    Raises:
+        TypeError: the space is a plain ArchSpace, which builds no modules.
+        LookupError: the space was a user's own and cannot be imported.
+    """
+    module = (
+        assemble.rebuild_data(config.data) if data is None else assemble.resolve_data(data, {})[1]
+    )
+    found = (
+        assemble.rebuild_space(config.space, module)
+        if space is None
+        else assemble.resolve_space(space, {}, module)
+    )
+    if found.model is None:
+        raise TypeError("this run searched a plain ArchSpace, which builds no modules")
+    checkpoint = None if supernet is None else find_checkpoint(supernet)
+    return Rebuilt(found.model, module, checkpoint, config.seed)
