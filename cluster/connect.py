@@ -19,6 +19,7 @@ from raynas.core.config import RayConfig
 # Ray's own loggers write five files a trial, and its snapshots grow with the trials: raynas keeps
 # one table instead (docs/architecture.md, "What Ray does").
 QUIET = {
+    "OMP_WAIT_POLICY": "PASSIVE",  # idle torch threads sleep: spinning starves those that work
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_AIR_NEW_OUTPUT": "0",

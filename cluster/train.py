@@ -108,7 +108,9 @@ def train_supernet(job: SupernetJob, out: str, config: RayConfig, progress: Prog
 
 
 def _cpus_each(config: RayConfig) -> int:
-    return config.cpus_per_train_worker or max(cpus() // config.train_workers, 1)
+    # one core is left to everything else: torch threads that must wait for one of theirs to get a
+    # core again take many times longer than a single one
+    return config.cpus_per_train_worker or max((cpus() - 1) // config.train_workers, 1)
 
 
 def _worker(given: dict[str, Any]) -> None:

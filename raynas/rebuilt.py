@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from raynas import assemble
@@ -65,8 +67,14 @@ class Rebuilt:
         """
         if self.checkpoint is None:
             raise LookupError("this run had no supernet to score with")
-        supernet = self.space.supernet()
-        supernet.load_state_dict(load_weights(self.checkpoint))
+        with one_thread():
+            return self._rescored(self.checkpoint, archs)
+
+    def _rescored(
+        self, checkpoint: Path, archs: Sequence[Mapping[str, Value]]
+    ) -> list[dict[str, float]]:
+        supernet = self.space.supernet().to(memory_format=torch.channels_last)
+        supernet.load_state_dict(load_weights(checkpoint))
         splits = self.data.load()
         parts = {"valid": splits.valid} | ({"test": splits.test} if splits.test else {})
         rows: list[dict[str, float]] = [{} for _ in archs]
@@ -82,6 +90,17 @@ class Rebuilt:
             for row, arch in zip(rows, archs, strict=True):
                 row |= {f"{name}_{metric}": x for metric, x in scorer.score(arch).items()}
         return rows
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread: several wait for each other on a machine that is busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def rebuild(config: SearchConfig, supernet: Path | None, space: Any, data: Any) -> Rebuilt:

@@ -360,6 +360,12 @@ def test_a_scorer_sees_the_weights_that_training_writes() -> None:
     assert after == SubnetScorer(net, TRAIN, VALID).score(ARCHS[0])
 
 
+def test_dropout_is_off() -> None:
+    nets = nn.Sequential(supernet(), nn.Dropout(0.9)).train(), supernet().train()
+    first, second = (SubnetScorer(net, TRAIN, VALID).score(ARCHS[0]) for net in nets)
+    assert first == second
+
+
 def test_a_search_may_be_attached_to_the_supernet() -> None:
     net, plain = supernet(), supernet()
     net.first.route = lambda ops, x: ops[0](x)

@@ -221,6 +221,7 @@ def test_counting_changes_nothing() -> None:
     net.train()
     net.third.eval()
     net.second.route = None
+    torch.backends.mha.set_fastpath_enabled(True)  # its default
     before = state(net)
     CostTable(net, x)
     assert state(net) == before

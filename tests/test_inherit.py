@@ -123,6 +123,7 @@ def excited(hidden: int, squeezed: int) -> nn.Module:
 PRESERVED: dict[str, Pair] = {
     "same": lambda: (conv(4, 5, 3, padding="same"), conv(4, 5, 5, padding="same")),
     "same as a number": lambda: (conv(4, 5, 3, padding="same"), conv(4, 5, 7)),
+    "valid": lambda: (conv(4, 5, padding="valid"), conv(4, 5, 3)),
     "even": lambda: (conv(4, 5, 2, padding=0), conv(4, 5, 4, padding=1)),
     "dilated": lambda: (
         conv(4, 5, 3, dilation=2, padding=2),
@@ -167,6 +168,11 @@ REFUSED: dict[str, Pair] = {
     "input": lambda: (conv(2, 4), conv(4, 4)),
     "off centre": lambda: (conv(4, 4, 3), conv(4, 4, 5, padding=1)),
     "one more": lambda: (conv(4, 4, 3), conv(4, 4, 4, padding=1)),
+    "one more, same": lambda: (conv(4, 4, 3, padding="same"), conv(4, 4, 4, padding="same")),
+    "one more, dilated": lambda: (
+        conv(4, 4, 3, dilation=2, padding=2),
+        conv(4, 4, 4, dilation=2, padding=3),
+    ),
     "valid": lambda: (conv(4, 4, 3, padding="valid"), conv(4, 4, 5, padding="valid")),
     "padding mode": lambda: (conv(4, 4, 3), conv(4, 4, 3, padding_mode="reflect")),
     "stride": lambda: (conv(4, 4, 3), conv(4, 4, 3, stride=2)),
@@ -256,6 +262,7 @@ def test_noise_has_the_stated_deviation() -> None:
         nn.Sequential(conv(128, hidden, k), nn.BatchNorm2d(hidden), nn.Linear(hidden, 128))
         for hidden, k in ((128, 1), (256, 3), (256, 3))
     )
+    nn.init.normal_(source.get_parameter("1.weight"))
     assert grow(exact, source)
     assert grow(noisy, source, noise=0.05)
     for name, value in exact.named_parameters():

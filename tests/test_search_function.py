@@ -187,14 +187,19 @@ def test_a_folder_with_another_run_is_refused(tmp_path: Path) -> None:
     other = raynas.ArchSpace.of(x=[1, 2])
     with pytest.raises(StoreMismatch, match="was run with space"):
         raynas.search(other, "random", evaluator=score, trials=2, out=out, resume=True)
-    with pytest.raises(StoreMismatch, match="was run with algo regularized_evolution"):
-        evolution = str(tmp_path / "evolution")
-        raynas.search(SPACE, evaluator=score, trials=2, out=evolution)
-        more = {"population": 30}
-        raynas.search(SPACE, evaluator=score, trials=3, out=evolution, options=more, resume=True)
+    with pytest.raises(StoreMismatch, match="was run with evaluator"):
+        raynas.search(SPACE, "random", evaluator=len, trials=3, out=out, resume=True)
     with pytest.raises(StoreMismatch, match="was run with seed 0, not 1"):
         raynas.search(SPACE, "random", evaluator=score, trials=3, out=out, seed=1, resume=True)
     assert len(raynas.load(out).trials) == 2
+
+
+def test_resuming_with_other_options_is_refused(tmp_path: Path) -> None:
+    out = str(tmp_path)
+    raynas.search(SPACE, evaluator=score, trials=2, out=out)
+    more = {"population": 30}
+    with pytest.raises(StoreMismatch, match="was run with algo regularized_evolution"):
+        raynas.search(SPACE, evaluator=score, trials=3, out=out, options=more, resume=True)
 
 
 def test_ctrl_c_is_a_keyboard_interrupt_of_its_own() -> None:

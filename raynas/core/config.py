@@ -36,7 +36,8 @@ class RayConfig(_Strict):
         batch: architectures per evaluation task; None adapts it. One worker with batch 1 makes
             a whole run repeatable, since no order of arrival is left to chance.
         train_workers: ranks of the supernet's training job.
-        cpus_per_train_worker: CPU share, and torch threads, of each; None shares out all CPUs.
+        cpus_per_train_worker: CPU share, and torch threads, of each; None shares out all CPUs
+            but one.
         gpus_per_train_worker: GPU share of each rank.
     """
 

@@ -24,7 +24,7 @@ def trial_table(frame: pd.DataFrame, metrics: Sequence[str], title: str) -> Tabl
     mixed = bool((frame["status"] != "completed").any())
     columns = [metric for metric in metrics if metric in frame]
     for name in ("#", "trial", *columns):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name.removesuffix("_accuracy"), justify="right", no_wrap=True)
     if mixed:
         table.add_column("status", no_wrap=True)
     table.add_column("architecture", no_wrap=True)
