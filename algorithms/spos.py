@@ -26,7 +26,7 @@ class SPOS:
     Args:
         seed: fixes the paths.
         warm_start_steps: training steps of the first path, made of every choice's first
-            candidate; 0 is the published algorithm. All ranks take them alike.
+            candidate, at most half of all steps; 0 is the published algorithm.
         warm_start_lr_scale: learning rate of these steps over that of the others.
         warm_start_noise: noise on inherited weights, as a share of their standard deviation.
 
@@ -59,33 +59,38 @@ class SPOS:
         self._training = training
         self._space = space_of(training.model)
         self._first = first_path(self._space)
+        self._left_out = 0
 
     def path(self, step: int) -> Arch:
         """Return the architecture of a step: a function of the seed, so equal on all ranks."""
-        if step < self.warm_start_steps:
+        if step < self._warm_steps(self._training.steps):
             return self._first
         return self._space.sample(np.random.default_rng([self.seed, step]))
 
     def step(self, train: Batch, valid: Iterator[Batch]) -> Metrics:
         """Train one path on one batch."""
         training = self._training
-        if training.step == self.warm_start_steps > 0:
+        if training.step == self._warm_steps(training.steps) > 0:
             self._spread()
         activate_unchecked(training.model, self.path(training.step))
         loss = training.loss(train)
         training.descend(loss)
         return {"loss": loss.detach()}
 
+    def _warm_steps(self, steps: int) -> int:
+        return min(self.warm_start_steps, steps // 2)
+
     def _spread(self) -> None:
         """Give the trained path's weights to all candidates, and forget its momentum."""
         activate_unchecked(self._training.model, self._first)
         rng = torch.Generator().manual_seed(self.seed)
-        spread_weights(self._training.model, self.warm_start_noise, rng)
+        left_out = spread_weights(self._training.model, self.warm_start_noise, rng)
+        self._left_out = len(left_out)
         self._training.optimizer.state.clear()
 
     def lr_scale(self, step: int, steps: int) -> float:
         """Return a cosine with a rise for the warm start, and another for the paths after it."""
-        warm = min(self.warm_start_steps, steps)
+        warm = self._warm_steps(steps)
         if step < warm:
             return self.warm_start_lr_scale * min(1.0, (step + 1) / max(0.1 * warm, 1.0))
         return cosine(step - warm, steps - warm)
@@ -95,19 +100,20 @@ class SPOS:
         return base
 
     def epoch_end(self) -> Metrics:
-        """Add nothing to the history."""
-        return {}
+        """Add how many candidates could not inherit at the warm start's end, and began afresh."""
+        return {"not_inherited": float(self._left_out)} if self.warm_start_steps else {}
 
     def derive(self) -> dict[str, Value]:
         """Raise LookupError: a uniform distribution has no best architecture."""
         raise LookupError("spos learns no architecture: search its supernet with a sampler")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return nothing: paths are functions of seed and step."""
-        return {}
+        """Return what the history repeats: paths are functions of seed and step."""
+        return {"left_out": self._left_out}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take nothing."""
+        """Take what ``state_dict`` gave."""
+        self._left_out = state["left_out"]
 
 
 def first_path(space: ArchSpace) -> Arch:

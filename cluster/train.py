@@ -63,8 +63,8 @@ class _History(ray.train.UserCallback):
         HistoryStore(self._out).append([{"algo": self._algo, **metrics[0]}])
 
 
-def train_supernet(job: SupernetJob, out: str, config: RayConfig, progress: Progress) -> str:
-    """Run the job, or go on with it where ``out`` holds a part, and return its checkpoint's path.
+def train_supernet(job: SupernetJob, out: str, config: RayConfig, progress: Progress) -> None:
+    """Run the job, or go on with it where ``out`` holds a part; leave a checkpoint there.
 
     Args:
         job: what to train.
@@ -104,7 +104,6 @@ def train_supernet(job: SupernetJob, out: str, config: RayConfig, progress: Prog
             raise RuntimeError(f"supernet training failed: {_cause(failure)}") from failure
     if result.checkpoint is None:
         raise RuntimeError("supernet training left no checkpoint")
-    return str(result.checkpoint.path)
 
 
 def _cpus_each(config: RayConfig) -> int:

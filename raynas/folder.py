@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 from pathlib import Path
 
 from pyarrow import fs
@@ -10,7 +11,7 @@ from pyarrow import fs
 from raynas.core.config import Named, SearchConfig
 from raynas.core.errors import StoreMismatch
 
-CONFIG, BEST = "run.json", "best.json"
+CONFIG, BEST, SUPERNET = "run.json", "best.json", "supernet"
 
 
 def absolute(out: str) -> str:
@@ -21,6 +22,18 @@ def absolute(out: str) -> str:
 def fresh(stem: str) -> str:
     """Return ``runs/<stem>-<n>`` for the first number that is free."""
     return next(p for n in itertools.count(1) if not Path(p := f"runs/{stem}-{n}").exists())
+
+
+def local_copy(path: str) -> Path:
+    """Return a local folder that holds what ``path``, a folder or URI, holds."""
+    if "://" not in path:
+        return Path(path)
+    source, root = fs.FileSystem.from_uri(path)
+    if isinstance(source, fs.LocalFileSystem):
+        return Path(root)
+    copy = tempfile.mkdtemp(prefix="raynas-")
+    fs.copy_files(root, copy, source_filesystem=source)
+    return Path(copy)
 
 
 class Folder:
@@ -38,8 +51,9 @@ class Folder:
             self._fs, self._root = fs.FileSystem.from_uri(self.path)
 
     def has(self, name: str) -> bool:
-        """Return whether a file of this name is there."""
-        return self._fs.get_file_info(f"{self._root}/{name}").type == fs.FileType.File  # type: ignore[no-any-return]
+        """Return whether a file or folder of this name is there."""
+        found: bool = self._fs.get_file_info(f"{self._root}/{name}").type != fs.FileType.NotFound
+        return found
 
     def read(self, name: str) -> str:
         """Return a file's text."""
@@ -93,8 +107,8 @@ class Folder:
                 )
 
     def supernet(self, spec: Named) -> Path:
-        """Return where this run's supernet lies."""
-        return Path(spec.options.get("path") or f"{self._root}/supernet")
+        """Return where this run's supernet lies, or a local copy of it."""
+        return local_copy(str(spec.options.get("path") or f"{self.path}/{SUPERNET}"))
 
 
 def _shown(value: object) -> str:

@@ -11,6 +11,7 @@ from raynas import assemble
 from raynas.core.config import Named, RayConfig, SearchConfig, TrainSettings
 from raynas.core.errors import nearest
 from raynas.core.progress import Progress
+from raynas.folder import SUPERNET, Folder, absolute, local_copy
 
 if TYPE_CHECKING:
     from raynas.cluster.evaluators import Recipe
@@ -76,13 +77,12 @@ class SharedPlan:
         from raynas.nn.weights import find_checkpoint
 
         assert self.supernet is not None
-        given = self.supernet.options.get("path")
-        if given is not None:
-            return find_checkpoint(Path(given))
-        return Path(self.train(config.out, config.seed, config.ray, progress))
+        if "path" not in self.supernet.options:
+            self.train(config.out, config.seed, config.ray, progress)
+        return find_checkpoint(Folder(config.out).supernet(self.supernet))
 
-    def train(self, out: str, seed: int, ray: RayConfig, progress: Progress) -> str:
-        """Run the supernet's job, or go on with it, and return its checkpoint's path."""
+    def train(self, out: str, seed: int, ray: RayConfig, progress: Progress) -> None:
+        """Run the supernet's job, or go on with it."""
         from raynas.cluster.train import SupernetJob, train_supernet
 
         assert self.algo is not None
@@ -96,7 +96,7 @@ class SharedPlan:
             about={"space": self.space.spec.model_dump(), "algo": self.algo.model_dump()},
         )
         progress.phase("starting training")
-        return train_supernet(job, out, ray, progress)
+        train_supernet(job, out, ray, progress)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +152,7 @@ def plan(
         )
     _check_objectives(objectives)
     if isinstance(supernet, str | Path):
-        return _trained(space, module, data, Path(supernet), epochs)
+        return _trained(space, module, data, absolute(str(supernet)), epochs)
     options = dict(supernet) if isinstance(supernet, Mapping) else {}
     algo = "spos" if supernet is None or isinstance(supernet, Mapping) else supernet
     named, settings = assemble.resolve_one_shot(algo, options, epochs)
@@ -181,7 +181,7 @@ def training_plan(
 
 
 def _trained(
-    space: assemble.Space, module: DataModule, data: Named | None, path: Path, epochs: int | None
+    space: assemble.Space, module: DataModule, data: Named | None, path: str, epochs: int | None
 ) -> SharedPlan:
     from raynas.nn.weights import find_checkpoint
 
@@ -189,7 +189,8 @@ def _trained(
     assemble.check_fit(space.model, module)
     if epochs is not None:
         raise ValueError("epochs are for training a supernet, and a trained one is given")
-    found = Named(name="checkpoint", options={"path": str(find_checkpoint(path).resolve())})
+    find_checkpoint(local_copy(path))
+    found = Named(name="checkpoint", options={"path": path})
     return SharedPlan(
         space=space, module=module, data=data, supernet=found, algo=None, settings=TrainSettings()
     )
@@ -197,7 +198,7 @@ def _trained(
 
 def claim_supernet(out: str, resume: bool) -> None:
     """Raise FileExistsError if ``out`` holds a supernet and it is not to be gone on with."""
-    if (Path(out) / "supernet").exists() and not resume:
+    if Folder(out).has(SUPERNET) and not resume:
         raise FileExistsError(
             f"{out} holds a supernet: go on with it (resume=True) or choose another folder (out=)"
         )

@@ -216,6 +216,7 @@ def test_layers_that_cannot_are_left_alone(pair: Pair) -> None:
 @given(st.data())
 def test_chains_of_convolutions_inherit_whenever_each_part_can(data: st.DataObject) -> None:
     """A target grown at random computes the same; with one defect it is refused."""
+    torch.manual_seed(data.draw(st.integers(0, 99)))
     length = data.draw(st.integers(1, 4))
     defect = data.draw(st.sampled_from([None, None, "stride", "kernel", "channels", "bias"]))
     at = data.draw(st.integers(0, length - 1))

@@ -296,6 +296,16 @@ def test_a_supernet_is_a_function_of_its_seed(name: str) -> None:
     assert any(not torch.equal(first[key], other[key]) for key in first)
 
 
+def test_a_skeleton_takes_no_memory() -> None:
+    model = space("mobilenet_v2_cifar")
+    bare, supernet = model.skeleton(), model.supernet()
+    assert {t.device.type for t in (*bare.parameters(), *bare.buffers())} == {"meta"}
+    assert {k: t.shape for k, t in bare.state_dict().items()} == {
+        k: t.shape for k, t in supernet.state_dict().items()
+    }
+    assert [m.label for m in mutables(bare)] == [m.label for m in mutables(supernet)]
+
+
 def test_an_inherited_build_has_the_supernet_s_weights() -> None:
     model = space("mobilenet_v2_cifar")
     supernet = settled(model.supernet(1)).eval()

@@ -78,6 +78,7 @@ KINDS = ("linear", "chain", "names", "numbers", "shared")
 @st.composite
 def random_nets(draw: st.DrawFn, depth: int = 3) -> nn.Module:
     """Nested choices by name and by number among linear layers; some share one label."""
+    torch.manual_seed(0)
     kind = draw(st.sampled_from(KINDS if depth else KINDS[:1]))
     if kind == "linear":
         return nn.Linear(3, 3)
@@ -133,6 +134,17 @@ def test_frozen_keys_are_those_of_a_model_without_choices() -> None:
 def test_labels_are_paths_unless_given() -> None:
     assert space_of(nested()).labels == ("first", "first.deep.1", "shared")
     assert space_of(linear_or(nn.Tanh())).labels == ("LayerChoice",)
+
+
+def test_a_label_leaves_out_only_what_a_choice_adds_to_the_path() -> None:
+    inner = linear_or(nn.Tanh())
+    assert space_of(LayerChoice({"a": nn.Sequential(inner)}, label="x")).labels == ("x", "a.0")
+    own = nn.Module()  # a user's own folder of candidates, which is no choice
+    own.candidates = nn.ModuleDict({"a": linear_or(nn.Tanh())})
+    own.a = linear_or(nn.Tanh())
+    space = space_of(nn.ModuleDict({"net": own}))
+    assert space.labels == ("net.candidates.a", "net.a")
+    assert space.size() == 4
 
 
 def test_options_are_names_or_numbers() -> None:

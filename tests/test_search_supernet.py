@@ -158,8 +158,9 @@ def test_scoring_never_writes_to_the_shared_weights(run: raynas.Result) -> None:
 
 def test_a_supernet_is_trained_once(tmp_path: Path) -> None:
     def train(resume: bool = False) -> Path:
-        path = raynas.train_supernet(ToyNet, epochs=2, out=str(tmp_path), resume=resume)
-        return find_checkpoint(Path(path))
+        path = raynas.train_supernet(ToyNet, epochs=2, out=tmp_path.as_uri(), resume=resume)
+        assert path == f"{tmp_path.as_uri()}/supernet"
+        return find_checkpoint(tmp_path)
 
     trained = train()
     weights = load_weights(trained)
@@ -170,6 +171,10 @@ def test_a_supernet_is_trained_once(tmp_path: Path) -> None:
     about = load_about(trained)
     assert (about["epoch"], about["algo"]["name"]) == (2, "spos")
     assert list(pd.read_parquet(tmp_path / "history")["epoch"]) == [0, 1], "nothing trained twice"
+    uri = tmp_path.as_uri()
+    found = raynas.search(ToyNet, "random", supernet=uri, trials=2, out=f"{uri}/search")
+    assert len(pd.read_parquet(tmp_path / "search" / "trials")) == 2
+    assert isinstance(found.model(), torch.nn.Module)
 
 
 def test_two_training_workers(tmp_path: Path) -> None:

@@ -53,12 +53,19 @@ def mlp() -> nn.Module:
     ).double()
 
 
+class Jittered(TensorData):
+    """Adds a little noise to training images."""
+
+    def augment(self, x: Tensor, rng: torch.Generator) -> Tensor:
+        return x + 0.1 * torch.randn(x.shape, generator=rng)
+
+
 def images(count: int = 40, size: int = 4) -> TensorData:
     rng = torch.Generator().manual_seed(0)
     x = torch.randn(count, 1, size, size, generator=rng)
     y = torch.randint(10, (count,), generator=rng)
     y[:10] = torch.arange(10)
-    return TensorData((TensorDataset(x, y), TensorDataset(x[:20], y[:20])))
+    return Jittered((TensorDataset(x, y), TensorDataset(x[:20], y[:20])))
 
 
 def numbers(count: int = 24) -> TensorData:
@@ -148,6 +155,7 @@ class Watching(SPOS):
         self.moved: list[set[str]] = []
         self.active: list[set[str]] = []
         self.paths: list[Arch] = []
+        self.sizes: list[int] = []
 
     def step(self, train: Batch, valid: Iterator[Batch]) -> Metrics:
         net = self._training.model
@@ -156,6 +164,7 @@ class Watching(SPOS):
         self.moved.append(changed(net, before))
         self.active.append(active_names(net))
         self.paths.append(self.path(step))
+        self.sizes.append(len(train[1]))
         return metrics
 
 
@@ -209,6 +218,9 @@ def test_paths_are_a_function_of_the_seed() -> None:
         for seed in (1, 1, 2)
     ]
     assert paths[0] == paths[1] != paths[2]
+    algos = [attached(SPOS(seed=seed, warm_start_steps=3)) for seed in range(20)]
+    assert len({algo.path(2) for algo in algos}) == 1
+    assert len({algo.path(3) for algo in algos}) > 1  # equal with probability 18^-19
 
 
 def test_paths_are_uniform_and_independent() -> None:
@@ -386,7 +398,8 @@ def test_spos_learns_no_architecture() -> None:
     algo = attached(SPOS())
     with pytest.raises(LookupError, match="sampler"):
         algo.derive()
-    assert (algo.state_dict(), algo.epoch_end(), algo.batch_size(7)) == ({}, {}, 7)
+    assert algo.batch_size(7) == 7
+    assert algo.epoch_end() == {"not_inherited": 0.0}
 
 
 def rank_main(rank: int, folder: str) -> None:
@@ -411,7 +424,8 @@ def trained(seed: int) -> dict[str, Any]:
     run = training(mlp(), algo, numbers(), epochs=3, clip=0.5)
     rows = [untimed(run.run_epoch()) for _ in range(3)]
     paths = [path.to_json() for path in algo.paths]
-    return {"rows": rows, "weights": run.model.state_dict(), "paths": paths}
+    found = {"rows": rows, "weights": run.model.state_dict(), "paths": paths}
+    return {**found, "sizes": algo.sizes}
 
 
 def test_two_ranks_equal_one(tmp_path: Path) -> None:
@@ -420,6 +434,7 @@ def test_two_ranks_equal_one(tmp_path: Path) -> None:
     alone = trained(seed=0)  # rank 0's weights hold for both
     assert first["paths"] == second["paths"] == alone["paths"]
     assert len(set(alone["paths"])) > 1
+    assert first["sizes"] == second["sizes"] == [size / 2 for size in alone["sizes"]]
     for name, weight in alone["weights"].items():
         assert torch.equal(first["weights"][name], second["weights"][name])
         torch.testing.assert_close(first["weights"][name], weight, rtol=0, atol=1e-12)
@@ -443,3 +458,20 @@ def test_random_sub_networks_learn_the_digits() -> None:
     assert rows[0]["accuracy"] < rows[2]["accuracy"]
     assert rows[0]["loss"] > rows[2]["loss"]
     assert rows[2]["accuracy"] > 0.7
+
+
+def test_a_warm_start_takes_at_most_half_of_a_short_training() -> None:
+    net, algo = small(), SPOS(warm_start_steps=10_000, warm_start_noise=0.0)
+    run = training(net, algo)
+    first = algo.path(0)
+    assert algo.path(run.steps // 2 - 1) == first
+    later = [algo.path(step) for step in range(run.steps // 2, run.steps)]
+    # every later path equals the first with probability 1 / size
+    assert any(path != first for path in later)
+
+
+def test_going_on_with_another_length_is_refused() -> None:
+    state = training(small(), SPOS()).state_dict()
+    state["steps"] += 1
+    with pytest.raises(ValueError, match="use the same epochs and batch_size"):
+        training(small(), SPOS()).load_state_dict(state)

@@ -63,6 +63,8 @@ class ImageSet(DataModule):
         (x, y), (x_test, y_test) = self._read(True), self._read(False)
         mean, std = x.mean((0, 2, 3), keepdim=True), x.std((0, 2, 3), keepdim=True)
         x, x_test = (x - mean) / std, (x_test - mean) / std
+        if self.valid >= len(y):
+            raise ValueError(f"{self.name}: valid={self.valid} leaves none of {len(y)} to train on")
         order = torch.randperm(len(y), generator=torch.Generator().manual_seed(self.split_seed))
         valid, train = order[: self.valid], order[self.valid :]
         return Splits((x[train], y[train]), (x[valid], y[valid]), (x_test, y_test))

@@ -115,6 +115,8 @@ def _stack(dataset: Any, split: str) -> Examples:
     if y.dim() != 1 or y.is_floating_point():
         kind = f"shape {tuple(y.shape)} of {y.dtype}"
         raise TypeError(f"data: {split} must have one class index for each input, got {kind}")
+    if not x.is_floating_point():
+        raise TypeError(f"data: {split} must have floating-point inputs, got {x.dtype}")
     if int(y.min()) < 0:
         raise ValueError(f"data: {split} has the class index {int(y.min())}, which is negative")
     return x, y.long()

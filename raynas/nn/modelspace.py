@@ -7,6 +7,7 @@ from functools import cached_property
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from raynas.core.arch import Arch, Value
 from raynas.core.archspace import ArchSpace
@@ -43,7 +44,7 @@ class ModelSpace:
     def supernet(self, seed: int = 0) -> nn.Module:
         """Return a fresh supernet with labels given; the global random state is left alone."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # manual_seed would reseed every GPU too
             model = self.factory()
         if not isinstance(model, nn.Module):
             kind = type(model).__name__
@@ -60,10 +61,9 @@ class ModelSpace:
         try:
             with torch.device("meta"):
                 model = self.factory()
-        except RuntimeError:
+        except Exception:  # meta tensors hold no numbers; any other fault is raised again here
             return self.supernet()
-        kept = model.state_dict().keys()
-        if any(name not in kept for name, _ in model.named_buffers()):
+        if not isinstance(model, nn.Module) or _keeps_more(model):
             return self.supernet()
         name_labels(model)
         return model
@@ -114,6 +114,15 @@ class ModelSpace:
     def canonical(self, arch: Arch) -> Arch:
         """Return the representative of the architectures that compute the same; here, itself."""
         return arch
+
+
+def _keeps_more(model: nn.Module) -> bool:
+    """Return whether a model holds tensors that its ``state_dict`` leaves out."""
+    kept, registered = model.state_dict().keys(), ("_parameters", "_buffers", "_modules")
+    others = [{k: v for k, v in vars(m).items() if k not in registered} for m in model.modules()]
+    return any(name not in kept for name, _ in model.named_buffers()) or any(
+        isinstance(leaf, Tensor) for leaf in tree_leaves(others)
+    )
 
 
 SpaceBuilder = Callable[..., ModelSpace]

@@ -68,10 +68,17 @@ def mutables(module: nn.Module) -> Iterator[Mutable]:
 
 
 def name_labels(model: nn.Module) -> None:
-    """Give every mutable without a label its module path."""
-    for path, module in model.named_modules():
-        if isinstance(module, Mutable) and module.label is None:
-            module.label = path.replace(".candidates.", ".") or type(module).__name__
+    """Give every mutable without a label its module path, as a model without choices has it."""
+    paths = {path: m for path, m in model.named_modules() if isinstance(m, Mutable)}
+    for path, mutable in paths.items():
+        if mutable.label is None:
+            parts = path.split(".")
+            own = [
+                p
+                for i, p in enumerate(parts)
+                if p != "candidates" or ".".join(parts[:i]) not in paths
+            ]
+            mutable.label = ".".join(own) or type(mutable).__name__
 
 
 def space_of(model: nn.Module) -> ArchSpace:

@@ -43,6 +43,8 @@ class SubnetScorer:
         validation_images: int = VALIDATION_IMAGES,
         seed: int = 0,
     ) -> None:
+        if min(calibration_images, validation_images) < 1:
+            raise ValueError("scoring needs at least one image to calibrate and one to validate")
         shared = {id(t): t for t in (*supernet.parameters(), *supernet.buffers())}
         self._model = copy.deepcopy(supernet, dict(shared)).eval()
         name_labels(self._model)

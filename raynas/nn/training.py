@@ -130,11 +130,21 @@ class SupernetTraining:
             "algo": self._algo.state_dict(),
             "epoch": self.epoch,
             "step": self.step,
+            "steps": self.steps,
             "torch_rng": torch.get_rng_state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from where ``state_dict`` was taken, its weights being loaded already."""
+        """Go on from where ``state_dict`` was taken, its weights being loaded already.
+
+        Raises:
+            ValueError: that training was of another length, and so had another schedule.
+        """
+        if state["steps"] != self.steps:
+            raise ValueError(
+                f"the training to go on with was of {state['steps']} steps in all, not of "
+                f"{self.steps}: use the same epochs and batch_size"
+            )
         self.optimizer.load_state_dict(state["optimizer"])
         self._algo.load_state_dict(state["algo"])
         self.epoch, self.step = state["epoch"], state["step"]
