@@ -2,7 +2,7 @@
 
 This is what a cluster runs; everything behind ``--`` reaches the search::
 
-    ray submit cluster/config.yaml run.py -- mobilenet_v2_cifar --algo nsga2 --trials 1000
+    ray submit cluster/config.yaml run.py -- mobilenet_v2_cifar --trials 1000
 """
 
 import sys

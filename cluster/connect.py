@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -43,11 +44,18 @@ def connected(config: RayConfig) -> Iterator[None]:
     Tried in order: a Ray that this process is connected to already, ``config.address``,
     ``RAY_ADDRESS``, and a local one of ``config.num_cpus`` cores.
     """
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    if ray.is_initialized():
-        yield
-        return
+    before = {name: os.environ.get(name) for name in QUIET}
+    os.environ |= {name: value for name, value in QUIET.items() if before[name] is None}
+    try:
+        with contextlib.nullcontext() if ray.is_initialized() else _started(config):
+            yield
+    finally:
+        for name in (name for name, value in before.items() if value is None):
+            os.environ.pop(name, None)
+
+
+@contextmanager
+def _started(config: RayConfig) -> Iterator[None]:
     address = config.address or os.environ.get("RAY_ADDRESS")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray's own deprecations are not the user's to mend
@@ -82,9 +90,9 @@ def _runtime_env() -> dict[str, object]:
     return {"env_vars": dict(QUIET)}
 
 
-def cpus() -> int:
-    """Return the CPUs of the connected cluster."""
-    return int(ray.cluster_resources().get("CPU", 1))
+def resource(name: str) -> float:
+    """Return how much of ``CPU`` or ``GPU`` the connected cluster has."""
+    return float(ray.cluster_resources().get(name, 0.0))
 
 
 def scratch(name: str) -> Path:

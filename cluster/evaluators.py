@@ -6,6 +6,7 @@ import inspect
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import ray
@@ -47,12 +48,14 @@ class SharedRecipe:
         arrays: the supernet's weights in the object store, once a node.
         seed: which images calibrate and validate.
         threads: of torch.
+        gpu: whether the worker was given one.
     """
 
     pickled: bytes
     arrays: Any
     seed: int
     threads: int
+    gpu: bool = False
     name: str = "shared"
     metrics: tuple[str, ...] = SHARED_METRICS
 
@@ -62,20 +65,22 @@ class SharedRecipe:
 
         torch.set_num_threads(self.threads)
         space, data = ray.cloudpickle.loads(self.pickled)
-        return SharedEvaluator(space, data, ray.get(self.arrays), self.seed)
+        return SharedEvaluator(space, data, ray.get(self.arrays), self.seed, gpu=self.gpu)
 
 
 class SharedEvaluator:
     """Scores sub-networks of one supernet whose weights are shared memory."""
 
-    def __init__(self, space: ModelSpace, data: DataModule, arrays: Any, seed: int) -> None:
+    def __init__(
+        self, space: ModelSpace, data: DataModule, arrays: Any, seed: int, *, gpu: bool = False
+    ) -> None:
         import torch
 
         from raynas.costs.table import CostTable
         from raynas.nn.scoring import SubnetScorer
         from raynas.nn.weights import share_arrays
 
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = torch.device("cuda" if gpu else "cpu")
         supernet = space.skeleton()
         share_arrays(supernet, arrays)
         splits = data.load().to(device)
@@ -137,8 +142,11 @@ class FunctionEvaluator:
 
 def wants_module(function: Callable[..., object]) -> bool:
     """Return whether the function's first parameter is annotated as an ``nn.Module``."""
+    plain = function.func if isinstance(function, partial) else function
+    if not inspect.isroutine(plain) and not inspect.isclass(plain):
+        plain = type(plain).__call__
     try:
-        hints = typing.get_type_hints(function)
+        hints = typing.get_type_hints(plain)
         first = next(iter(inspect.signature(function).parameters), "")
     except (TypeError, ValueError, NameError):
         return False

@@ -15,7 +15,7 @@ import ray.train
 import torch
 from ray.train.torch import TorchTrainer
 
-from raynas.cluster.connect import cpus, own_sigint
+from raynas.cluster.connect import own_sigint, resource
 from raynas.core.config import Named, RayConfig, TrainSettings
 from raynas.core.errors import Interrupted
 from raynas.core.progress import Progress
@@ -109,7 +109,7 @@ def train_supernet(job: SupernetJob, out: str, config: RayConfig, progress: Prog
 def _cpus_each(config: RayConfig) -> int:
     # one core is left to everything else: torch threads that must wait for one of theirs to get a
     # core again take many times longer than a single one
-    return config.cpus_per_train_worker or max((cpus() - 1) // config.train_workers, 1)
+    return config.cpus_per_train_worker or max(int(resource("CPU") - 1) // config.train_workers, 1)
 
 
 def _worker(given: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
 import uuid
 import warnings
@@ -15,13 +16,13 @@ import ray
 from ray import tune
 from ray.tune.search import Searcher
 
-from raynas.cluster.connect import cpus, own_sigint, scratch
+from raynas.cluster.connect import own_sigint, resource, scratch
 from raynas.cluster.evaluators import Recipe
 from raynas.core.archspace import ArchSpace
 from raynas.core.batching import BatchSize
 from raynas.core.config import RayConfig
 from raynas.core.errors import Interrupted, SearchFailed
-from raynas.core.evaluator import Budget, Evaluator, Measurement
+from raynas.core.evaluator import Budget, Evaluator, Measurement, describe
 from raynas.core.progress import Progress
 from raynas.core.study import Asked, Study
 
@@ -64,7 +65,10 @@ class SubnetEvaluator(tune.Trainable):
         """Measure the batch that the trial's config names."""
         if self._evaluator is None:
             ray.get(self._task["gate"].arrive.remote())
-            self._evaluator = self._task["recipe"].make()
+            try:
+                self._evaluator = self._task["recipe"].make()
+            except Exception as error:
+                return {"done": True, "broken": describe(error)}
         space: ArchSpace = self._task["space"]
         archs = [space.unpack(text) for text in self.config["archs"].split()]
         found = self._evaluator(archs, self._task["budget"], self._task["seed"])
@@ -116,7 +120,10 @@ class StudySearcher(Searcher):
         """Tell the study what was measured."""
         batch = self._flying.pop(trial_id)
         node = worker = ""
-        if error or not result or "measured" not in result:
+        if result and "broken" in result:
+            self._study.failure = f"the evaluator cannot be made: {result['broken']}"
+            found = [Measurement(error=self._study.failure)] * len(batch)
+        elif error or not result or "measured" not in result:
             lost = Measurement(error="the evaluating process failed or died before it answered")
             found = [lost] * len(batch)
         else:
@@ -156,14 +163,15 @@ def run_study(
         startup: first asks of the sampler that depend on no tell.
 
     Raises:
-        SearchFailed: the objective is not among the metrics.
+        SearchFailed: the objective is not among the metrics, or no evaluator can be made.
         Interrupted: Ctrl-C; what was told is on disk.
     """
     if study.finished or study.trials <= study.told:
         return
-    workers = config.workers or max(cpus() // config.cpus_per_worker, 1)
+    workers = _workers(config)
     sizes = BatchSize(workers, startup, config.batch)
-    gate = ray.remote(num_cpus=0)(_Gate).remote(min(workers, study.trials - study.told))
+    first = min(math.ceil((study.trials - study.told) / (config.batch or 1)), space.size())
+    gate = ray.remote(num_cpus=0)(_Gate).remote(min(workers, first))
     task = {"gate": gate, "recipe": recipe, "space": space, "budget": Budget(), "seed": study.seed}
     resources = {"cpu": config.cpus_per_worker, "gpu": config.gpus_per_worker}
     tuner = tune.Tuner(
@@ -189,6 +197,14 @@ def run_study(
         raise SearchFailed(study.failure)
     if not study.finished:
         raise Interrupted
+
+
+def _workers(config: RayConfig) -> int:
+    """Return how many workers can run at a time, at most as many as are asked for."""
+    fit = [resource("CPU") // config.cpus_per_worker]
+    if config.gpus_per_worker:
+        fit.append(resource("GPU") // config.gpus_per_worker)
+    return max(int(min([*fit, config.workers or math.inf])), 1)
 
 
 def pickled(value: object) -> bytes:

@@ -29,13 +29,14 @@ if TYPE_CHECKING:
     from raynas.nn.modelspace import ModelSpace
 
 Options = Mapping[str, Any]
+DEFAULT_DATA = "digits"
 
 
 def search(
     space: Any,
     algo: str = "regularized_evolution",
     *,
-    data: Any = "digits",
+    data: Any = DEFAULT_DATA,
     evaluator: str | Callable[..., object] = SHARED,
     supernet: Any = None,
     objectives: Mapping[str, str] | None = None,
@@ -63,7 +64,8 @@ def search(
         evaluator: ``shared``, or a function of an Arch (or of the built module, if its first
             parameter is annotated so) that returns a dict of metrics.
         supernet: the path of a trained one (``train_supernet``, or an earlier run's folder), or how
-            to train one: options of ``spos`` and of its training, or a configured algorithm.
+            to train one: options of ``spos`` and of its training, or a configured algorithm
+            (whose seed is the run's).
         objectives: the one metric to optimise, to "max" or "min".
         trials: how many architectures to tell in all.
         epochs: of the supernet's training.
@@ -83,27 +85,28 @@ def search(
         SearchFailed: the evaluator does not return the objective.
         Interrupted: Ctrl-C; what was told is in ``out``.
     """
-    wanted = {"accuracy": "max"} if objectives is None else dict(objectives)
-    uses_data = not isinstance(space, ArchSpace)
-    named, module = assemble.resolve_data(data, data_options or {}) if uses_data else (None, None)
-    found = assemble.resolve_space(space, space_options or {}, module)
+    if resume and out is None:
+        raise ValueError("resume goes on with the run in a folder: name it (out=, --out)")
+    wanted = {"accuracy": "max"} if objectives is None else _mapping("objectives", objectives)
+    named, module = _data_of(space, data, data_options)
+    found = assemble.resolve_space(space, _mapping("space_options", space_options), module)
     fields = dict(
         space=found.spec,
-        algo=Named(name=algo, options=dict(options or {})),
+        algo=Named(name=assemble.checked_name(algo), options=_mapping("options", options)),
         evaluator=Named(name=SHARED),
         objectives=wanted,
         trials=trials,
         seed=seed,
-        out=absolute(out or fresh(f"{found.spec.name.rpartition(':')[2]}-{algo}")),
+        out=absolute(str(out or fresh(f"{found.spec.name.rpartition(':')[2]}-{algo}"))),
         ray=_ray_config(ray),
         versions=_versions(),
     )
     config = validated(SearchConfig, fields)
-    sampler = assemble.resolve_sampler(algo, found.arch, seed, options or {})
+    sampler = assemble.resolve_sampler(algo, found.arch, seed, config.algo.options)
     objective = single([Objective(name, goal) for name, goal in config.objectives.items()], algo)
     how = plan(evaluator, found, module, named, supernet=supernet, epochs=epochs, objectives=wanted)
     whole = {"evaluator": how.spec, "data": how.data, "supernet": how.supernet}
-    config = config.model_copy(update=whole)
+    config = config.model_copy(update=whole).normalised()
     Folder(config.out).begin(config, resume)
     _run(config, found, sampler, objective, how, progress or Progress())
     return Result(
@@ -145,13 +148,28 @@ def _run(
     except KeyboardInterrupt:
         told = "before the search began" if study is None else f"after {study.told} trials"
         raise Interrupted(
-            f"{told} of {config.trials}; what was told is in {config.out}, go on with resume=True "
-            "(--resume)"
+            f"{told} of {config.trials}; go on with out={config.out!r}, resume=True "
+            f"(--out {config.out} --resume)"
         ) from None
     finally:
         progress.close()
         if study is not None and study.best is not None:
             Folder(config.out).write(BEST, arch_json(study.best.arch))
+
+
+def _data_of(space: Any, data: Any, options: Options | None) -> tuple[Any, Any]:
+    """Return the data's name in the run folder and the data; a plain ArchSpace has none."""
+    if not isinstance(space, ArchSpace):
+        return assemble.resolve_data(data, _mapping("data_options", options))
+    if options or data != DEFAULT_DATA:
+        raise ValueError("an ArchSpace is searched with a function, which uses no data of ours")
+    return None, None
+
+
+def _mapping(name: str, given: Any) -> dict[str, Any]:
+    if given is not None and not isinstance(given, Mapping):
+        raise TypeError(f"{name}: expected a dict, got {given!r}")
+    return dict(given or {})
 
 
 def _startup(sampler: Sampler) -> int | None:
@@ -172,7 +190,7 @@ def train_supernet(
     space: Any,
     algo: Any = "spos",
     *,
-    data: Any = "digits",
+    data: Any = DEFAULT_DATA,
     epochs: int | None = None,
     seed: int = 0,
     out: str | None = None,
@@ -201,6 +219,7 @@ def train_supernet(
 
     Raises:
         FileExistsError: ``out`` holds a supernet already and ``resume`` is off.
+        Interrupted: Ctrl-C; the last checkpoint is in ``out``.
     """
     from raynas.cluster.connect import connected
 
@@ -208,13 +227,17 @@ def train_supernet(
     found = assemble.resolve_space(space, space_options or {}, module)
     spec, settings = assemble.resolve_one_shot(algo, options or {}, epochs)
     how = training_plan(found, module, named, spec, settings)
-    folder = absolute(out or fresh(f"{found.spec.name.rpartition(':')[2]}-{spec.name}"))
+    folder = absolute(
+        str(out) if out else fresh(f"{found.spec.name.rpartition(':')[2]}-{spec.name}")
+    )
     claim_supernet(folder, resume)
     config = _ray_config(ray)
     told = progress or Progress()
     try:
         with connected(config):
             how.train(folder, seed, config, told)
+    except KeyboardInterrupt:
+        raise Interrupted(f"training; go on with out={folder!r}, resume=True") from None
     finally:
         told.close()
     return f"{folder}/supernet"
@@ -247,8 +270,8 @@ def space(name: str, **options: Any) -> ModelSpace:
     """
     from raynas.nn.modelspace import SPACES
 
-    built: ModelSpace = assemble.build(SPACES, name, options)
-    built.spec = Named(name=name, options=options)
+    built: ModelSpace
+    built, built.spec = assemble.build(SPACES, name, options)
     return built
 
 
@@ -273,8 +296,8 @@ def cost(
     """Return parameters, multiply-accumulates and peak activation bytes of one example's pass.
 
     Args:
-        what: a module, with ``input_shape``; or a ModelSpace, with ``arch``.
-        arch: of the space.
+        what: a module, with ``input_shape``; or a ModelSpace, or a module with choices.
+        arch: which of its architectures.
         input_shape: of one example, without the batch.
 
     Raises:
@@ -284,12 +307,17 @@ def cost(
 
     from raynas.costs.cost import cost_of
     from raynas.nn.modelspace import ModelSpace
+    from raynas.nn.mutable import freeze, mutables
 
     if isinstance(what, ModelSpace):
         if arch is None:
             raise ValueError("the cost of a space depends on the architecture: pass arch=")
         example = what.example_input() if input_shape is None else torch.zeros(1, *input_shape)
         return cost_of(what.build(arch), example)
+    if any(mutables(what)):
+        if arch is None:
+            raise ValueError("the cost of a model with choices depends on them: pass arch=")
+        what = freeze(what, arch)
     if input_shape is None:
         raise ValueError("pass input_shape=, the shape of one example without the batch")
     return cost_of(what, torch.zeros(1, *input_shape))

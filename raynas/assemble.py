@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ import numpy as np
 
 from raynas.core.archspace import ArchSpace
 from raynas.core.config import Named, TrainSettings, validated
+from raynas.core.errors import InvalidSpace, nearest
 from raynas.core.options import checked, options_of
 from raynas.core.registry import Registry
 from raynas.core.sampler import SAMPLERS, Sampler
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from raynas.nn.modelspace import ModelSpace
 
 PLAIN_SPACE = "ArchSpace"
+OWN = "own"
 Options = Mapping[str, Any]
 
 
@@ -34,8 +37,8 @@ class Space:
     model: ModelSpace | None
 
 
-def build(registry: Registry[Any], name: str, options: Options, **given: Any) -> Any:
-    """Build a registered plug-in after checking its options.
+def build(registry: Registry[Any], name: str, options: Options, **given: Any) -> tuple[Any, Named]:
+    """Build a registered plug-in after checking its options; also return how to build it again.
 
     Args:
         registry: that holds it.
@@ -46,7 +49,8 @@ def build(registry: Registry[Any], name: str, options: Options, **given: Any) ->
     builder = registry[name]
     fitted = checked(registry.kind, name, builder, options)
     known = options_of(builder)
-    return builder(**{k: v for k, v in given.items() if k in known} | fitted)
+    whole = {k: v for k, v in given.items() if k in known} | fitted
+    return builder(**whole), Named(name=name, options=whole)
 
 
 def resolve_space(space: Any, options: Options, data: DataModule | None) -> Space:
@@ -60,8 +64,8 @@ def resolve_space(space: Any, options: Options, data: DataModule | None) -> Spac
     from raynas.nn.modelspace import SPACES, ModelSpace
 
     if isinstance(space, str):
-        model = build(SPACES, space, options, **_facts(data))
-        return Space(Named(name=space, options=dict(options)), model.arch_space, model)
+        model, spec = build(SPACES, space, options, **_facts(data))
+        return Space(spec, model.arch_space, model)
     if options:
         raise TypeError("space options go with a registered space's name; configure the object")
     if isinstance(space, ArchSpace):
@@ -88,9 +92,15 @@ def rebuild_space(spec: Named, data: DataModule | None) -> Space:
     if spec.name == PLAIN_SPACE:
         space = from_plain(spec.options["choices"])
         return Space(spec, space, None)
-    if ":" in spec.name:
-        return resolve_space(imported(spec.name), {}, data)
-    return resolve_space(spec.name, spec.options, data)
+    if ":" not in spec.name:
+        return resolve_space(spec.name, spec.options, None)  # the options hold all that data gave
+    try:
+        own = imported(spec.name)
+    except LookupError as error:
+        raise LookupError(
+            f"the space of this run was a user's own: {error}; pass raynas.load(path, space=...)"
+        ) from error
+    return resolve_space(own, {}, data)
 
 
 def _facts(data: DataModule | None) -> dict[str, Any]:
@@ -102,9 +112,11 @@ def _facts(data: DataModule | None) -> dict[str, Any]:
 
 
 def _with_shape(space: ModelSpace, data: DataModule | None) -> ModelSpace:
-    if data is not None and space.input_shape is None:
-        space.input_shape = data.input_shape
-    return space
+    if data is None or space.input_shape is not None:
+        return space
+    shaped = copy.copy(space)
+    shaped.input_shape = data.input_shape
+    return shaped
 
 
 def resolve_data(data: Any, options: Options) -> tuple[Named, DataModule]:
@@ -112,13 +124,17 @@ def resolve_data(data: Any, options: Options) -> tuple[Named, DataModule]:
     from raynas.data.module import DATA, DataModule, TensorData
 
     if isinstance(data, str):
-        return Named(name=data, options=dict(options)), build(DATA, data, options)
+        module, spec = build(DATA, data, options)
+        return spec, module
     if options:
         raise TypeError("data options go with a registered name; configure the object instead")
     if isinstance(data, DataModule):
-        return Named(name=data.name, options=own_options(type(data), data)), data
+        builder = DATA.get(data.name)
+        if type(data) in (builder, getattr(builder, "func", None)):
+            return Named(name=data.name, options=own_options(type(data), data)), data
+        return Named(name=OWN), data
     if isinstance(data, tuple | list):
-        return Named(name="own"), TensorData(data)
+        return Named(name=OWN), TensorData(data)
     raise TypeError(
         "data: expected a registered name, a (train, valid[, test]) tuple of datasets, or a "
         f"DataModule, got {type(data).__name__}"
@@ -134,6 +150,13 @@ def rebuild_data(spec: Named | None) -> DataModule | None:
     return resolve_data(spec.name, spec.options)[1]
 
 
+def checked_name(algo: object) -> str:
+    """Return an algorithm's name; raises TypeError if it is none."""
+    if not isinstance(algo, str):
+        raise TypeError(f"algo: expected a registered name, got {type(algo).__name__}")
+    return algo
+
+
 def resolve_sampler(name: Any, space: ArchSpace, seed: int, options: Options) -> Sampler:
     """Return a fresh sampler.
 
@@ -141,9 +164,7 @@ def resolve_sampler(name: Any, space: ArchSpace, seed: int, options: Options) ->
         UnknownName: no algorithm has this name.
         ValueError: the algorithm trains a supernet instead of sampling, or an option is wrong.
     """
-    if not isinstance(name, str):
-        raise TypeError(f"algo: expected a registered name, got {type(name).__name__}")
-    if name not in SAMPLERS:
+    if checked_name(name) not in SAMPLERS:
         from raynas.nn.oneshot import ONE_SHOTS
 
         if name in ONE_SHOTS:
@@ -183,8 +204,6 @@ def resolve_one_shot(
     known = options_of(builder, without=("seed",))
     for key in others:
         if key not in known:
-            from raynas.core.errors import nearest
-
             hint = nearest(key, [*known, *TrainSettings.model_fields])
             raise ValueError(f"algorithm {algo!r} has no option {key!r}; {hint}")
     fitted = checked("algorithm", algo, builder, others, without=("seed",))
@@ -208,17 +227,20 @@ def import_path(thing: Any) -> str:
 
 
 def imported(path: str) -> Any:
-    """Return the object behind ``module:name``; raises LookupError if there is none."""
+    """Return the object behind ``module:name``.
+
+    Raises:
+        LookupError: there is none; the message says why, or names the nearest.
+    """
     module, _, name = path.partition(":")
     try:
         found: Any = importlib.import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError):
-        raise LookupError(
-            f"the space of this run is {path}, which cannot be imported here; pass it: "
-            "raynas.load(path, space=...)"
-        ) from None
+    except ImportError as error:
+        raise LookupError(f"{module} cannot be imported: {error}") from error
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise LookupError(f"{module} has no {name!r}; {nearest(part, vars(found))}")
+        found = getattr(found, part)
     return found
 
 
@@ -226,10 +248,12 @@ def check_fit(model: ModelSpace, data: DataModule) -> None:
     """Run one example through the supernet, so that what does not fit is said before training.
 
     Raises:
-        ValueError: the model refuses the data's shape, or gives another number of classes.
+        ValueError: the model or one of its candidates refuses the data's shape, candidates give
+            different shapes, or there are not enough outputs for the classes.
     """
     import torch
 
+    from raynas.costs.table import CostTable
     from raynas.nn.mutable import activate
 
     shape = data.input_shape
@@ -238,6 +262,9 @@ def check_fit(model: ModelSpace, data: DataModule) -> None:
     try:
         with torch.no_grad():
             out = net(torch.zeros(2, *shape))
+        CostTable(net, torch.zeros(1, *shape))  # runs every candidate
+    except InvalidSpace:
+        raise
     except Exception as error:
         raise ValueError(
             f"{model.name} does not take {data.name}'s inputs of shape {tuple(shape)}: {error}"

@@ -63,8 +63,13 @@ class Folder:
     def write(self, name: str, text: str) -> None:
         """Write a file whole."""
         self._fs.create_dir(self._root, recursive=True)
-        with self._fs.open_output_stream(f"{self._root}/{name}") as file:
+        local = isinstance(self._fs, fs.LocalFileSystem)  # object stores put a file whole
+        target = f"{self._root}/{name}"
+        written = f"{self._root}/.{name}.tmp" if local else target
+        with self._fs.open_output_stream(written) as file:
             file.write(text.encode())
+        if local:
+            Path(written).replace(target)
 
     def read_config(self) -> SearchConfig:
         """Return the run's configuration.
@@ -74,7 +79,13 @@ class Folder:
         """
         if not self.has(CONFIG):
             raise FileNotFoundError(f"{self.path} holds no run: it has no {CONFIG}")
-        return SearchConfig.from_json(self.read(CONFIG))
+        try:
+            return SearchConfig.from_json(self.read(CONFIG))
+        except ValueError as error:
+            text = " ".join(str(error).split())
+            raise StoreMismatch(
+                f"{self.path}/{CONFIG} is not a run's configuration: {text}"
+            ) from error
 
     def begin(self, config: SearchConfig, resume: bool) -> None:
         """Claim the folder for a run.
@@ -84,7 +95,7 @@ class Folder:
             StoreMismatch: the run in it has another space, data, evaluator, supernet, objective
                 or seed, or the same algorithm with other options.
         """
-        if self.has(CONFIG):
+        if self.has(CONFIG) and (self.has("trials") or self.has("history")):
             before = self.read_config()
             if not resume:
                 raise FileExistsError(

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 from raynas import assemble
 from raynas.core.config import Named, RayConfig, SearchConfig, TrainSettings
 from raynas.core.errors import nearest
+from raynas.core.evaluator import RESERVED
 from raynas.core.progress import Progress
 from raynas.folder import SUPERNET, Folder, absolute, local_copy
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from raynas.cluster.evaluators import Recipe
     from raynas.data.module import DataModule
+    from raynas.nn.modelspace import ModelSpace
 
 SHARED, FUNCTION = "shared", "function"
 
@@ -71,6 +75,7 @@ class SharedPlan:
             arrays=share(to_arrays(load_weights(checkpoint))),
             seed=config.seed,
             threads=config.ray.cpus_per_worker,
+            gpu=config.ray.gpus_per_worker > 0,
         )
 
     def _checkpoint(self, config: SearchConfig, progress: Progress) -> Path:
@@ -133,12 +138,12 @@ def plan(
 
     Raises:
         ValueError: the evaluator does not go with the space, the data, or the objectives.
-        UnknownName: no evaluator has this name.
     """
     if callable(evaluator):
+        _check_function(evaluator, space, supernet, epochs, objectives)
         spec = Named(name=FUNCTION, options={"path": assemble.import_path(evaluator)})
         return FunctionPlan(
-            function=evaluator, objectives=tuple(objectives), space=space, spec=spec
+            function=evaluator, objectives=tuple(objectives), space=space, spec=spec, data=data
         )
     if evaluator != SHARED:
         raise ValueError(
@@ -183,13 +188,13 @@ def training_plan(
 def _trained(
     space: assemble.Space, module: DataModule, data: Named | None, path: str, epochs: int | None
 ) -> SharedPlan:
-    from raynas.nn.weights import find_checkpoint
+    from raynas.nn.weights import find_checkpoint, load_weights
 
     assert space.model is not None
     assemble.check_fit(space.model, module)
     if epochs is not None:
         raise ValueError("epochs are for training a supernet, and a trained one is given")
-    find_checkpoint(local_copy(path))
+    _check_weights(space.model, load_weights(find_checkpoint(local_copy(path))), path)
     found = Named(name="checkpoint", options={"path": path})
     return SharedPlan(
         space=space, module=module, data=data, supernet=found, algo=None, settings=TrainSettings()
@@ -202,6 +207,35 @@ def claim_supernet(out: str, resume: bool) -> None:
         raise FileExistsError(
             f"{out} holds a supernet: go on with it (resume=True) or choose another folder (out=)"
         )
+
+
+def _check_weights(model: ModelSpace, weights: Mapping[str, Tensor], path: str) -> None:
+    wanted = {name: tuple(t.shape) for name, t in model.skeleton().state_dict().items()}
+    found = {name: tuple(t.shape) for name, t in weights.items()}
+    for name in wanted.keys() | found.keys():
+        if wanted.get(name) != found.get(name):
+            raise ValueError(
+                f"the supernet in {path} is not one of {model.name} as it is asked for: {name!r} "
+                f"has shape {found.get(name, 'none')} there, {wanted.get(name, 'none')} here"
+            )
+
+
+def _check_function(
+    function: Callable[..., object],
+    space: assemble.Space,
+    supernet: Any,
+    epochs: int | None,
+    objectives: Mapping[str, str],
+) -> None:
+    from raynas.cluster.evaluators import wants_module
+
+    if supernet is not None or epochs is not None:
+        raise ValueError("supernet and epochs go with the evaluator 'shared', not with a function")
+    if space.model is None and wants_module(function):
+        raise ValueError("the evaluator wants a module, and an ArchSpace builds none")
+    for metric in objectives:
+        if metric in RESERVED:
+            raise ValueError(f"objective {metric!r} is named like a column of the trial table")
 
 
 def _check_objectives(objectives: Mapping[str, str]) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,9 +54,10 @@ class Result:
 
     @cached_property
     def history(self) -> pd.DataFrame:
-        """One row per training epoch of the supernet."""
+        """One row per training epoch of the supernet, the last where one ran twice."""
         frame: pd.DataFrame = read_history(self.path).to_pandas()
-        return frame
+        twice = ["algo", "epoch"]  # a job that was killed goes on from its last checkpoint
+        return frame.drop_duplicates(twice, keep="last") if len(frame) else frame
 
     @cached_property
     def best(self) -> Trial:
@@ -139,7 +141,7 @@ class Result:
         scores = self._rebuilt.rescore([Arch.from_json(text) for text in frame["arch"]])
         return frame.assign(**{k: [row[k] for row in scores] for k in (scores or [{}])[0]})
 
-    def export(self, file: str, arch: Mapping[str, Value] | None = None) -> None:
+    def export(self, file: str | Path, arch: Mapping[str, Value] | None = None) -> None:
         """Write an architecture: ``.json`` its decisions, ``.pt2`` its network by torch.export.
 
         Args:
@@ -149,6 +151,7 @@ class Result:
         Raises:
             ValueError: another ending.
         """
+        file = str(file)
         chosen = Arch(self.best.arch if arch is None else arch)
         if file.endswith(".json"):
             with open(file, "w") as out:

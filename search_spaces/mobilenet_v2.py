@@ -183,6 +183,9 @@ def mobilenet_v2_cifar(
         dropout: probability before the classifier.
         candidates: names of the operators to choose from.
     """
+    for name, value in (("width", width), ("depth", depth), ("resolution", resolution)):
+        if value <= 0:
+            raise ValueError(f"mobilenet_v2_cifar: {name} must be positive, got {value}")
     factory = partial(
         MobileNetV2,
         partial(choice_block, candidates=tuple(candidates)),

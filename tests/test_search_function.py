@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -12,6 +14,7 @@ import pytest
 from torch import nn
 
 import raynas
+from raynas.cluster.evaluators import wants_module
 from raynas.core.errors import Interrupted, SearchFailed, StoreMismatch
 from tests.toynet import ToyNet
 
@@ -204,3 +207,55 @@ def test_resuming_with_other_options_is_refused(tmp_path: Path) -> None:
 
 def test_ctrl_c_is_a_keyboard_interrupt_of_its_own() -> None:
     assert issubclass(Interrupted, KeyboardInterrupt)
+
+
+def test_a_callable_object_of_a_module_gets_the_module() -> None:
+    class Judge:
+        def __call__(self, net: nn.Module) -> float:
+            return float(len(list(net.parameters())))
+
+    def judge(net: nn.Module, scale: float) -> float:
+        return scale * len(list(net.parameters()))
+
+    assert wants_module(Judge())
+    assert wants_module(partial(judge, scale=2.0))
+    assert not wants_module(score)
+    with pytest.raises(ValueError, match="an ArchSpace builds none"):
+        raynas.search(SPACE, evaluator=Judge(), trials=1)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"data": "mnist"}, "uses no data of ours"),
+        ({"supernet": "nowhere"}, "go with the evaluator 'shared'"),
+        ({"epochs": 3}, "go with the evaluator 'shared'"),
+        ({"objectives": {"duration_s": "min"}}, "named like a column"),
+        ({"objectives": "accuracy"}, "expected a dict, got 'accuracy'"),
+        ({"options": 3}, "expected a dict, got 3"),
+        ({"algo": object()}, "expected a registered name, got object"),
+        ({"evaluator": "shard"}, "did you mean 'shared'"),
+    ],
+)
+def test_what_does_not_go_together_is_said_before_anything_starts(
+    given: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises((TypeError, ValueError), match=said):
+        raynas.search(SPACE, **{"evaluator": score, "out": tmp_path / "run", **given})
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_of_a_run_that_never_began_is_free(tmp_path: Path) -> None:
+    raynas.search(SPACE, "random", evaluator=score, trials=1, out=str(tmp_path))
+    for part in (tmp_path / "trials").iterdir():
+        part.unlink()
+    (tmp_path / "trials").rmdir()
+    result = raynas.search(SPACE, "random", evaluator=score, trials=2, out=tmp_path)  # type: ignore[arg-type]
+    assert len(result.trials) == 2
+
+
+def test_more_workers_than_cpus_or_architectures_do_not_wait(tmp_path: Path) -> None:
+    space = raynas.ArchSpace.of(x=[1])
+    config = raynas.RayConfig(workers=8)
+    result = raynas.search(space, evaluator=lambda _: 1.0, trials=9, out=str(tmp_path), ray=config)
+    assert len(result.trials) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ import torch
 import raynas
 from raynas.algorithms import SPOS
 from raynas.cluster.evaluators import SharedEvaluator
+from raynas.core.errors import SearchFailed
 from raynas.core.evaluator import Budget
 from raynas.costs import cost_of
 from raynas.data.digits import Digits
@@ -195,3 +197,53 @@ def test_what_fails_in_a_training_worker_is_said(tmp_path: Path) -> None:
         raynas.train_supernet(
             ToyNet, epochs=1, out=str(tmp_path), options={"lr": 1e30, "clip": None}
         )
+
+
+def test_a_supernet_of_another_space_is_refused(run: raynas.Result, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is not one of mobilenet_v2_cifar as it is asked for"):
+        raynas.search("mobilenet_v2_cifar", supernet=run.path, out=str(tmp_path))
+
+
+def test_candidates_of_different_shapes_are_refused_before_training(tmp_path: Path) -> None:
+    class Uneven(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            convs = {"a": torch.nn.Conv2d(1, 10, 3), "b": torch.nn.Conv2d(1, 10, 5)}
+            self.conv = raynas.nn.LayerChoice(convs)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.conv(x).amax((2, 3))  # type: ignore[no-any-return]
+
+    with pytest.raises(ValueError, match="'conv': candidate 'b' gives shape"):
+        raynas.search(Uneven, out=str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_evaluator_that_cannot_be_made_ends_the_search(tmp_path: Path) -> None:
+    class Hidden:
+        """A function that cannot be brought to life in a worker."""
+
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (refuse, ())
+
+        def __call__(self, arch: raynas.Arch) -> float:
+            return 1.0
+
+    def refuse() -> None:
+        raise OSError("no such licence here")
+
+    space = raynas.ArchSpace.of(x=[1, 2, 3])
+    with pytest.raises(SearchFailed, match="cannot be made: OSError: no such licence here"):
+        raynas.search(space, evaluator=Hidden(), out=str(tmp_path))
+
+
+def test_a_registered_space_is_rebuilt_as_it_was_searched(tmp_path: Path) -> None:
+    result = raynas.search(
+        "mobilenet_v2_cifar",
+        evaluator=lambda arch: float(len(set(arch.values()))),
+        trials=2,
+        space_options={"width": 0.25, "candidates": ("MB3E3", "MB5E3")},
+        out=str(tmp_path),
+    )
+    net = raynas.load(result.path).model()
+    assert net(torch.zeros(2, 1, 16, 16)).shape == (2, 10)

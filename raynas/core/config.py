@@ -100,6 +100,10 @@ class SearchConfig(_Strict):
         """Return the configuration as indented JSON."""
         return json.dumps(self.model_dump(mode="json"), indent=2) + "\n"
 
+    def normalised(self) -> SearchConfig:
+        """Return the configuration as it is read back: tuples as lists, for one."""
+        return SearchConfig.from_json(self.to_json())
+
     @classmethod
     def from_json(cls, text: str) -> SearchConfig:
         """Read what ``to_json`` wrote."""

@@ -51,7 +51,7 @@ def find_checkpoint(path: Path) -> Path:
             return folder
         found = [p.parent for p in folder.glob(f"checkpoint_*/{WEIGHTS}")]
         if found:
-            return max(found, key=lambda p: (json.loads((p / ABOUT).read_text())["epoch"], p.name))
+            return max(found, key=lambda p: (load_about(p)["epoch"], p.name))
     raise FileNotFoundError(
         f"no supernet in {path}: expected {WEIGHTS} there, in supernet/ or in a checkpoint_* folder"
     )
