@@ -69,6 +69,7 @@ def main() -> None:
         before = bare(checkpoint, archs)
         table = raynas.search(
             "mobilenet_v2_cifar",
+            "random",  # as the bare loop's: a search that learns may turn to quicker subnets
             supernet=supernet,
             trials=given.trials,
             space_options=options,
