@@ -212,7 +212,7 @@ def claim_supernet(out: str, resume: bool) -> None:
 def _check_weights(model: ModelSpace, weights: Mapping[str, Tensor], path: str) -> None:
     wanted = {name: tuple(t.shape) for name, t in model.skeleton().state_dict().items()}
     found = {name: tuple(t.shape) for name, t in weights.items()}
-    for name in wanted.keys() | found.keys():
+    for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) != found.get(name):
             raise ValueError(
                 f"the supernet in {path} is not one of {model.name} as it is asked for: {name!r} "
