@@ -5,7 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO := runs/demo
-BENCHMARKS := $(filter-out benchmarks/_%,$(sort $(wildcard benchmarks/*.py)))
+BENCHMARKS := $(filter-out benchmarks/_% benchmarks/search_quality.py,$(sort $(wildcard benchmarks/*.py)))
+# a Parquet table of trained networks, for the quality of samplers: make bench TABLE=FILE
+TABLE ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test venv lint types bench
@@ -34,6 +36,7 @@ types: venv ## check the types
 bench: venv ## run every benchmark
 	@set -e; for benchmark in $(BENCHMARKS); do \
 		echo "== $$benchmark"; $(BIN)/python $$benchmark; done
+	@test -z "$(TABLE)" || $(BIN)/python benchmarks/search_quality.py --table "$(TABLE)"
 
 $(INSTALLED): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

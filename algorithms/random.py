@@ -11,7 +11,7 @@ from raynas.core.trial import Trial
 from raynas.core.visited import Visited
 
 
-@SAMPLERS.register("random")
+@SAMPLERS.register("random", aliases=("RandomSearchOptim", "RandomSearch"))
 class RandomSearch:
     """Draws every decision uniformly and never proposes an architecture twice."""
 

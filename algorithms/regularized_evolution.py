@@ -13,7 +13,7 @@ from raynas.core.trial import Trial
 from raynas.core.visited import Visited
 
 
-@SAMPLERS.register("regularized_evolution")
+@SAMPLERS.register("regularized_evolution", aliases=("RegularizedEvolutionOptim",))
 class RegularizedEvolution:
     """Mutates the best of a random tournament; the oldest of the population dies, not the worst.
 

@@ -15,7 +15,7 @@ from raynas.nn.mutable import activate_unchecked, space_of
 from raynas.nn.oneshot import ONE_SHOTS, Batch, Metrics, Training, cosine
 
 
-@ONE_SHOTS.register("spos")
+@ONE_SHOTS.register("spos", aliases=("RandomOneShot", "SinglePathTrainer"))
 class SPOS:
     """Trains a supernet by sampling, for every batch, one architecture uniformly.
 
@@ -33,6 +33,8 @@ class SPOS:
     Raises:
         ValueError: a negative setting.
     """
+
+    learns = False  # its supernet is searched by a sampler
 
     def __init__(
         self,
@@ -106,6 +108,10 @@ class SPOS:
     def derive(self) -> dict[str, Value]:
         """Raise LookupError: a uniform distribution has no best architecture."""
         raise LookupError("spos learns no architecture: search its supernet with a sampler")
+
+    def likeliest(self, count: int) -> list[dict[str, Value]]:
+        """Return nothing: all architectures are equally likely."""
+        return []
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the history repeats: paths are functions of seed and step."""

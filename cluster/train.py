@@ -18,6 +18,7 @@ from ray.train.torch import TorchTrainer
 from raynas.cluster.connect import own_sigint, resource
 from raynas.core.config import Named, RayConfig, TrainSettings
 from raynas.core.errors import Interrupted
+from raynas.core.listed import FOUND
 from raynas.core.progress import Progress
 from raynas.data.module import DataModule
 from raynas.nn.modelspace import ModelSpace
@@ -142,7 +143,12 @@ def _report(job: SupernetJob, training: SupernetTraining, row: dict[str, Any], s
         ray.train.report(row)
         return
     with tempfile.TemporaryDirectory() as folder:
-        about = {**job.about, "epoch": training.epoch, "epochs": job.settings.epochs}
+        about = {
+            **job.about,
+            "epoch": training.epoch,
+            "epochs": job.settings.epochs,
+            "found": training.found(FOUND),
+        }
         save_checkpoint(Path(folder), training.model, training.state_dict(), about)
         ray.train.report(row, checkpoint=ray.train.Checkpoint.from_directory(folder))
 

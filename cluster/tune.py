@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import math
 import os
 import uuid
 import warnings
+from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.schedulers import AsyncHyperBandScheduler
 from ray.tune.search import Searcher
 
 from raynas.cluster.connect import own_sigint, resource, scratch
@@ -22,11 +27,13 @@ from raynas.core.archspace import ArchSpace
 from raynas.core.batching import BatchSize
 from raynas.core.config import RayConfig
 from raynas.core.errors import Interrupted, SearchFailed
-from raynas.core.evaluator import Budget, Evaluator, Measurement, describe
+from raynas.core.evaluator import Budget, Halving, Measurement, describe
+from raynas.core.objectives import MissingObjective
 from raynas.core.progress import Progress
 from raynas.core.study import Asked, Study
 
 GATE_S = 20.0  # how long the first workers wait for the last
+ATTEMPTS = 3  # evaluations of one architecture that may end their process, before it is failed
 
 
 class _Gate:
@@ -49,70 +56,168 @@ class _Gate:
         self._open.set()
 
 
+class _Watch:
+    """Ends processes whose evaluation takes too long, and remembers whose these were."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, asyncio.Task[None]] = {}
+        self._late: set[str] = set()
+
+    async def began(self, arch: str, worker: Any, seconds: float) -> None:
+        """Give ``worker`` so many seconds from now for an architecture."""
+        self._forget(arch)
+        self._waiting[arch] = asyncio.create_task(self._end(arch, worker, seconds))
+
+    async def over(self, arch: str) -> None:
+        """Note that it was in time."""
+        self._forget(arch)
+
+    async def late(self, archs: list[str]) -> list[str]:
+        """Return which of a lost batch took too long, and forget them all."""
+        for arch in archs:
+            self._forget(arch)
+        late = [arch for arch in archs if arch in self._late]
+        self._late.difference_update(late)
+        return late
+
+    async def _end(self, arch: str, worker: Any, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        self._late.add(arch)
+        ray.kill(worker)
+
+    def _forget(self, arch: str) -> None:
+        task = self._waiting.pop(arch, None)
+        if task is not None:
+            task.cancel()
+
+
 class SubnetEvaluator(tune.Trainable):
     """A worker process that measures one batch of architectures per Tune trial.
 
     The process outlives its trials. It makes its evaluator in the first ``step`` and not in
-    ``setup``, so that slow starts are not cancelled (see ``_Gate``).
+    ``setup``, so that slow starts are not cancelled (see ``_Gate``). Where the evaluator trains,
+    a batch is one architecture and a step is one epoch, so that Tune can stop it after any.
     """
 
     def setup(self, config: dict[str, Any], task: Any = None) -> None:
         """Keep the task; nothing is loaded yet."""
         self._task = task
-        self._evaluator: Evaluator | None = None
+        self._evaluator: Any = None
+        self._epochs: Iterator[Measurement] | None = None
+        self._spent_s = 0.0
 
     def step(self) -> dict[str, Any]:
-        """Measure the batch that the trial's config names."""
+        """Measure the batch that the trial's config names, or train it for one more epoch."""
         if self._evaluator is None:
             ray.get(self._task["gate"].arrive.remote())
             try:
                 self._evaluator = self._task["recipe"].make()
             except Exception as error:
                 return {"done": True, "broken": describe(error)}
-        space: ArchSpace = self._task["space"]
-        archs = [space.unpack(text) for text in self.config["archs"].split()]
-        found = self._evaluator(archs, self._task["budget"], self._task["seed"])
-        return {
-            "done": True,
-            "measured": json.dumps([asdict(one) for one in found]),
-            "worker": str(os.getpid()),
-        }
+        packed = self.config["archs"].split()
+        if self._task["recipe"].epochs:
+            return self._epoch(*packed)
+        alone = self._task["timeout_s"] is not None  # so that each has its own limit
+        groups = [[text] for text in packed] if alone else [packed]
+        found = [one for group in groups for one in self._measured(group)]
+        return self._answer(found, done=True)
+
+    def _measured(self, packed: list[str]) -> list[Measurement]:
+        archs = [self._task["space"].unpack(text) for text in packed]
+        with self._limited(packed[0]):
+            found: list[Measurement] = self._evaluator(
+                archs, self._task["budget"], self._task["seed"]
+            )
+        return found
+
+    def _epoch(self, packed: str) -> dict[str, Any]:
+        if self._epochs is None:
+            arch = self._task["space"].unpack(packed)
+            self._epochs, self._spent_s = self._evaluator.by_epoch(arch, self._task["seed"]), 0.0
+        with self._limited(packed):
+            found = next(self._epochs)
+        self._spent_s = found.duration_s
+        done = found.error is not None or found.epochs == self._task["recipe"].epochs
+        answer = self._answer([found], done)
+        with contextlib.suppress(MissingObjective):  # the study says so
+            if found.error is None:
+                score = self._task["goals"].merged(found.metrics)
+                answer |= {"epoch": found.epochs, "score": score}
+        return answer
+
+    def _answer(self, found: list[Measurement], done: bool) -> dict[str, Any]:
+        measured = json.dumps([asdict(one) for one in found])
+        return {"done": done, "measured": measured, "worker": str(os.getpid())}
+
+    @contextmanager
+    def _limited(self, arch: str) -> Iterator[None]:
+        """Let this process be ended if what is done inside takes too long."""
+        limit_s = self._task["timeout_s"]
+        if limit_s is None:
+            yield
+            return
+        watch, me = self._task["watch"], ray.get_runtime_context().current_actor
+        watch.began.remote(arch, me, max(limit_s - self._spent_s, 0.0))
+        try:
+            yield
+        finally:
+            watch.over.remote(arch)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial's batch."""
-        self.config = new_config
+        self.config, self._epochs, self._spent_s = new_config, None, 0.0
         return True
 
 
 class StudySearcher(Searcher):
     """Hands a study's questions to Tune and Tune's answers to the study.
 
+    What a process that died was evaluating is evaluated again, each architecture alone, so that
+    only the one that ends its process again and again is told as failed.
+
     Tune may save its searcher at any time; there is nothing to save, since every told trial is in
     the run folder and a study is rebuilt from these by replay.
     """
 
     def __init__(
-        self, study: Study, space: ArchSpace, sizes: BatchSize, progress: Progress
+        self,
+        study: Study,
+        space: ArchSpace,
+        sizes: BatchSize,
+        progress: Progress,
+        watch: Any = None,
+        timeout_s: float | None = None,
     ) -> None:
         super().__init__(metric=None, mode=None)
         self._study, self._space, self._sizes, self._progress = study, space, sizes, progress
+        self._watch, self._timeout_s = watch, timeout_s
         self._flying: dict[str, list[Asked]] = {}
+        self._again: deque[Asked] = deque()
+        self._deaths: Counter[int] = Counter()
 
     def suggest(self, trial_id: str) -> Any:
-        """Return a batch as one short text, or FINISHED."""
+        """Return a batch as one short text; None while a lost one may come back; or FINISHED."""
+        batch = self._next()
+        if not batch:
+            return None if self._flying else str(Searcher.FINISHED)
+        self._flying[trial_id] = batch
+        return {"archs": " ".join(self._space.pack(asked.arch) for asked in batch)}
+
+    def _next(self) -> list[Asked]:
+        if self._study.failure is not None:
+            return []
+        if self._again:
+            return [self._again.popleft()]
         batch: list[Asked] = []
         for _ in range(self._sizes.next(self._study.asked, self._study.told)):
             asked = self._study.ask()
             if asked is None:
                 break
             batch.append(asked)
-        if not batch:
-            return str(Searcher.FINISHED)
-        self._flying[trial_id] = batch
-        return {"archs": " ".join(self._space.pack(asked.arch) for asked in batch)}
+        return batch
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Ignore: a trial has one result, which comes with its completion."""
+        """Ignore: what counts is the last result, which comes with the trial's completion."""
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -122,16 +227,32 @@ class StudySearcher(Searcher):
         node = worker = ""
         if result and "broken" in result:
             self._study.failure = f"the evaluator cannot be made: {result['broken']}"
-            found = [Measurement(error=self._study.failure)] * len(batch)
+            told = [(asked, Measurement(error=self._study.failure, epochs=0)) for asked in batch]
         elif error or not result or "measured" not in result:
-            lost = Measurement(error="the evaluating process failed or died before it answered")
-            found = [lost] * len(batch)
+            told = self._lost(batch)
         else:
             found = [Measurement(**one) for one in json.loads(result["measured"])]
             node, worker = result.get("hostname", ""), result["worker"]
             self._sizes.measured(sum(one.duration_s for one in found), len(found))
-        self._study.tell(zip(batch, found, strict=True), node=node, worker=worker)
-        self._progress.told(self._study)
+            told = list(zip(batch, found, strict=True))
+        if told:
+            self._study.tell(told, node=node, worker=worker)
+            self._progress.told(self._study)
+
+    def _lost(self, batch: list[Asked]) -> list[tuple[Asked, Measurement]]:
+        """Return what is to be told of a batch whose process died; keep the others for later."""
+        packed = [self._space.pack(asked.arch) for asked in batch]
+        late = set() if self._watch is None else set(ray.get(self._watch.late.remote(packed)))
+        told = []
+        for asked, text in zip(batch, packed, strict=True):
+            self._deaths[asked.number] += not late
+            if text in late:
+                told.append((asked, _failed(_LATE.format(self._timeout_s))))
+            elif self._deaths[asked.number] == ATTEMPTS:
+                told.append((asked, _failed(_DEAD.format(ATTEMPTS))))
+            else:
+                self._again.append(asked)
+        return told
 
     def save(self, checkpoint_path: str) -> None:
         """Save nothing: the run folder holds every told trial."""
@@ -141,6 +262,14 @@ class StudySearcher(Searcher):
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
+
+
+_LATE = "the evaluation took longer than {:g} s (timeout_s), and its process was ended"
+_DEAD = "the evaluating process died in each of {} attempts"
+
+
+def _failed(error: str) -> Measurement:
+    return Measurement(error=error, epochs=0)
 
 
 def run_study(
@@ -169,15 +298,27 @@ def run_study(
     if study.finished or study.trials <= study.told:
         return
     workers = _workers(config)
-    sizes = BatchSize(workers, startup, config.batch)
-    first = min(math.ceil((study.trials - study.told) / (config.batch or 1)), space.size())
+    fixed = 1 if recipe.epochs else config.batch
+    sizes = BatchSize(workers, startup, fixed)
+    first = min(math.ceil((study.trials - study.told) / (fixed or 1)), space.size())
     gate = ray.remote(num_cpus=0)(_Gate).remote(min(workers, first))
-    task = {"gate": gate, "recipe": recipe, "space": space, "budget": Budget(), "seed": study.seed}
+    watch = None if config.timeout_s is None else ray.remote(num_cpus=0)(_Watch).remote()
+    task = {
+        "gate": gate,
+        "watch": watch,
+        "timeout_s": config.timeout_s,
+        "recipe": recipe,
+        "space": space,
+        "goals": study.goals,
+        "budget": Budget(epochs=recipe.epochs),
+        "seed": study.seed,
+    }
     resources = {"cpu": config.cpus_per_worker, "gpu": config.gpus_per_worker}
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(SubnetEvaluator, task=task), resources),
         tune_config=tune.TuneConfig(
-            search_alg=StudySearcher(study, space, sizes, progress),
+            search_alg=StudySearcher(study, space, sizes, progress, watch, config.timeout_s),
+            scheduler=_scheduler(recipe),
             num_samples=-1,
             max_concurrent_trials=workers,
             reuse_actors=True,
@@ -190,13 +331,47 @@ def run_study(
             verbose=0,
         ),
     )
-    with warnings.catch_warnings(), own_sigint():
-        warnings.simplefilter("ignore")
-        tuner.fit()
+    try:
+        with _quiet(), own_sigint():
+            tuner.fit()
+    finally:
+        helpers: list[Any] = [gate, watch]
+        for helper in helpers:
+            if helper is not None:  # what Tune keeps of the task would keep its process alive
+                ray.kill(helper)
     if study.failure is not None:
         raise SearchFailed(study.failure)
     if not study.finished:
         raise Interrupted
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back what Tune says of processes that died: the table says whose these were."""
+    logger = logging.getLogger("ray.tune")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
+
+
+def _scheduler(recipe: Recipe) -> AsyncHyperBandScheduler | None:
+    """Return what stops weak trainings; None lets all of them end."""
+    stopping: Halving | None = recipe.stopping
+    if stopping is None:
+        return None
+    return AsyncHyperBandScheduler(
+        time_attr="epoch",
+        metric="score",
+        mode="max",
+        max_t=recipe.epochs,
+        grace_period=stopping.grace_epochs,
+        reduction_factor=stopping.reduction_factor,
+    )
 
 
 def _workers(config: RayConfig) -> int:

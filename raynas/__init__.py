@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from raynas.api import cost as cost
     from raynas.api import describe as describe
     from raynas.api import load as load
+    from raynas.api import profile as profile
     from raynas.api import sampler as sampler
     from raynas.api import search as search
     from raynas.api import space as space
@@ -28,7 +29,17 @@ __version__ = "0.1.0"
 # torch, ray and pandas take seconds to import: every public name loads its module when first used
 _HOMES = {
     **dict.fromkeys(
-        ("available", "cost", "describe", "load", "sampler", "search", "space", "train_supernet"),
+        (
+            "available",
+            "cost",
+            "describe",
+            "load",
+            "profile",
+            "sampler",
+            "search",
+            "space",
+            "train_supernet",
+        ),
         "raynas.api",
     ),
     "Arch": "raynas.core.arch",

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.metadata
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from raynas import __version__, assemble
+from raynas.bounds import bounded
 from raynas.core.archspace import ArchSpace
 from raynas.core.config import Named, RayConfig, SearchConfig, validated
+from raynas.core.constraints import Constraints, as_constraints
 from raynas.core.errors import Interrupted, UnknownName, nearest
-from raynas.core.objectives import Objective, single
+from raynas.core.evaluator import EVALUATORS
+from raynas.core.goals import Goals, goals_of
 from raynas.core.options import options_of
 from raynas.core.progress import Progress
-from raynas.core.registry import Registry
+from raynas.core.registry import Registry, nearest_spelling
 from raynas.core.sampler import SAMPLERS, Sampler
 from raynas.core.study import Setting, Study
 from raynas.folder import BEST, Folder, absolute, fresh
-from raynas.measuring import SHARED, Plan, claim_supernet, plan, training_plan
+from raynas.measuring import SHARED, claim_supernet, training_plan
+from raynas.method import Method, method
+from raynas.report.plugin import without_arguments
 from raynas.result import Result, arch_json
 
 if TYPE_CHECKING:
-    from torch import nn
-
+    from raynas.core.constraints import Constraints
     from raynas.costs.cost import Cost
     from raynas.nn.modelspace import ModelSpace
+    from raynas.report.profile import SpaceProfile
 
 Options = Mapping[str, Any]
 DEFAULT_DATA = "digits"
@@ -34,12 +41,14 @@ DEFAULT_DATA = "digits"
 
 def search(
     space: Any,
-    algo: str = "regularized_evolution",
+    algo: Any = "regularized_evolution",
     *,
     data: Any = DEFAULT_DATA,
-    evaluator: str | Callable[..., object] = SHARED,
+    evaluator: Any = SHARED,
     supernet: Any = None,
     objectives: Mapping[str, str] | None = None,
+    scalarize: Mapping[str, float] | None = None,
+    constraints: Constraints | None = None,
     trials: int = 100,
     epochs: int | None = None,
     seed: int = 0,
@@ -54,26 +63,38 @@ def search(
     """Search a space and return the table of evaluated architectures.
 
     With the evaluator ``shared``, a supernet is trained first (a Ray Train job) unless one is
-    given; then architectures are sampled, and scored with its weights, as a Ray Tune run.
+    given; then architectures are sampled, and scored with its weights, as a Ray Tune run. A
+    one-shot algorithm finds its architecture by that training; the ten most probable ones are
+    scored, the derived one first.
 
     Args:
         space: a registered name, a ModelSpace, a class or function that builds an ``nn.Module``
             with choices, or an ArchSpace (with a callable evaluator).
-        algo: a registered sampler.
+        algo: a registered sampler or one-shot algorithm, or a configured one-shot algorithm such
+            as ``raynas.algorithms.DARTS(unrolled=True)`` (whose seed is the run's).
         data: a registered name, a ``(train, valid[, test])`` tuple of datasets, or a DataModule.
-        evaluator: ``shared``, or a function of an Arch (or of the built module, if its first
-            parameter is annotated so) that returns a dict of metrics.
+        evaluator: a registered name such as ``shared`` or ``standalone``, alone or with options as
+            ``("table", {"path": "scores.parquet"})``; an object such as
+            ``raynas.evaluators.Standalone(epochs=5)`` or one of your own with its methods; or a
+            function of an Arch (or of the built module, if its first parameter is annotated so)
+            that returns a dict of metrics.
         supernet: the path of a trained one (``train_supernet``, or an earlier run's folder), or how
             to train one: options of ``spos`` and of its training, or a configured algorithm
             (whose seed is the run's).
-        objectives: the one metric to optimise, to "max" or "min".
-        trials: how many architectures to tell in all.
-        epochs: of the supernet's training.
+        objectives: the metrics to optimise, each to "max" or "min".
+        scalarize: weights of several objectives, whose weighted sum is then the one objective;
+            never assumed: without it, several need an algorithm that takes them.
+        constraints: bounds on metrics, as ``{"macs": (None, 60e6)}`` or ``["macs<60e6"]``. What
+            costs alone decide is never evaluated beyond its bounds; other trials that break one
+            become ``infeasible``.
+        trials: how many architectures to tell in all, at most.
+        epochs: of the supernet's training, or of each architecture's where the evaluator trains
+            them.
         seed: fixes the run (exactly so with ``ray=RayConfig(workers=1, batch=1)``).
         out: local folder or ``pyarrow.fs`` URI; ``runs/<space>-<algo>-<n>`` by default.
         resume: go on from what is in ``out``.
         ray: how to use Ray.
-        options: of the sampler.
+        options: of the algorithm; with a one-shot algorithm of its training too (``lr``, ...).
         space_options: of a registered space, such as ``{"width": 0.25}``.
         data_options: of a registered data set.
         progress: told how the run comes along.
@@ -87,28 +108,44 @@ def search(
     """
     if resume and out is None:
         raise ValueError("resume goes on with the run in a folder: name it (out=, --out)")
+    bounds = as_constraints(constraints)
     wanted = {"accuracy": "max"} if objectives is None else _mapping("objectives", objectives)
     named, module = _data_of(space, data, data_options)
     found = assemble.resolve_space(space, _mapping("space_options", space_options), module)
+    named_algo = Named(name=assemble.name_of(algo), options=_mapping("options", options))
     fields = dict(
         space=found.spec,
-        algo=Named(name=assemble.checked_name(algo), options=_mapping("options", options)),
+        algo=named_algo,
         evaluator=Named(name=SHARED),
         objectives=wanted,
+        scalarize=_mapping("scalarize", scalarize),
+        constraints={one.metric: (one.low, one.high) for one in bounds},
         trials=trials,
         seed=seed,
-        out=absolute(str(out or fresh(f"{found.spec.name.rpartition(':')[2]}-{algo}"))),
+        out=absolute(str(out or fresh(f"{found.spec.name.rpartition(':')[2]}-{named_algo.name}"))),
         ray=_ray_config(ray),
         versions=_versions(),
     )
     config = validated(SearchConfig, fields)
-    sampler = assemble.resolve_sampler(algo, found.arch, seed, config.algo.options)
-    objective = single([Objective(name, goal) for name, goal in config.objectives.items()], algo)
-    how = plan(evaluator, found, module, named, supernet=supernet, epochs=epochs, objectives=wanted)
-    whole = {"evaluator": how.spec, "data": how.data, "supernet": how.supernet}
-    config = config.model_copy(update=whole).normalised()
+    found, left = bounded(found, module, bounds)
+    goals = goals_of(config.objectives, weights=config.scalarize, constraints=left)
+    how = method(
+        algo,
+        found,
+        module,
+        named,
+        options=named_algo.options,
+        evaluator=evaluator,
+        supernet=supernet,
+        epochs=epochs,
+        goals=goals,
+        seed=seed,
+    )
+    parts = {"evaluator": how.plan.spec, "data": how.plan.data, "supernet": how.plan.supernet}
+    most = min(config.trials, how.most or config.trials)
+    config = config.model_copy(update=parts | {"algo": how.algo, "trials": most}).normalised()
     Folder(config.out).begin(config, resume)
-    _run(config, found, sampler, objective, how, progress or Progress())
+    _run(config, found, goals, how, progress or Progress())
     return Result(
         config.out,
         space=None if isinstance(space, str | ArchSpace) else space,
@@ -119,9 +156,8 @@ def search(
 def _run(
     config: SearchConfig,
     space: assemble.Space,
-    sampler: Sampler,
-    objective: Objective,
-    how: Plan,
+    goals: Goals,
+    how: Method,
     progress: Progress,
 ) -> None:
     """Evaluate, with Ray, until the configuration is fulfilled."""
@@ -133,13 +169,19 @@ def _run(
     progress.phase("starting Ray")
     try:
         with connected(config.ray):
-            recipe = how.recipe(config, progress)
+            recipe = how.plan.recipe(config, progress)
+            sampler = how.sampler(config)
             store = TrialStore(config.out, space.arch, recipe.metrics)
             study = Study(
                 sampler,
-                objective,
+                goals,
                 trials=config.trials,
-                setting=Setting(algo=config.algo.name, evaluator=recipe.name, seed=config.seed),
+                setting=Setting(
+                    algo=config.algo.name,
+                    evaluator=recipe.name,
+                    epochs=recipe.epochs,
+                    seed=config.seed,
+                ),
                 sink=store.append,
                 history=load_trials(config.out, space.arch),
             )
@@ -288,7 +330,7 @@ def sampler(name: str, space: ArchSpace, *, seed: int = 0, **options: Any) -> Sa
 
 
 def cost(
-    what: nn.Module | ModelSpace,
+    what: Any,
     arch: Mapping[str, Any] | None = None,
     *,
     input_shape: tuple[int, ...] | None = None,
@@ -296,19 +338,32 @@ def cost(
     """Return parameters, multiply-accumulates and peak activation bytes of one example's pass.
 
     Args:
-        what: a module, with ``input_shape``; or a ModelSpace, or a module with choices.
-        arch: which of its architectures.
+        what: a module, or a class or function that builds one, with ``input_shape``; or a
+            ModelSpace, or the name of a registered one.
+        arch: which of its architectures, if it has choices.
         input_shape: of one example, without the batch.
 
     Raises:
         ValueError: the input shape, or a space's architecture, is missing.
+        TypeError: ``what`` is none of these, or the input shape is no tuple of whole numbers.
     """
     import torch
+    from torch import nn
 
     from raynas.costs.cost import cost_of
     from raynas.nn.modelspace import ModelSpace
     from raynas.nn.mutable import freeze, mutables
 
+    _check_shape(input_shape)
+    if isinstance(what, str):
+        what = assemble.resolve_space(what, {}, None).model
+    elif callable(what) and not isinstance(what, nn.Module):
+        what = ModelSpace(what).supernet()
+    elif not isinstance(what, nn.Module | ModelSpace):
+        raise TypeError(
+            "expected a module, a ModelSpace, a registered space's name, or a class or function "
+            f"that builds a module, got {what!r}"
+        )
     if isinstance(what, ModelSpace):
         if arch is None:
             raise ValueError("the cost of a space depends on the architecture: pass arch=")
@@ -323,9 +378,89 @@ def cost(
     return cost_of(what, torch.zeros(1, *input_shape))
 
 
+def profile(
+    space: Any,
+    *,
+    constraints: Constraints | None = None,
+    latency: Any = None,
+    samples: int = 1000,
+    seed: int = 0,
+    space_options: Options | None = None,
+    input_shape: tuple[int, ...] | None = None,
+) -> SpaceProfile:
+    """Return what a space costs, before anything is trained: print it, or read its fields.
+
+    Args:
+        space: as for ``search``, or a model with choices; but no plain ArchSpace, which has no
+            costs.
+        constraints: from metric to (low, high), or texts such as ``"macs<60e6"``; whether each can
+            be met, and by which share of the space, is part of the answer.
+        latency: a LatencyTable, or the path of one.
+        samples: architectures to draw for the median and the shares.
+        seed: fixes the draws.
+        space_options: of a registered space.
+        input_shape: of one example, where the space does not know it.
+
+    Raises:
+        ValueError: a malformed or contradictory constraint, or one on a metric that is not known
+            before training; or the input shape is not known.
+        TypeError: ``space`` is none of these, or the input shape is no tuple of whole numbers.
+    """
+    import torch
+    from torch import nn
+
+    from raynas.core.constraints import as_constraints
+    from raynas.costs import CostTable, LatencyTable
+    from raynas.nn.modelspace import ModelSpace
+    from raynas.report.profile import check_metrics, space_profile
+
+    wanted = as_constraints(constraints)
+    check_metrics(wanted, latency is not None)
+    _check_shape(input_shape)
+    if isinstance(space, nn.Module):
+        space = ModelSpace(partial(copy.deepcopy, space), name=type(space).__name__)
+        space.spec = Named(name=space.name)
+    found = assemble.resolve_space(space, _mapping("space_options", space_options), None)
+    if found.model is None:
+        raise TypeError("an ArchSpace has no networks whose costs could be told")
+    model, name = found.model, found.spec.name.rpartition(":")[2]
+    if input_shape is None and model.input_shape is None:
+        raise ValueError(
+            f"the input shape of {name} is not known; pass input_shape= (--input-shape), such as "
+            "(3, 32, 32) for images"
+        )
+    example = model.example_input() if input_shape is None else torch.zeros(1, *input_shape)
+    supernet = model.supernet()
+    if latency is not None and not isinstance(latency, LatencyTable):
+        latency = LatencyTable.load(latency, supernet)
+    table = CostTable(supernet, example)
+    return space_profile(
+        name,
+        found.arch,
+        table,
+        constraints=wanted,
+        latency=latency,
+        samples=samples,
+        seed=seed,
+    )
+
+
+def _check_shape(shape: object) -> None:
+    whole = isinstance(shape, list | tuple) and all(type(n) is int and n > 0 for n in shape)
+    if shape is not None and not whole:
+        raise TypeError(
+            "input_shape: expected a tuple of positive whole numbers without the batch, such as "
+            f"(3, 32, 32), got {shape!r}"
+        )
+
+
 def registries() -> dict[str, list[Registry[Any]]]:
     """Return every registry by the kind that users call it."""
     from raynas.data.module import DATA
+    from raynas.gradient.mixed import MIXED_OPS
+    from raynas.nn.construct.chain import CONSTRUCTORS
+    from raynas.nn.export.registry import EXPORTERS
+    from raynas.nn.graph import GRAPH_OPERATORS
     from raynas.nn.modelspace import SPACES
     from raynas.nn.oneshot import ONE_SHOTS
     from raynas.nn.operators import OPERATORS
@@ -333,13 +468,17 @@ def registries() -> dict[str, list[Registry[Any]]]:
     return {
         "algorithms": [SAMPLERS, ONE_SHOTS],
         "spaces": [SPACES],
-        "operators": [OPERATORS],
+        "operators": [OPERATORS, GRAPH_OPERATORS],
+        "mixed_operators": [MIXED_OPS],
+        "constructors": [CONSTRUCTORS],
+        "exporters": [EXPORTERS],
+        "evaluators": [EVALUATORS],
         "data": [DATA],
     }
 
 
 def available(kind: str) -> list[str]:
-    """Return the registered names of a kind: algorithms, spaces, operators or data.
+    """Return the registered names of a kind: algorithms, spaces, operators, evaluators, data, ...
 
     Raises:
         ValueError: there is no such kind.
@@ -347,31 +486,46 @@ def available(kind: str) -> list[str]:
     kinds = registries()
     if kind not in kinds:
         raise ValueError(f"no kind of plug-in is named {kind!r}; {nearest(kind, kinds)}")
-    return sorted(name for registry in kinds[kind] for name in registry)
+    return sorted({name for registry in kinds[kind] for name in registry})
 
 
 def describe(name: str) -> str:
     """Return what a registered name is: its kind, description, options and defaults.
 
+    An alias is told as such; what several registries know is described once for each.
+
     Raises:
         UnknownName: nothing has this name.
+        ImportError: an entry point offers it and cannot be loaded.
     """
-    for registry in (r for group in registries().values() for r in group):
-        if name in registry:
-            return _described(registry, name)
-    known = [n for kind in registries() for n in available(kind)]
-    raise UnknownName(f"nothing is named {name!r}; {nearest(name, known)}")
+    every = [registry for group in registries().values() for registry in group]
+    found: list[str] = []
+    for registry in every:
+        with suppress(UnknownName):
+            found.append(_described(registry, name))
+    if not found:
+        names = [(registry, known) for registry in every for known in registry]
+        aliases = (alias for registry, known in names for alias in registry.aliases_of(known))
+        hint = nearest_spelling(name, (known for _, known in names), aliases)
+        raise UnknownName(f"nothing is named {name!r}; {hint}")
+    return "\n\n".join(found)
 
 
-def _described(registry: Registry[Any], name: str) -> str:
-    builder = registry[name]
+def _described(registry: Registry[Any], given: str) -> str:
+    name = registry.name_of(given)
+    builder, aliases = registry[name], registry.aliases_of(name)
     target = builder.func if isinstance(builder, partial) else builder
     options = options_of(builder, without=("seed",)).values()
-    lines = [f"{name} ({registry.kind})", "", inspect.getdoc(target) or ""]
+    lines = [] if given == name else [f"{given} is an alias of {name}.", ""]
+    told = without_arguments(inspect.getdoc(target) or "", {option.name for option in options})
+    lines += [f"{name} ({registry.kind})", "", told]
+    if aliases:
+        lines += ["", f"Aliases: {', '.join(aliases)}"]
     if options:
         lines += ["", "Defaults:", *(f"  {o.name} = {_default(o.default)}" for o in options)]
-    source = inspect.getdoc(inspect.getmodule(target)) or ""
-    return "\n".join([*lines, "", f"Source: {source}"])
+    if "Source:" not in told:
+        lines += ["", f"Source: {inspect.getdoc(inspect.getmodule(target)) or 'unknown'}"]
+    return "\n".join(lines)
 
 
 def _default(value: object) -> str:

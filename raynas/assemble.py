@@ -13,7 +13,8 @@ import numpy as np
 
 from raynas.core.archspace import ArchSpace
 from raynas.core.config import Named, TrainSettings, validated
-from raynas.core.errors import InvalidSpace, nearest
+from raynas.core.errors import InvalidSpace, UnknownName, nearest
+from raynas.core.goals import Goals
 from raynas.core.options import checked, options_of
 from raynas.core.registry import Registry
 from raynas.core.sampler import SAMPLERS, Sampler
@@ -50,7 +51,7 @@ def build(registry: Registry[Any], name: str, options: Options, **given: Any) ->
     fitted = checked(registry.kind, name, builder, options)
     known = options_of(builder)
     whole = {k: v for k, v in given.items() if k in known} | fitted
-    return builder(**whole), Named(name=name, options=whole)
+    return builder(**whole), Named(name=registry.name_of(name), options=whole)
 
 
 def resolve_space(space: Any, options: Options, data: DataModule | None) -> Space:
@@ -74,13 +75,20 @@ def resolve_space(space: Any, options: Options, data: DataModule | None) -> Spac
     if isinstance(space, ModelSpace):
         spec = space.spec or Named(name=import_path(space.factory))
         return Space(spec, space.arch_space, _with_shape(space, data))
-    if callable(space):
+    if callable(space) and not _is_module(space):
         model = _with_shape(ModelSpace(space), data)
         return Space(Named(name=import_path(space)), model.arch_space, model)
     raise TypeError(
         "space: expected a registered name, an ArchSpace, a ModelSpace, or a class or function "
         f"that builds an nn.Module with choices, got {type(space).__name__}"
+        + (": pass its class, or lambda: model" if _is_module(space) else "")
     )
+
+
+def _is_module(thing: object) -> bool:
+    from torch import nn
+
+    return isinstance(thing, nn.Module)
 
 
 def rebuild_space(spec: Named, data: DataModule | None) -> Space:
@@ -150,32 +158,59 @@ def rebuild_data(spec: Named | None) -> DataModule | None:
     return resolve_data(spec.name, spec.options)[1]
 
 
-def checked_name(algo: object) -> str:
-    """Return an algorithm's name; raises TypeError if it is none."""
-    if not isinstance(algo, str):
-        raise TypeError(f"algo: expected a registered name, got {type(algo).__name__}")
-    return algo
+def name_of(algo: Any) -> str:
+    """Return an algorithm's registered name.
+
+    Raises:
+        UnknownName: no algorithm has this name.
+        TypeError: neither a name nor a configured one-shot algorithm.
+    """
+    if isinstance(algo, str) and algo in SAMPLERS:
+        return SAMPLERS.name_of(algo)
+    from raynas.nn.oneshot import ONE_SHOTS
+
+    if isinstance(algo, str):
+        if algo not in ONE_SHOTS:
+            hint = nearest(algo, [*SAMPLERS, *ONE_SHOTS])
+            raise UnknownName(f"no algorithm named {algo!r}; {hint}")
+        return ONE_SHOTS.name_of(algo)
+    for name, cls in ONE_SHOTS.items():
+        if cls is type(algo):
+            return name
+    raise TypeError(
+        "algo: expected a registered name or a configured one-shot algorithm, got a "
+        f"{type(algo).__name__}"
+    )
 
 
-def resolve_sampler(name: Any, space: ArchSpace, seed: int, options: Options) -> Sampler:
-    """Return a fresh sampler.
+def resolve_sampler(
+    name: Any, space: ArchSpace, seed: int, options: Options, *, goals: Goals | None = None
+) -> Sampler:
+    """Return a fresh sampler; one that takes several objectives is told their names.
 
     Raises:
         UnknownName: no algorithm has this name.
         ValueError: the algorithm trains a supernet instead of sampling, or an option is wrong.
     """
-    if checked_name(name) not in SAMPLERS:
-        from raynas.nn.oneshot import ONE_SHOTS
-
-        if name in ONE_SHOTS:
-            raise ValueError(
-                f"{name} trains a supernet and proposes no architectures: search with "
-                f"algo={next(iter(SAMPLERS))!r} and supernet={{...}}, or call "
-                "raynas.train_supernet"
-            )
-    builder = SAMPLERS[name]
+    if trains(name):
+        raise ValueError(
+            f"{name} trains a supernet and proposes no architectures one by one: call "
+            "raynas.search or raynas.train_supernet with it"
+        )
+    builder = SAMPLERS[name_of(name)]
     fitted = checked("algorithm", name, builder, options, without=("seed",))
+    if goals is not None and goals.several and getattr(builder, "multi_objective", False):
+        fitted["objectives"] = tuple(objective.metric for objective in goals.objectives)
     return builder(space, seed=seed, **fitted)
+
+
+def trains(algo: Any) -> bool:
+    """Return whether an algorithm, by name or configured, finds its architecture by training."""
+    if isinstance(algo, str) and algo in SAMPLERS:
+        return False
+    from raynas.nn.oneshot import ONE_SHOTS
+
+    return algo in ONE_SHOTS if isinstance(algo, str) else type(algo) in ONE_SHOTS.values()
 
 
 def resolve_one_shot(
@@ -196,8 +231,10 @@ def resolve_one_shot(
             raise TypeError(f"expected a one-shot algorithm, got {type(algo).__name__}")
         options = own_options(type(algo), algo, without=("seed",)) | dict(options)
         algo = names[0]
+    algo = ONE_SHOTS.name_of(algo)
     builder = ONE_SHOTS[algo]
-    ours = {k: v for k, v in options.items() if k in TrainSettings.model_fields}
+    ours = dict(getattr(builder, "defaults", {}))  # what its paper trains weights with
+    ours |= {k: v for k, v in options.items() if k in TrainSettings.model_fields}
     if epochs is not None:
         ours["epochs"] = epochs
     others = {k: v for k, v in options.items() if k not in ours}

@@ -46,11 +46,18 @@ def search(
     space: Annotated[str, typer.Argument(help="Registered space, or module:Class of your own.")],
     algo: Annotated[str, typer.Option(help="Registered sampler.")] = "regularized_evolution",
     data: Annotated[str, typer.Option(help="Registered data set.")] = "digits",
+    evaluator: Annotated[str, typer.Option(help="Registered evaluator.")] = "shared",
     supernet: Annotated[
         str | None, typer.Option(help="Trained supernet to search: its folder, or a run's.")
     ] = None,
     objective: Annotated[
         Pairs | None, typer.Option(help="METRIC:max or METRIC:min. [default: accuracy:max]")
+    ] = None,
+    scalarize: Annotated[
+        Pairs | None, typer.Option(help="METRIC=weight, to merge several objectives into one.")
+    ] = None,
+    constraint: Annotated[
+        Pairs | None, typer.Option(help="METRIC<NUMBER or METRIC>NUMBER, such as macs<60e6.")
     ] = None,
     trials: Annotated[int, typer.Option(help="Architectures to evaluate in all.")] = 100,
     epochs: Annotated[int | None, typer.Option(help="Of the supernet's training.")] = None,
@@ -62,6 +69,9 @@ def search(
     option: Annotated[Pairs | None, typer.Option(help="key=value, of the algorithm.")] = None,
     space_option: Annotated[Pairs | None, typer.Option(help="key=value, of the space.")] = None,
     data_option: Annotated[Pairs | None, typer.Option(help="key=value, of the data.")] = None,
+    evaluator_option: Annotated[
+        Pairs | None, typer.Option(help="key=value, of the evaluator.")
+    ] = None,
     supernet_option: Annotated[
         Pairs | None, typer.Option(help="key=value, of the supernet's training.")
     ] = None,
@@ -76,6 +86,7 @@ def search(
     from raynas.report.progress import Line
 
     trained = pairs(supernet_option or [], "--supernet-option")
+    scoring = pairs(evaluator_option or [], "--evaluator-option")
     if supernet and trained:
         raise ValueError(
             "--supernet-option is for training one, and --supernet gives a trained one"
@@ -84,8 +95,11 @@ def search(
         _own(space) if ":" in space else space,
         algo,
         data=data,
+        evaluator=[evaluator, scoring] if scoring else evaluator,
         supernet=absolute(supernet) if supernet else trained or None,
         objectives=dict(map(parse_goal, objective)) if objective else None,
+        scalarize=pairs(scalarize or [], "--scalarize"),
+        constraints=constraint,
         trials=trials,
         epochs=epochs,
         seed=seed,
@@ -133,6 +147,11 @@ def _show(result: Any) -> None:
     top = result.rescore(10) if inherited else result.top(10)
     out_console.print(trial_table(top, [*metrics, "test_accuracy"], "The ten best trials"))
     shown = ", ".join(f"{n} {number(best.metrics[n], n)}" for n in metrics if n in best.metrics)
+    if len(result.config.objectives) > 1:
+        front = result.pareto()
+        out_console.print(
+            trial_table(front.head(20), metrics, f"Pareto front ({len(front)} trials)")
+        )
     line = f"\nBest: trial {best.number} ({best.arch.key}): {shown}"
     out_console.print(line, highlight=False, soft_wrap=True)
     for label, value in best.arch.items():
@@ -155,25 +174,61 @@ def _show(result: Any) -> None:
             out_console.print(f"  {name:<12} {what}", highlight=False)
 
 
+@app.command()
+def profile(
+    space: Annotated[str, typer.Argument(help="Registered space, or module:Class of your own.")],
+    constraint: Annotated[
+        Pairs | None, typer.Option(help="METRIC<NUMBER or METRIC>NUMBER, such as macs<60e6.")
+    ] = None,
+    latency: Annotated[
+        str | None, typer.Option(help="Latency table: a .parquet, .csv or .json file.")
+    ] = None,
+    samples: Annotated[int, typer.Option(help="Architectures to draw.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Fixes the draws.")] = 0,
+    space_option: Annotated[Pairs | None, typer.Option(help="key=value, of the space.")] = None,
+    input_shape: Annotated[
+        str | None, typer.Option(help="Of one example, such as 3,32,32, for a space of your own.")
+    ] = None,
+) -> None:
+    """Print what SPACE costs before anything is trained, and whether constraints can be met."""
+    from raynas.api import profile as run
+
+    shape = pairs([f"shape=[{input_shape}]"], "--input-shape")["shape"] if input_shape else None
+    found = run(
+        _own(space) if ":" in space else space,
+        constraints=constraint,
+        latency=latency,
+        samples=samples,
+        seed=seed,
+        space_options=pairs(space_option or [], "--space-option"),
+        input_shape=tuple(shape) if shape else None,
+    )
+    out_console.print(found, highlight=False)
+
+
 @app.command("list")
 def list_names(
     kind: Annotated[
-        str | None, typer.Argument(help="algorithms, spaces, operators or data.")
+        str | None, typer.Argument(help="algorithms, spaces, operators, evaluators, data, ...")
     ] = None,
 ) -> None:
-    """List registered names."""
+    """List registered names; MB{3,5}E{3,6} stands for MB3E3, MB3E6, MB5E3 and MB5E6."""
     from raynas.api import available, registries
+    from raynas.report.plugin import name_list
 
     for one in [kind] if kind else registries():
-        out_console.print(f"{one}: {', '.join(available(one))}", highlight=False, soft_wrap=True)
+        names = name_list(available(one), out_console.width)
+        out_console.print(f"{one}:\n{names}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
 def describe(name: Annotated[str, typer.Argument(help="Registered name.")]) -> None:
     """Print what a registered name is, its options and their defaults."""
     from raynas.api import describe as text
+    from raynas.report.plugin import reflowed
 
-    out_console.print(text(name), highlight=False, markup=False)
+    told = reflowed(text(name), out_console.width)
+    out_console.print(told, highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -208,6 +263,57 @@ def report(
     from raynas.result import Result
 
     out_console.print(Result(run).report(out), highlight=False, soft_wrap=True, markup=False)
+
+
+@app.command()
+def verify(
+    run: Run,
+    top: Annotated[int, typer.Option(help="How many of the best.")] = 5,
+    seeds: Annotated[int, typer.Option(help="Trainings of each architecture.")] = 3,
+    option: Annotated[
+        Pairs | None, typer.Option(help="key=value of the training, such as epochs=10.")
+    ] = None,
+    ray_option: Annotated[Pairs | None, typer.Option(help="key=value, of Ray.")] = None,
+) -> None:
+    """Retrain the best of a run, and as many random architectures, to see what scores are worth."""
+    from raynas.report.progress import Line
+    from raynas.report.table import verification_table
+    from raynas.result import Result
+
+    found = stoppable(Result(run).verify)(
+        top,
+        seeds,
+        options=pairs(option or [], "--option"),
+        ray=pairs(ray_option or [], "--ray-option"),
+        progress=Line(),
+    )
+    out_console.print()
+    out_console.print(verification_table(found.table))
+    out_console.print(str(found), highlight=False, soft_wrap=True)
+
+
+@app.command()
+def export(
+    run: Run,
+    file: Annotated[
+        str, typer.Argument(help="Ends in .json (decisions), .pt2 or .onnx (network).")
+    ],
+    trial: Annotated[int | None, typer.Option(help="Its number. [default: the best]")] = None,
+) -> None:
+    """Write an architecture of a run to a file."""
+    from raynas.core.arch import Arch
+    from raynas.result import Result
+
+    result = Result(run)
+    frame = result.trials
+    number = result.best.number if trial is None else trial
+    found = frame.loc[frame["trial"] == number, "arch"].tolist()
+    if not found:
+        known = f"{frame['trial'].min()} to {frame['trial'].max()}" if len(frame) else "none"
+        raise ValueError(f"--trial: {run} has no trial {number}; it has {known}")
+    result.export(file, Arch.from_json(found[0]))
+    line = f"{file}: trial {number} ({Arch.from_json(found[0]).key})"
+    out_console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from raynas import assemble
+from raynas.core.arch import Arch
 from raynas.core.config import Named, RayConfig, SearchConfig, TrainSettings
 from raynas.core.errors import nearest
-from raynas.core.evaluator import RESERVED
+from raynas.core.evaluator import EVALUATORS, RESERVED, Halving
+from raynas.core.options import options_of
 from raynas.core.progress import Progress
+from raynas.evaluators.shared import Shared
 from raynas.folder import SUPERNET, Folder, absolute, local_copy
 
 if TYPE_CHECKING:
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
     from raynas.nn.modelspace import ModelSpace
 
 SHARED, FUNCTION = "shared", "function"
+METHODS = ("bind", "measure", "train_epochs")  # one of which an evaluator that is an object has
 
 
 class Plan(Protocol):
@@ -86,6 +92,31 @@ class SharedPlan:
             self.train(config.out, config.seed, config.ray, progress)
         return find_checkpoint(Folder(config.out).supernet(self.supernet))
 
+    def check_relaxable(self) -> None:
+        """Raise InvalidSpace, naming label and reason, unless gradients can search the space.
+
+        Raises:
+            ValueError: the algorithm trains weights only.
+        """
+        from raynas.nn.logits import logits_of
+        from raynas.nn.oneshot import ONE_SHOTS
+
+        assert self.algo is not None
+        assert self.space.model is not None
+        if not getattr(ONE_SHOTS[self.algo.name], "learns", True):
+            raise ValueError(
+                f"{self.algo.name} trains a supernet and learns no architecture: search with a "
+                "sampler and supernet={...}, or call raynas.train_supernet"
+            )
+        logits_of(self.space.model.supernet())
+
+    def found(self, config: SearchConfig) -> list[Arch]:
+        """Return the most probable architectures of the trained supernet, the derived one first."""
+        from raynas.nn.weights import find_checkpoint, load_found
+
+        assert self.supernet is not None
+        return load_found(find_checkpoint(Folder(config.out).supernet(self.supernet)))
+
     def train(self, out: str, seed: int, ray: RayConfig, progress: Progress) -> None:
         """Run the supernet's job, or go on with it."""
         from raynas.cluster.train import SupernetJob, train_supernet
@@ -106,12 +137,18 @@ class SharedPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class FunctionPlan:
-    """Call a user's own function."""
+    """Call a function of an architecture: a user's own, or one bound to the space.
+
+    Attributes:
+        metrics: what it gives; of a user's own only the objectives are known.
+        name: what stands in the ``evaluator`` column.
+    """
 
     function: Callable[..., object]
-    objectives: tuple[str, ...]
+    metrics: tuple[str, ...]
     space: assemble.Space
     spec: Named
+    name: str = FUNCTION
     supernet: Named | None = None
     data: Named | None = None
 
@@ -121,7 +158,37 @@ class FunctionPlan:
         from raynas.cluster.tune import pickled
 
         build = self.space.model if wants_module(self.function) else None
-        return FunctionRecipe(pickled((self.function, build)), self.objectives)
+        return FunctionRecipe(pickled((self.function, build)), self.metrics, self.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkPlan:
+    """Build networks and measure or train them, by an object of ``raynas.evaluators.protocols``."""
+
+    thing: Any
+    metrics: tuple[str, ...]
+    space: assemble.Space
+    module: DataModule
+    data: Named | None
+    spec: Named
+    epochs: int
+    stopping: Halving | None
+    supernet: Named | None = None
+
+    def recipe(self, config: SearchConfig, progress: Progress) -> Recipe:
+        """Return the recipe of an evaluator that calls the object."""
+        from raynas.cluster.evaluators import NetworkRecipe
+        from raynas.cluster.tune import pickled
+
+        return NetworkRecipe(
+            pickled=pickled((self.thing, self.space.model, self.module)),
+            metrics=self.metrics,
+            name=self.spec.name,
+            threads=config.ray.cpus_per_worker,
+            gpu=config.ray.gpus_per_worker > 0,
+            epochs=self.epochs,
+            stopping=self.stopping,
+        )
 
 
 def plan(
@@ -132,36 +199,170 @@ def plan(
     *,
     supernet: Any,
     epochs: int | None,
-    objectives: Mapping[str, str],
+    objectives: Sequence[str],
+    several: bool = False,
 ) -> Plan:
     """Return the plan for an evaluator, with all that can be checked beforehand checked.
 
+    Args:
+        evaluator: a registered name, alone or with options as ``Registry.build`` takes them, an
+            object of ``raynas.evaluators.protocols``, or a function.
+        space: of the architectures.
+        module: the data.
+        data: how the run folder names them.
+        supernet: as for ``raynas.search``.
+        epochs: likewise.
+        objectives: metrics that must be measured.
+        several: whether trials have more than one score.
+
     Raises:
-        ValueError: the evaluator does not go with the space, the data, or the objectives.
+        ValueError, TypeError, LookupError: the evaluator does not go with the space, the data, or
+            the objectives.
     """
-    if callable(evaluator):
-        _check_function(evaluator, space, supernet, epochs, objectives)
-        spec = Named(name=FUNCTION, options={"path": assemble.import_path(evaluator)})
-        return FunctionPlan(
-            function=evaluator, objectives=tuple(objectives), space=space, spec=spec, data=data
-        )
-    if evaluator != SHARED:
+    named = isinstance(evaluator, str | tuple | list | Mapping)
+    thing, spec = _registered(evaluator, epochs) if named else (evaluator, _own_spec(evaluator))
+    if spec.name == SHARED:
+        return _shared(space, module, data, supernet, epochs, objectives)
+    if supernet is not None:
         raise ValueError(
-            f"evaluator: expected {SHARED!r} or a function, got {evaluator!r}; "
-            f"{nearest(str(evaluator), [SHARED])}"
+            f"options of a supernet go with the evaluator {SHARED!r}, not with {_called(spec)}"
         )
+    if epochs is not None and not named:
+        raise ValueError(
+            f"epochs go with the evaluator {SHARED!r}, or another that trains if it is named, not "
+            f"with {_called(spec)}"
+        )
+    if hasattr(thing, "bind"):
+        bound = thing.bind(space.arch, objectives)
+        metrics = tuple(getattr(bound, "metrics", objectives))
+        _check_objectives(objectives, metrics, spec.name)
+        return FunctionPlan(
+            function=bound, metrics=metrics, space=space, spec=spec, name=spec.name, data=data
+        )
+    if hasattr(thing, "measure") or hasattr(thing, "train_epochs"):
+        return _network_plan(thing, spec, space, module, data, objectives, several)
+    if not callable(thing):
+        raise TypeError(
+            "evaluator: expected a registered name, a function, or an object with a method bind, "
+            f"measure or train_epochs, got a {type(thing).__name__}"
+        )
+    _check_function(thing, space, objectives)
+    return FunctionPlan(
+        function=thing, metrics=tuple(objectives), space=space, spec=spec, data=data
+    )
+
+
+def _registered(given: Any, epochs: int | None) -> tuple[Any, Named]:
+    """Build a registered evaluator; return it, and its name with all of its options."""
+    thing = EVALUATORS.build(given)
+    word, own = _parts(given)
+    name = EVALUATORS.name_of(word)
+    if epochs is not None and name != SHARED:  # there they are of the supernet's training
+        if own.get("epochs", epochs) != epochs:
+            raise ValueError(f"evaluator {name!r}: epochs is {own['epochs']} and {epochs} at once")
+        own = {**own, "epochs": epochs}
+        thing = EVALUATORS.build([name, own])
+    builder = EVALUATORS[name]
+    found = {key: option.default for key, option in options_of(builder).items()}
+    return thing, Named(name=name, options=found | own | assemble.own_options(builder, thing))
+
+
+def _parts(given: Any) -> tuple[str, dict[str, Any]]:
+    """Return name and options of what ``Registry.build`` has taken."""
+    if isinstance(given, str):
+        return given, {}
+    if isinstance(given, Mapping):
+        return given["type"], dict(given.get("args", {}))
+    return given[0], dict(given[1])
+
+
+def _own_spec(thing: Any) -> Named:
+    """Return how the run folder names an object: a registered one, or a user's own."""
+    if isinstance(thing, Shared):
+        return Named(name=SHARED)
+    own = Named(name=FUNCTION, options={"path": assemble.import_path(thing)})
+    if not any(hasattr(thing, method) for method in METHODS):
+        return own
+    if inspect.isclass(thing):
+        raise TypeError(f"evaluator: expected an object, got the class {thing.__name__}: call it")
+    for name, builder in EVALUATORS.items():
+        if builder is type(thing):
+            return Named(name=name, options=assemble.own_options(builder, thing))
+    options = assemble.own_options(type(thing), thing)
+    plain = {key: value for key, value in options.items() if _is_plain(value)}
+    return Named(name=FUNCTION, options=own.options | plain)
+
+
+def _is_plain(value: object) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _called(spec: Named) -> str:
+    return "a function" if spec.name == FUNCTION else repr(spec.name)
+
+
+def _shared(
+    space: assemble.Space,
+    module: DataModule | None,
+    data: Named | None,
+    supernet: Any,
+    epochs: int | None,
+    objectives: Sequence[str],
+) -> SharedPlan:
+    from raynas.cluster.evaluators import SHARED_METRICS
+
     if space.model is None or module is None:
         raise ValueError(
             "an ArchSpace has no weights to share: pass evaluator=, a function from Arch to a dict "
             "of metrics"
         )
-    _check_objectives(objectives)
+    _check_objectives(objectives, SHARED_METRICS, SHARED)
     if isinstance(supernet, str | Path):
         return _trained(space, module, data, absolute(str(supernet)), epochs)
     options = dict(supernet) if isinstance(supernet, Mapping) else {}
     algo = "spos" if supernet is None or isinstance(supernet, Mapping) else supernet
     named, settings = assemble.resolve_one_shot(algo, options, epochs)
     return training_plan(space, module, data, named, settings)
+
+
+def _network_plan(
+    thing: Any,
+    spec: Named,
+    space: assemble.Space,
+    module: DataModule | None,
+    data: Named | None,
+    objectives: Sequence[str],
+    several: bool,
+) -> NetworkPlan:
+    from raynas.cluster.evaluators import COSTS
+
+    name = _called(spec)
+    if space.model is None or module is None:
+        raise ValueError(f"the evaluator {name} measures networks, and an ArchSpace builds none")
+    known = getattr(thing, "metrics", None)
+    metrics = tuple(dict.fromkeys((*COSTS, *(objectives if known is None else known))))
+    _check_objectives(objectives, metrics, spec.name)
+    stopping = getattr(thing, "stopping", None)
+    if stopping is not None and several:
+        raise ValueError(
+            f"the evaluator {name} stops weak architectures early by one score, and there are "
+            "several objectives: turn it off (early_stopping=False), or merge them (scalarize=)"
+        )
+    assemble.check_fit(space.model, module)
+    return NetworkPlan(
+        thing=thing,
+        metrics=metrics,
+        space=space,
+        module=module,
+        data=data,
+        spec=spec,
+        epochs=thing.epochs if hasattr(thing, "train_epochs") else 0,
+        stopping=stopping,
+    )
 
 
 def training_plan(
@@ -221,16 +422,10 @@ def _check_weights(model: ModelSpace, weights: Mapping[str, Tensor], path: str) 
 
 
 def _check_function(
-    function: Callable[..., object],
-    space: assemble.Space,
-    supernet: Any,
-    epochs: int | None,
-    objectives: Mapping[str, str],
+    function: Callable[..., object], space: assemble.Space, objectives: Sequence[str]
 ) -> None:
     from raynas.cluster.evaluators import wants_module
 
-    if supernet is not None or epochs is not None:
-        raise ValueError("supernet and epochs go with the evaluator 'shared', not with a function")
     if space.model is None and wants_module(function):
         raise ValueError("the evaluator wants a module, and an ArchSpace builds none")
     for metric in objectives:
@@ -238,12 +433,9 @@ def _check_function(
             raise ValueError(f"objective {metric!r} is named like a column of the trial table")
 
 
-def _check_objectives(objectives: Mapping[str, str]) -> None:
-    from raynas.cluster.evaluators import SHARED_METRICS
-
+def _check_objectives(objectives: Sequence[str], metrics: Sequence[str], name: str) -> None:
     for metric in objectives:
-        if metric not in SHARED_METRICS:
+        if metric not in metrics:
             raise ValueError(
-                f"the evaluator {SHARED!r} gives no metric {metric!r}; "
-                f"{nearest(metric, SHARED_METRICS)}"
+                f"the evaluator {name!r} gives no metric {metric!r}; {nearest(metric, metrics)}"
             )

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from raynas import analysis
 from raynas.core.arch import Arch, Value
-from raynas.core.config import SearchConfig
-from raynas.core.objectives import Objective, pareto_mask
+from raynas.core.config import RayConfig, SearchConfig, validated
+from raynas.core.constraints import Constraints, as_constraints
+from raynas.core.fixed import write_arch
+from raynas.core.objectives import Objective, parse_goal
+from raynas.core.progress import Progress
 from raynas.core.study import rank
 from raynas.core.trial import Trial
 from raynas.folder import Folder
@@ -21,11 +24,15 @@ from raynas.store import load_trials, read_history, read_trials
 
 if TYPE_CHECKING:
     import pandas as pd
-    from torch import nn
+    from torch import Tensor, nn
 
+    from raynas.analysis import Interval
+    from raynas.assemble import Space
+    from raynas.data.module import DataModule
     from raynas.rebuilt import Rebuilt
+    from raynas.verification import Verification
 
-REPORT = "report.html"
+REPORT, VERIFIED = "report.html", "verified.json"
 
 
 class Result:
@@ -90,19 +97,120 @@ class Result:
         Raises:
             KeyError: a metric that no trial has.
         """
-        wanted = objectives or self.config.objectives
-        goals = [Objective(metric, goal) for metric, goal in wanted.items()]  # type: ignore[arg-type]
-        for goal in goals:
-            if goal.metric not in self.trials:
-                raise KeyError(f"no trial has a metric {goal.metric!r}")
-        frame = self.trials.dropna(subset=[goal.metric for goal in goals])
-        frame = frame[frame["status"] == "completed"]
-        scores = np.column_stack([goal.sign * frame[goal.metric].to_numpy() for goal in goals])
-        front = frame[pareto_mask(scores.astype(np.float64))]
-        return front.sort_values(goals[0].metric, ascending=goals[0].goal == "min")
+        return analysis.front(self.trials, self._goals(objectives))
+
+    def hypervolume(
+        self,
+        reference: Mapping[str, float] | None = None,
+        objectives: Mapping[str, str] | None = None,
+    ) -> float:
+        """Return the volume of objectives that the completed trials dominate.
+
+        Args:
+            reference: the worst value of every objective that counts; None takes the worst
+                measured, which makes volumes of different runs incomparable.
+            objectives: metric to "max" or "min"; None takes the run's own.
+        """
+        return analysis.volume(self.trials, self._goals(objectives), reference)
+
+    def knee(self, objectives: Mapping[str, str] | None = None) -> pd.Series:
+        """Return the trial where the Pareto front bends most (Das, 1999).
+
+        Args:
+            objectives: metric to "max" or "min"; None takes the run's own.
+        """
+        return analysis.knee(self.trials, self._goals(objectives))
+
+    def query(
+        self,
+        constraints: Constraints | None = None,
+        objectives: Mapping[str, str] | None = None,
+    ) -> pd.DataFrame:
+        """Answer another question from the trials that are there, without evaluating any.
+
+        Args:
+            constraints: bounds in place of the run's own, as for ``raynas.search``.
+            objectives: metric to "max" or "min"; None takes the run's own.
+
+        Returns:
+            The trials that keep the bounds: best first, or the front of several objectives.
+        """
+        goals = self._goals(objectives)
+        return analysis.query(self.trials, as_constraints(constraints), goals)
+
+    def importance(self, objective: str | None = None) -> pd.DataFrame:
+        """Return how much each choice matters (see ``raynas.analysis.importance``).
+
+        Args:
+            objective: a metric, such as ``accuracy`` or ``macs:min``; None takes the run's first.
+        """
+        wanted = self.config.objectives if objective is None else dict([parse_goal(objective)])
+        return analysis.importance(self.trials, self._goals(wanted)[0])
+
+    def verify(
+        self,
+        top: int = 5,
+        seeds: int = 3,
+        *,
+        options: Mapping[str, Any] | None = None,
+        ray: RayConfig | Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> Verification:
+        """Retrain the best architectures on their own, and as many random ones, over several seeds.
+
+        Says whether the search's cheap score can be trusted: how much better its best are than
+        chance, and how well both scores agree. Trainings are kept in ``verify/``, the outcome in
+        ``verified.json``, and the report shows it.
+
+        Args:
+            top: how many of the best.
+            seeds: trainings of each architecture.
+            options: of the evaluator ``standalone``, such as ``{"epochs": 10}``.
+            ray: how to use Ray.
+            progress: told how it comes along.
+        """
+        from raynas.verification import verify
+
+        config = ray if isinstance(ray, RayConfig) else validated(RayConfig, ray or {})
+        told = progress or Progress()
+        try:
+            found = verify(
+                self, top=top, seeds=seeds, options=options or {}, ray=config, progress=told
+            )
+        finally:
+            told.close()
+        self.folder.write(VERIFIED, found.to_json())
+        return found
+
+    def rank_correlation(self, first: str = "shared", other: str = "standalone") -> Interval:
+        """Return Kendall's tau between two evaluators' objectives of the same architectures.
+
+        Counted are this run's trials and those that ``verify`` trained.
+
+        Args:
+            first: name of an evaluator.
+            other: name of another.
+
+        Raises:
+            LookupError: fewer than three architectures have both scores.
+        """
+        from raynas.verification import scores_by
+
+        return scores_by(self, first, other)
+
+    def found_space(self) -> tuple[Space, DataModule]:
+        """Return the run's space and data as a search takes them."""
+        from raynas.assemble import Space
+
+        parts = self.rebuilt
+        return Space(self.config.space, parts.space.arch_space, parts.space), parts.data
+
+    def _goals(self, objectives: Mapping[str, str] | None) -> list[Objective]:
+        return analysis.objectives_of(self.trials, objectives or self.config.objectives)
 
     @cached_property
-    def _rebuilt(self) -> Rebuilt:
+    def rebuilt(self) -> Rebuilt:
+        """The run's space, data and supernet, made again."""
         from raynas.rebuilt import rebuild
 
         supernet = self.config.supernet
@@ -122,7 +230,7 @@ class Result:
             TypeError: the space is a plain ArchSpace, which builds no modules.
             LookupError: the space or the data were a user's own and are not at hand.
         """
-        return self._rebuilt.model(self.best.arch if arch is None else arch)
+        return self.rebuilt.model(self.best.arch if arch is None else arch)
 
     def rescore(self, count: int = 10) -> pd.DataFrame:
         """Return the best trials, measured again on more images than a search can afford.
@@ -138,28 +246,36 @@ class Result:
             LookupError: the run had no supernet, or its space or data are not at hand.
         """
         frame = self.top(count)
-        scores = self._rebuilt.rescore([Arch.from_json(text) for text in frame["arch"]])
+        scores = self.rebuilt.rescore([Arch.from_json(text) for text in frame["arch"]])
         return frame.assign(**{k: [row[k] for row in scores] for k in (scores or [{}])[0]})
 
     def export(self, file: str | Path, arch: Mapping[str, Value] | None = None) -> None:
-        """Write an architecture: ``.json`` its decisions, ``.pt2`` its network by torch.export.
+        """Write an architecture: its decisions, or its network for a batch of any size.
 
         Args:
-            file: local path whose ending says what to write.
+            file: local path; ``.json`` takes the decisions, ``.pt2`` the network by torch.export,
+                ``.onnx`` the network as ONNX, from ``input`` to ``logits``.
             arch: None takes the best.
 
         Raises:
             ValueError: another ending.
+            FileNotFoundError: there is no such folder.
         """
-        file = str(file)
+        folder, file = Path(file).absolute().parent, str(file)
+        if not folder.is_dir():
+            raise FileNotFoundError(f"export: there is no folder {folder}")
         chosen = Arch(self.best.arch if arch is None else arch)
         if file.endswith(".json"):
             with open(file, "w") as out:
                 out.write(arch_json(chosen))
         elif file.endswith(".pt2"):
             self._export_program(file, chosen)
+        elif file.endswith(".onnx"):
+            self._export_onnx(file, chosen)
         else:
-            raise ValueError(f"export: expected a file ending in .json or .pt2, got {file!r}")
+            raise ValueError(
+                f"export: expected a file ending in .json or .pt2 or .onnx, got {file!r}"
+            )
 
     def report(self, file: str | None = None) -> str:
         """Write pictures of the run as one HTML page that opens offline, and return its path.
@@ -170,7 +286,10 @@ class Result:
         from raynas.report.findings import ReportData
         from raynas.report.page import report_page, write_report
 
-        data = ReportData(trials=self.trials, history=self.history, config=self.config)
+        verified = json.loads(self.folder.read(VERIFIED)) if self.folder.has(VERIFIED) else None
+        data = ReportData(
+            trials=self.trials, history=self.history, config=self.config, verified=verified
+        )
         if file is not None:
             write_report(data, file)
             return file
@@ -180,12 +299,37 @@ class Result:
     def _export_program(self, file: str, arch: Arch) -> None:
         import torch
 
-        example = torch.zeros(2, *self._rebuilt.data.input_shape)
-        shapes = ({0: torch.export.Dim("batch")},)
+        example, shapes = self._example()
         program = torch.export.export(self.model(arch), (example,), dynamic_shapes=shapes)
         torch.export.save(program, file)
+
+    def _export_onnx(self, file: str, arch: Arch) -> None:
+        import torch
+
+        example, shapes = self._example()
+        net = self.model(arch)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch about itself; the user can mend none of them
+            program = torch.onnx.export(
+                net,
+                (example,),
+                dynamo=True,
+                dynamic_shapes=shapes,
+                input_names=["input"],
+                output_names=["logits"],
+                verbose=False,
+            )
+        assert program is not None
+        program.save(file)
+
+    def _example(self) -> tuple[Tensor, Any]:
+        """Return an input, and that its first dimension may have any size."""
+        import torch
+
+        example = torch.zeros(2, *self.rebuilt.data.input_shape)
+        return example, ({0: torch.export.Dim("batch")},)
 
 
 def arch_json(arch: Arch) -> str:
     """Return the fixed-architecture form: label to choice, one a line."""
-    return json.dumps(dict(arch), indent=2) + "\n"
+    return write_arch(arch)

@@ -1,115 +1,103 @@
 """MobileNetV2 with a choice of blocks (Sandler et al., 2018, arXiv:1801.04381).
 
-The backbone is the published one; every inverted residual but the first is a choice between
-kernels and expansions, as ProxylessNAS searches them (Cai et al., 2019, arXiv:1812.00332).
+The backbone is the published one, or a deeper and wider one for GPUs; every inverted residual but
+the first is a choice between kernels and expansions, as ProxylessNAS searches them (Cai et al.,
+2019, arXiv:1812.00332).
 """
 
 from __future__ import annotations
 
-import math
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
-from torch import Tensor, nn
+from torch import nn
 
+from raynas.nn.blocks import (
+    Block,
+    Chain,
+    Layout,
+    Place,
+    Stage,
+    chain_space,
+    operator_choice,
+    with_skip,
+)
+from raynas.nn.blocks import Residual as Residual
 from raynas.nn.choice import LayerChoice
 from raynas.nn.modelspace import SPACES, ModelSpace
-from raynas.nn.operators import OPERATORS, InvertedResidual, conv_bn
+from raynas.nn.operators import InvertedResidual
+from raynas.nn.operators import candidates as candidates_for
+from raynas.nn.operators import round_channels as round_channels
 
 CANDIDATES = ("MB3E3", "MB3E6", "MB5E3", "MB5E6", "MB7E3", "MB7E6")
-HEAD_CHANNELS = 1280
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A row of the architecture's table: blocks of equal width, the first one strided."""
-
-    expand: int
-    channels: int
-    blocks: int
-    stride: int
-
-
-STEM = Stage(0, 32, 1, 2)
 STAGES = (
-    Stage(1, 16, 1, 1),
-    Stage(6, 24, 2, 2),
-    Stage(6, 32, 3, 2),
-    Stage(6, 64, 4, 2),
-    Stage(6, 96, 3, 1),
-    Stage(6, 160, 3, 2),
-    Stage(6, 320, 1, 1),
+    Stage(16, 1, 1, expand=1),
+    Stage(24, 2, 2),
+    Stage(32, 3, 2),
+    Stage(64, 4, 2),
+    Stage(96, 3, 1),
+    Stage(160, 3, 2),
+    Stage(320, 1, 1),
 )
-
-Block = Callable[[int, int, int, Stage, str], nn.Module]
-
-
-def round_channels(channels: float) -> int:
-    """Return the nearest multiple of 8, at least 8 and at least 90 % of ``channels``.
-
-    >>> round_channels(32 * 0.25), round_channels(24 * 0.75), round_channels(11)
-    (8, 24, 16)
-    """
-    rounded = max(8, int(channels + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * channels else rounded
-
-
-class Residual(nn.Module):
-    """Adds its input to a block's output; out of place, since a block may return its input."""
-
-    def __init__(self, block: nn.Module) -> None:
-        super().__init__()
-        self.block = block
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x + block(x)."""
-        return x + self.block(x)  # type: ignore[no-any-return]
+GPU_STAGES = (
+    Stage(16, 1, 1, expand=1),
+    Stage(24, 4, 2),
+    Stage(40, 4, 2),
+    Stage(80, 4, 2),
+    Stage(96, 4, 1),
+    Stage(192, 4, 2),
+    Stage(320, 1, 1),
+)
+LAYOUT = Layout(stem=32, stem_stride=2, stages=STAGES, head=1280)
+GPU_LAYOUT = Layout(stem=32, stem_stride=2, stages=GPU_STAGES, head=1280)
+KEPT_FOR_CIFAR = (0, 6)  # stem and sixth stage lose their stride
 
 
-def fixed_block(
-    channels_in: int, channels_out: int, stride: int, stage: Stage, _: str
-) -> nn.Module:
+def fixed_block(place: Place) -> nn.Module:
     """Return the published block: kernel 3 and the table's expansion."""
-    return InvertedResidual(channels_in, channels_out, stride, kernel=3, expand=stage.expand)
+    return with_skip(InvertedResidual(*place.shape, kernel=3, expand=place.stage.expand), place)
 
 
 def choice_block(
-    channels_in: int,
-    channels_out: int,
-    stride: int,
-    stage: Stage,
-    label: str,
-    *,
-    candidates: Sequence[str],
+    place: Place, *, candidates: Sequence[str] = CANDIDATES, zero: bool = False
 ) -> nn.Module:
-    """Return a choice between ``candidates``; the first stage, of expansion 1, stays fixed."""
-    if stage.expand == 1:
-        return fixed_block(channels_in, channels_out, stride, stage, label)
-    layers = {name: OPERATORS[name](channels_in, channels_out, stride) for name in candidates}
-    return LayerChoice(layers, label=label)
+    """Return a choice between ``candidates``; the first stage, of expansion 1, stays fixed.
+
+    Args:
+        place: where the block stands.
+        candidates: names of operators.
+        zero: whether a block with a skip may also be left out, by the operator NIL.
+    """
+    if place.stage.expand == 1:
+        return fixed_block(place)
+    names = (*candidates, "NIL") if zero and place.same else candidates
+    if {*candidates} <= {*CANDIDATES}:
+        return with_skip(operator_choice(place, names), place)
+    layers = candidates_for(names, *place.shape, where=place.name)
+    return with_skip(LayerChoice(layers, label=place.name), place)
 
 
-class MobileNetV2(nn.Module):
+class MobileNetV2(Chain):
     """Stem, inverted residuals, head; input (batch, in_channels, height, width), output logits.
 
     Args:
-        block: makes what stands inside each skip connection.
+        block: makes the block of every place, skip connection included.
+        layout: the table; ``GPU_LAYOUT`` is the one with 22 blocks that ModularNAS searches (Lin et
+            al., MLSys 2021).
         cifar: stride 1 in the stem and in the sixth stage, for images of about 32 x 32.
         num_classes: length of the output.
         in_channels: of the images.
         width: multiplier of all channels, the head's included.
         depth: multiplier of the blocks per stage.
         dropout: probability before the classifier.
-        zero_init_residual: start every block with a skip as the identity (zero last BatchNorm
-            weight; Goyal et al., 2017, arXiv:1706.02677, section 5.1).
+        zero_init_residual: start every block with a skip as the identity.
     """
 
     def __init__(
         self,
         block: Block = fixed_block,
         *,
+        layout: Layout = LAYOUT,
         cifar: bool = False,
         num_classes: int = 1000,
         in_channels: int = 3,
@@ -118,63 +106,39 @@ class MobileNetV2(nn.Module):
         dropout: float = 0.2,
         zero_init_residual: bool = False,
     ) -> None:
-        super().__init__()
-        channels = round_channels(STEM.channels * width)
-        stem = conv_bn(in_channels, channels, 3, 1 if cifar else STEM.stride)
-        self.stem = nn.Sequential(OrderedDict(stem, act=nn.ReLU6(inplace=True)))
-        self.blocks = nn.ModuleDict()
-        for number, stage in enumerate(STAGES, 1):
-            out = round_channels(stage.channels * width)
-            for i in range(math.ceil(stage.blocks * depth)):
-                stride = stage.stride if i == 0 and not (cifar and number == 6) else 1
-                name = f"stage{number}_block{i + 1}"
-                inner = block(channels, out, stride, stage, name)
-                same = stride == 1 and channels == out
-                self.blocks[name] = Residual(inner) if same else inner
-                channels = out
-        head = round_channels(HEAD_CHANNELS * width)
-        self.head = nn.Sequential(
-            OrderedDict(conv_bn(channels, head, 1), act=nn.ReLU6(inplace=True))
+        super().__init__(
+            layout.with_stride_1(*KEPT_FOR_CIFAR) if cifar else layout,
+            block,
+            num_classes=num_classes,
+            in_channels=in_channels,
+            width=width,
+            depth=depth,
+            dropout=dropout,
+            zero_init_residual=zero_init_residual,
         )
-        self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(head, num_classes)
-        self._init_weights(zero_init_residual)
-
-    def _init_weights(self, zero_init_residual: bool) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out")
-            elif isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, 0.0, 0.01)
-                nn.init.zeros_(module.bias)
-        if zero_init_residual:
-            for skip in (m for m in self.modules() if isinstance(m, Residual)):
-                for block in (m for m in skip.modules() if isinstance(m, InvertedResidual)):
-                    nn.init.zeros_(block.get_parameter("project.bn.weight"))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits of shape (batch, num_classes)."""
-        x = self.stem(x)
-        for block in self.blocks.values():
-            x = block(x)
-        logits: Tensor = self.classifier(self.dropout(self.head(x).mean((2, 3))))
-        return logits
 
 
-@SPACES.register("mobilenet_v2_cifar")
-def mobilenet_v2_cifar(
+def mobilenet_v2(
+    name: str,
+    net: Callable[..., MobileNetV2],
     *,
-    num_classes: int = 10,
+    num_classes: int = 1000,
     in_channels: int = 3,
-    resolution: int = 32,
+    resolution: int = 224,
     width: float = 1.0,
     depth: float = 1.0,
     dropout: float = 0.2,
     candidates: Sequence[str] = CANDIDATES,
+    zero: bool = False,
 ) -> ModelSpace:
-    """MobileNetV2 for small images: sixteen choices between MB{3,5,7}E{3,6}.
+    """MobileNetV2 with a choice between MB{3,5,7}E{3,6} in every block but the first.
+
+    The published table has 16 such blocks, the one for GPUs 21. For CIFAR, the stem and the sixth
+    stage keep the resolution.
 
     Args:
+        name: of the space.
+        net: makes the network from a block and these options.
         num_classes: length of the output.
         in_channels: of the images.
         resolution: height and width of the images.
@@ -182,20 +146,49 @@ def mobilenet_v2_cifar(
         depth: multiplier of the blocks per stage.
         dropout: probability before the classifier.
         candidates: names of the operators to choose from.
+        zero: whether a block with a skip connection may also be left out (operator NIL).
+
+    Raises:
+        ValueError: no candidates, one that is named twice, or a number out of its range.
     """
-    for name, value in (("width", width), ("depth", depth), ("resolution", resolution)):
-        if value <= 0:
-            raise ValueError(f"mobilenet_v2_cifar: {name} must be positive, got {value}")
-    factory = partial(
-        MobileNetV2,
-        partial(choice_block, candidates=tuple(candidates)),
-        cifar=True,
+    names = tuple(candidates)
+    if not names or isinstance(candidates, str) or len({*names}) < len(names):
+        raise ValueError(
+            f"{name}: candidates must be at least one name, all different, got {candidates!r}"
+        )
+    block = partial(choice_block, candidates=names, zero=zero)
+    return chain_space(
+        name,
+        partial(net, block, zero_init_residual=True),
         num_classes=num_classes,
         in_channels=in_channels,
+        resolution=resolution,
         width=width,
         depth=depth,
         dropout=dropout,
-        zero_init_residual=True,
     )
-    shape = (in_channels, resolution, resolution)
-    return ModelSpace(factory, input_shape=shape, name="mobilenet_v2_cifar")
+
+
+def _cifar(name: str, layout: Layout) -> partial[ModelSpace]:
+    net = partial(MobileNetV2, layout=layout, cifar=True)
+    return partial(mobilenet_v2, name, net, num_classes=10, resolution=32)
+
+
+mobilenet_v2_imagenet = SPACES.register(
+    "mobilenet_v2_imagenet",
+    partial(mobilenet_v2, "mobilenet_v2_imagenet", MobileNetV2),
+    aliases=("MobileNetV2", "ImageNet_MobileNetV2"),
+)
+mobilenet_v2_imagenet_gpu = SPACES.register(
+    "mobilenet_v2_imagenet_gpu",
+    partial(mobilenet_v2, "mobilenet_v2_imagenet_gpu", partial(MobileNetV2, layout=GPU_LAYOUT)),
+    aliases=("MobileNetV2_GPU", "ImageNet_MobileNetV2_GPU"),
+)
+mobilenet_v2_cifar = SPACES.register(
+    "mobilenet_v2_cifar", _cifar("mobilenet_v2_cifar", LAYOUT), aliases=("CIFAR_MobileNetV2",)
+)
+mobilenet_v2_cifar_gpu = SPACES.register(
+    "mobilenet_v2_cifar_gpu",
+    _cifar("mobilenet_v2_cifar_gpu", GPU_LAYOUT),
+    aliases=("CIFAR_MobileNetV2_GPU",),
+)

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from raynas.cli import main
+from raynas.report.plugin import families, reflowed, without_arguments
 
 REPO = Path(__file__).parent.parent
 
@@ -42,7 +43,10 @@ REPO = Path(__file__).parent.parent
         ("search mobilenet_v2_cifar --ray-option worker=1", "did you mean 'workers'?"),
         ("search mobilenet_v2_cifar --objective acuracy", "did you mean 'accuracy'?"),
         ("search mobilenet_v2_cifar --objective accuracy:most", "accuracy"),
-        ("search mobilenet_v2_cifar --objective accuracy --objective macs:min", "exactly one"),
+        (
+            "search mobilenet_v2_cifar --objective accuracy --objective macs:min",
+            "optimises one objective",
+        ),
         ("search mobilenet_v2_cifar --supernet nowhere", "no supernet in"),
         ("search mobilenet_v2_cifar --seed=-1", "seed"),
         (
@@ -88,11 +92,52 @@ def test_list_and_describe(capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("random", "regularized_evolution", "spos", "mobilenet_v2_cifar", "digits"):
         assert name in listed
     assert main(["list", "operators"]) == 0
-    assert "MB7E6" in capsys.readouterr().out
+    operators = capsys.readouterr().out
+    assert "  AP3, AP5, AP7," in operators
+    assert " MB{3,5,7,9}E{1,3,6,9}{,H,S,SH}," in operators
     assert main(["describe", "regularized_evolution"]) == 0
     described = capsys.readouterr().out
     assert "population = 20" in described
     assert "arXiv:1802.01548" in described
+    assert main(["describe", "mobilenet_v2_cifar"]) == 0
+    space = capsys.readouterr().out
+    assert "the stem\nand the sixth stage keep the resolution.\n" in space
+    assert "  net:" not in space
+    assert "    zero: whether a block with a skip connection may also be left out" in space
+    for text in (listed, operators, described, space):
+        assert max(map(len, text.splitlines())) <= 80
+    assert main(["describe", "darts_imagenet"]) == 0
+    assert capsys.readouterr().out.count("Source:") == 1
+
+
+def test_docstrings_are_reflowed_by_their_parts() -> None:
+    doc = """One two
+three.
+Differs: four
+five.
+
+>>> six
+7
+
+Args:
+    a: one two
+        three four.
+    b: five.
+"""
+    assert reflowed(doc, 22).splitlines() == [
+        *("One two three.", "Differs: four five.", "", ">>> six", "7", "", "Args:"),
+        *("    a: one two three", "        four.", "    b: five."),
+    ]
+    assert without_arguments(doc, {"b"}) == doc.replace("    a: one two\n        three four.\n", "")
+    assert without_arguments(doc, ()).endswith("7")
+    assert without_arguments("Does it.", ()) == "Does it."
+
+
+def test_families_are_one_word_where_they_are_whole() -> None:
+    whole = [f"MB{k}E{e}{s}" for k in (3, 5) for e in (1, 6) for s in ("", "S")]
+    assert families([*whole, "AVG"]) == ["AVG", "MB{3,5}E{1,6}{,S}"]
+    assert families(whole[1:]) == sorted(whole[1:])
+    assert families(["MB3E1"]) == ["MB3E1"]
 
 
 SCRIPT = """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from raynas.costs import Cost, CostTable, cost_of
 from raynas.nn import LayerChoice, activate, freeze, space_of
 from raynas.nn.mutable import mutables
 from raynas.search_spaces.mobilenet_v2 import MobileNetV2, mobilenet_v2_cifar
+from tests.costnets import Toy, conv, state
 
 Make = Callable[[], nn.Module]
 
@@ -131,45 +131,6 @@ def test_an_example_cut_from_a_data_set_counts_for_itself() -> None:
     net, many = chain(True), torch.zeros(1000, 2, 4, 4)
     assert cost_of(net, many[3:4]) == cost_of(net, torch.zeros(1, 2, 4, 4))
     assert CostTable(net, many[:1]).cost({}) == cost_of(net, torch.zeros(1, 2, 4, 4))
-
-
-def state(model: nn.Module) -> list[Any]:
-    """Everything of a model that counting could change."""
-    return [
-        [(m.training, getattr(m, "route", None)) for m in model.modules()],
-        [tensor.tolist() for tensor in model.state_dict().values()],
-        [p.grad is None and p.requires_grad for p in model.parameters()],
-        torch.get_rng_state().tolist(),
-        torch.backends.mha.get_fastpath_enabled(),
-    ]
-
-
-def conv(channels_in: int, channels_out: int, kernel: int, act: bool = True) -> nn.Module:
-    layer = nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2)
-    norm = nn.BatchNorm2d(channels_out)
-    return nn.Sequential(layer, norm, nn.ReLU(inplace=True)) if act else layer
-
-
-class Toy(nn.Module):
-    """Nested and shared choices, weights tied across them, one choice called twice."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = conv(1, 4, 3)
-        wide = nn.Sequential(conv(4, 16, 1), LayerChoice([conv(16, 4, k) for k in (1, 3)]))
-        self.first = LayerChoice({"narrow": conv(4, 4, 5), "wide": wide})
-        self.second = LayerChoice([conv(4, 4, 1, act=False), conv(4, 4, 3)], label="shared")
-        self.third = LayerChoice([conv(4, 4, 3), conv(4, 4, 1)], label="shared")
-        tied = conv(4, 4, 3, act=False)
-        self.fourth = LayerChoice({"a": tied, "b": conv(4, 4, 1)})
-        self.fifth = LayerChoice({"a": conv(4, 4, 7), "b": nn.Sequential(tied, nn.ReLU())})
-        self.dropout = nn.Dropout(0.5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.first(self.stem(x))
-        y = x + self.second(self.third(self.second(x)))
-        out: Tensor = self.dropout(self.fifth(self.fourth(y) + x))
-        return out
 
 
 def test_the_table_is_exact_for_every_arch_of_a_nested_space() -> None:

@@ -17,8 +17,10 @@ ROOT = Path(__file__).parent.parent
 FLOORS = {
     "raynas.core": 0,
     "raynas.nn": 1,
+    "raynas.gradient": 1,
     "raynas.costs": 1,
     "raynas.data": 1,
+    "raynas.evaluators": 1,
     "raynas.store": 1,
     "raynas.parts": 1,
     "raynas.folder": 1,
@@ -30,8 +32,12 @@ FLOORS = {
     "raynas.api": 4,
     "raynas.assemble": 4,
     "raynas.measuring": 4,
+    "raynas.method": 4,
+    "raynas.analysis": 4,
+    "raynas.bounds": 4,
     "raynas.result": 4,
     "raynas.rebuilt": 4,
+    "raynas.verification": 4,
     "raynas.cli": 4,
     "raynas.__main__": 4,
 }

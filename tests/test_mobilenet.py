@@ -1,8 +1,8 @@
-"""MobileNetV2 against published figures, and laws of every registered space and operator."""
+"""MobileNetV2 against published figures."""
 
 from __future__ import annotations
 
-import json
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -12,49 +12,25 @@ import numpy as np
 import pytest
 import torch
 import torchvision.models
-from torch import Tensor, nn
+from torch import nn
 
-from raynas.core.arch import Arch
 from raynas.core.errors import InvalidArch, UnknownName
-from raynas.core.options import options_of
-from raynas.core.spacejson import from_plain, to_plain
 from raynas.costs import Cost, cost_of
-from raynas.nn import LayerChoice, activate, freeze
-from raynas.nn.modelspace import SPACES, ModelSpace
+from raynas.nn import LayerChoice, activate, freeze, space_of
+from raynas.nn.modelspace import SPACES
 from raynas.nn.mutable import mutables
 from raynas.nn.operators import OPERATORS, InvertedResidual
 from raynas.search_spaces.mobilenet_v2 import (
     CANDIDATES,
+    GPU_LAYOUT,
     STAGES,
     MobileNetV2,
     Residual,
     mobilenet_v2_cifar,
+    mobilenet_v2_cifar_gpu,
     round_channels,
 )
-
-
-def space(name: str) -> ModelSpace:
-    """A registered space, as narrow as it can be made."""
-    builder = SPACES[name]
-    return builder(**({"width": 0.1} if "width" in options_of(builder) else {}))
-
-
-def settled(net: nn.Module, seed: int = 0) -> nn.Module:
-    """Give a net BatchNorm statistics and weights that matter."""
-    rng = torch.Generator().manual_seed(seed)
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            assert module.running_mean is not None
-            assert module.running_var is not None
-            module.running_mean.normal_(generator=rng)
-            module.running_var.uniform_(0.5, 2, generator=rng)
-            nn.init.normal_(module.weight, 4, 1, generator=rng)  # some activations exceed 6
-            nn.init.normal_(module.bias, generator=rng)
-    return net
-
-
-def rows(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
+from tests.test_spaces import rows, settled, space
 
 
 def sizes(net: MobileNetV2, resolution: int) -> list[int]:
@@ -72,8 +48,15 @@ def sizes(net: MobileNetV2, resolution: int) -> list[int]:
     [
         (MobileNetV2, 224, 3_504_872, 300_774_272),
         (partial(MobileNetV2, cifar=True, num_classes=10), 32, 2_236_682, 43_758_080),
+        (partial(MobileNetV2, layout=GPU_LAYOUT), 224, 4_684_776, 472_620_800),
+        (
+            partial(MobileNetV2, layout=GPU_LAYOUT, cifar=True, num_classes=10),
+            32,
+            3_416_586,
+            68_294_912,
+        ),
     ],
-    ids=["imagenet", "cifar"],
+    ids=["imagenet", "cifar", "imagenet gpu", "cifar gpu"],
 )
 def test_published_parameters_and_macs(
     net: Callable[[], MobileNetV2], resolution: int, params: int, macs: int
@@ -117,6 +100,34 @@ def test_sixteen_of_seventeen_blocks_are_choices() -> None:
     assert len(skips) == 10
 
 
+@pytest.mark.parametrize(
+    ("candidate", "params", "macs"),
+    [
+        ("MB3E3", 1_923_738, 38_282_624),
+        ("MB5E3", 2_007_450, 40_967_552),
+        ("MB5E6", 3_584_010, 73_664_768),
+        ("MB7E3", 2_133_018, 44_994_944),
+        ("MB7E6", 3_835_146, 81_719_552),
+    ],
+)
+def test_a_net_of_one_candidate_costs_what_modularnas_counts(
+    candidate: str, params: int, macs: int
+) -> None:
+    model = mobilenet_v2_cifar_gpu(candidates=(candidate,))
+    arch = dict.fromkeys(model.arch_space.labels, candidate)
+    cost = cost_of(model.build(arch), model.example_input())
+    assert (cost.params, cost.macs) == (params, macs)
+
+
+def test_twenty_one_of_twenty_two_gpu_blocks_are_choices() -> None:
+    net = mobilenet_v2_cifar_gpu().supernet()
+    assert isinstance(net, MobileNetV2)
+    assert len(net.blocks) == 22
+    assert len(list(mutables(net))) == 21
+    assert len([block for block in net.blocks.values() if isinstance(block, Residual)]) == 15
+    assert mobilenet_v2_cifar_gpu(width=0.1).arch_space.size() == 6**21
+
+
 def test_building_a_cifar_net_leaves_later_imagenet_nets_alone() -> None:
     def strides(net: MobileNetV2) -> list[Any]:
         return [m.stride for m in net.modules() if isinstance(m, nn.Conv2d)]
@@ -130,6 +141,47 @@ def test_building_a_cifar_net_leaves_later_imagenet_nets_alone() -> None:
     assert changed == [0, depthwise_of_stage_6]
 
 
+@pytest.mark.parametrize("order", [*itertools.permutations(range(4))][::7])
+def test_four_backbones_built_in_any_order_have_their_own_strides(order: tuple[int, ...]) -> None:
+    names = ("imagenet", "cifar", "imagenet_gpu", "cifar_gpu")
+    for name in (names[i] for i in order):
+        net = SPACES[f"mobilenet_v2_{name}"](width=0.1, candidates=("MB3E1",)).supernet()
+        assert isinstance(net, MobileNetV2)
+        activate(net, dict.fromkeys(space_of(net).labels, "MB3E1"))
+        tail = [8, 4, 2, 2, 1, 1] if name.startswith("imagenet") else [16, 8, 4, 4, 4, 4]
+        assert sizes(net, 32) == [2 * tail[0], 2 * tail[0], *tail]
+
+
+def test_nil_leaves_a_block_with_a_skip_out() -> None:
+    model = mobilenet_v2_cifar(width=0.5, zero=True)
+    with_nil = [d.label for d in model.arch_space.choices if "NIL" in d.options]
+    assert len(with_nil) == 1 + 2 + 3 + 2 + 2  # all blocks but the first of stages 2 to 6
+    assert not any(label.endswith("block1") for label in with_nil)
+    net = settled(model.supernet()).eval()
+    assert isinstance(net, MobileNetV2)
+    skip, x = net.blocks["stage4_block2"], rows((2, 32, 4, 4))
+    activate(skip, {"stage4_block2": "NIL"})
+    assert torch.equal(skip(x), x)
+    plain = freeze(skip, {"stage4_block2": "NIL"})
+    assert torch.equal(plain(x), x)
+    assert not list(plain.parameters())
+
+
+@pytest.mark.parametrize(
+    ("alias", "name"),
+    [
+        ("CIFAR_MobileNetV2", "mobilenet_v2_cifar"),
+        ("CIFAR_MobileNetV2_GPU", "mobilenet_v2_cifar_gpu"),
+        ("MobileNetV2", "mobilenet_v2_imagenet"),
+        ("ImageNet_MobileNetV2", "mobilenet_v2_imagenet"),
+        ("MobileNetV2_GPU", "mobilenet_v2_imagenet_gpu"),
+        ("ProxylessNAS", "proxyless"),
+    ],
+)
+def test_names_of_modularnas_are_aliases(alias: str, name: str) -> None:
+    assert SPACES.name_of(alias) == name
+
+
 def test_a_residual_adds_out_of_place() -> None:
     x = rows((2, 3, 4, 4))
     kept = x.clone()
@@ -140,23 +192,6 @@ def test_a_residual_adds_out_of_place() -> None:
     assert torch.equal(choice(x), 2 * kept)
     assert torch.equal(freeze(choice, {"b": "skip"})(x), 2 * kept)
     assert torch.equal(x, kept)
-
-
-@pytest.mark.parametrize("name", sorted(OPERATORS))
-def test_an_operator_leaves_its_input_alone(name: str) -> None:
-    x = rows((2, 4, 6, 6))
-    kept = x.clone()
-    OPERATORS[name](4, 4, 1)(x)
-    assert torch.equal(x, kept)
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("name", sorted(OPERATORS))
-def test_an_operator_gives_the_right_shape(name: str, stride: int) -> None:
-    layer = OPERATORS[name](3, 5, stride)
-    for size in (8, 9):
-        out = math.ceil(size / stride)
-        assert layer(rows((2, 3, size, size))).shape == (2, 5, out, out)
 
 
 def test_the_sixteen_inverted_residuals() -> None:
@@ -236,64 +271,6 @@ def test_blocks_with_a_skip_start_as_the_identity() -> None:
     for name in CANDIDATES:
         activate(skip, {"stage4_block2": name})
         assert torch.equal(skip(x), x)
-
-
-@pytest.mark.parametrize("name", SPACES)
-def test_a_space_builds_what_it_samples(name: str) -> None:
-    model = space(name)
-    rng = np.random.default_rng(0)
-    assert model.input_shape is not None
-    x = rows((2, *model.input_shape))
-    outs = set()
-    for _ in range(3):
-        arch = model.arch_space.sample(rng)
-        net = model.build(arch).eval()
-        assert not list(mutables(net))
-        out = net(x)
-        assert out.shape[0] == 2
-        assert out.isfinite().all()
-        outs.add(out.shape[1:])
-        supernet = model.supernet()
-        activate(supernet, arch)
-        assert torch.equal(supernet.eval()(x), out)
-        built = model.build(arch, supernet.state_dict()).state_dict()
-        assert list(built) == list(net.state_dict())
-    assert outs == {torch.Size([options_of(SPACES[name])["num_classes"].default])}
-
-
-@pytest.mark.parametrize("name", SPACES)
-def test_a_space_s_laws(name: str) -> None:
-    model = space(name)
-    tree, rng = model.arch_space, np.random.default_rng(1)
-    plain = to_plain(tree)
-    assert from_plain(json.loads(json.dumps(plain))) == tree
-    assert tree.size() > 1
-    width = len(tree.encode(tree.sample(rng)))
-    for _ in range(20):
-        arch, other = tree.sample(rng), tree.sample(rng)
-        tree.check(arch)
-        assert Arch.from_json(arch.to_json()) == arch
-        assert tree.unpack(tree.pack(arch)) == arch
-        assert len(tree.encode(arch)) == width
-        mutant, child = tree.mutate(arch, rng), tree.cross(arch, other, rng)
-        tree.check(mutant)
-        tree.check(child)
-        changed = [k for k in tree.reached(arch) if k in mutant and mutant[k] != arch[k]]
-        assert len(changed) == 1  # what it opens or closes is in one of them only
-        assert all(child[k] in (arch.get(k), other.get(k)) for k in child if {k} <= {*arch, *other})
-        assert model.canonical(arch) == model.canonical(model.canonical(arch))
-    with pytest.raises(InvalidArch, match="'nowhere'"):
-        tree.check({**tree.sample(rng), "nowhere": 1})
-
-
-@pytest.mark.parametrize("name", SPACES)
-def test_a_supernet_is_a_function_of_its_seed(name: str) -> None:
-    model = space(name)
-    before = torch.get_rng_state()
-    first, again, other = (model.supernet(seed).state_dict() for seed in (3, 3, 4))
-    assert torch.equal(torch.get_rng_state(), before)
-    assert all(torch.equal(first[key], again[key]) for key in first)
-    assert any(not torch.equal(first[key], other[key]) for key in first)
 
 
 def test_a_skeleton_takes_no_memory() -> None:

@@ -262,10 +262,9 @@ def test_a_callable_route_gets_the_candidates_and_the_inputs() -> None:
     [
         {"a": nn.Linear(3, 3), "c": nn.Tanh()},
         {"b": nn.Linear(3, 3), "a": nn.Tanh()},
-        {"a": nn.Linear(3, 3), "b": linear_or(nn.Tanh())},
         [nn.Linear(3, 3), nn.Tanh()],
     ],
-    ids=["names", "order", "opens", "numbers"],
+    ids=["names", "order", "numbers"],
 )
 def test_one_label_for_two_decisions_is_refused(other: Any) -> None:
     first = LayerChoice({"a": nn.Linear(3, 3), "b": nn.Tanh()}, label="kernel")
@@ -320,12 +319,11 @@ def test_a_candidate_must_be_a_module(thing: Any) -> None:
         ({"first": "flat"}, "first.deep.1"),
         ({"first.deep.1": None}, "first.deep.1"),
         ({"first": "wide"}, "first"),
-        ({"first": 1}, "first"),
         ({"shared": 2}, "shared"),
         ({"shared": True}, "shared"),
         ({"shared": "0"}, "shared"),
     ],
-    ids=["unknown", "missing", "unreached", "opened", "value", "kind", "range", "bool", "text"],
+    ids=["unknown", "missing", "unreached", "opened", "value", "range", "bool", "text"],
 )
 def test_an_arch_of_another_space_is_refused_and_changes_nothing(
     change: dict[str, Any], label: str
@@ -337,20 +335,6 @@ def test_an_arch_of_another_space_is_refused_and_changes_nothing(
         with pytest.raises(InvalidArch, match=f"'{label}'"):
             use(net, wrong)
     assert routes(net) == before
-
-
-def test_a_hundred_levels_of_nesting_work() -> None:
-    net: nn.Module = nn.Linear(3, 3)
-    for _ in range(100):
-        net = nn.Sequential(nn.Linear(3, 3), LayerChoice({"on": net, "stop": nn.Tanh()}))
-    net = net.double()
-    space = space_of(net)
-    assert space.size() == 101
-    deepest = next(iter(space))
-    assert len(deepest) == 100
-    for arch in (deepest, space.sample(np.random.default_rng(0))):
-        activate(net, arch)
-        assert torch.equal(net(X), freeze(net, arch)(X))
 
 
 def test_a_mutable_must_say_how() -> None:

@@ -17,13 +17,16 @@ README = (Path(__file__).parent.parent / "README.md").read_text()
 def test_the_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": "readme"}
-    first, second = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    first, second, third = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     exec(first, names)
     assert len(names["result"].trials) == 6
     assert names["result"].best.metrics["accuracy"] > 0.2  # chance is 0.1
     assert not any("candidates" in key for key in names["net"].state_dict())
     exec(second, names)
     assert names["result"].best.arch == {"depth": 4, "width": 16}
+    exec(third, names)
+    assert names["space"].size() == 8
+    assert names["small"][0][0].weight.shape == (16, 3, 3, 3)
 
 
 def test_what_the_table_names_is_registered() -> None:
@@ -33,5 +36,7 @@ def test_what_the_table_names_is_registered() -> None:
         return set(re.findall(r"`(\w+)`", table[row]))
 
     assert named("Samplers") | named("Supernet training") == set(raynas.available("algorithms"))
-    assert named("Spaces") - {"LayerChoice", "ArchSpace"} == set(raynas.available("spaces"))
+    assert named("Spaces") - {"ArchSpace"} == set(raynas.available("spaces"))
+    assert named("Mutables") <= set(vars(raynas.nn))
+    assert named("Evaluation") == set(raynas.available("evaluators"))
     assert named("Data") == set(raynas.available("data"))

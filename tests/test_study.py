@@ -14,6 +14,7 @@ from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
 from raynas.core.errors import Exhausted
 from raynas.core.evaluator import Measurement
+from raynas.core.goals import Goals
 from raynas.core.objectives import Objective
 from raynas.core.sampler import SAMPLERS, Sampler
 from raynas.core.study import Asked, Setting, Study, rank
@@ -97,7 +98,8 @@ def study(
     setting = Setting(algo=algo, evaluator="function", epochs=3, seed=5)
     rows: list[Trial] = []
     keep = sink or rows.extend
-    return Study(sampler, goal, trials=trials, setting=setting, sink=keep, history=history)
+    goals = Goals((goal,))
+    return Study(sampler, goals, trials=trials, setting=setting, sink=keep, history=history)
 
 
 def finish(run: Study) -> list[Trial]:

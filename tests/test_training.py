@@ -299,6 +299,9 @@ class Pulling:
     def derive(self) -> dict[str, Value]:
         raise LookupError
 
+    def likeliest(self, count: int) -> list[dict[str, Value]]:
+        return []
+
     def state_dict(self) -> dict[str, Any]:
         return {}
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -29,11 +29,24 @@ class ArchSpace:
     >>> space.sample(np.random.default_rng(0)) in list(space)
     True
 
+    Args:
+        choices: the decisions that every architecture takes.
+        isomorphism: maps every architecture to the one that stands for all that compute the same;
+            None if no two do. It is no part of the space's value, and only the root's counts.
+        violation: by how much an architecture exceeds bounds that are known beforehand, 0 if it
+            keeps them; samplers propose only such. None without bounds; otherwise as isomorphism.
+
     Raises:
         InvalidSpace: one label stands for two different decisions.
     """
 
     choices: tuple[Decision, ...] = ()
+    isomorphism: Callable[[Arch], Arch] | None = field(
+        default=None, compare=False, repr=False, hash=False
+    )
+    violation: Callable[[Arch], float] | None = field(
+        default=None, compare=False, repr=False, hash=False
+    )
 
     def __post_init__(self) -> None:
         known: dict[str, Decision] = {}
@@ -83,6 +96,10 @@ class ArchSpace:
                 taken[label] = given[label] if label in given else decision.draw(rng)
             for space in decision.opened(taken[label]):
                 space._fill(taken, rng, given)
+
+    def canonical(self, arch: Arch) -> Arch:
+        """Return the architecture that stands for all that are isomorphic to ``arch``."""
+        return arch if self.isomorphism is None else self.isomorphism(arch)
 
     def reached(self, arch: Mapping[str, Value]) -> dict[str, Decision]:
         """Return the decisions that ``arch`` passes through, in order.

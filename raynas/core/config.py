@@ -35,6 +35,8 @@ class RayConfig(_Strict):
         gpus_per_worker: GPU share of each.
         batch: architectures per evaluation task; None adapts it. One worker with batch 1 makes
             a whole run repeatable, since no order of arrival is left to chance.
+        timeout_s: seconds that the evaluation of one architecture may take before its process is
+            ended and its trial failed; None sets no limit. Loading data and weights is not counted.
         train_workers: ranks of the supernet's training job.
         cpus_per_train_worker: CPU share, and torch threads, of each; None shares out all CPUs
             but one.
@@ -47,6 +49,7 @@ class RayConfig(_Strict):
     cpus_per_worker: PositiveInt = 1
     gpus_per_worker: float = Field(default=0.0, ge=0.0)
     batch: PositiveInt | None = None
+    timeout_s: float | None = Field(default=None, gt=0.0)
     train_workers: PositiveInt = 1
     cpus_per_train_worker: PositiveInt | None = None
     gpus_per_train_worker: float = Field(default=0.0, ge=0.0)
@@ -58,8 +61,9 @@ class TrainSettings(_Strict):
     Attributes:
         epochs: passes over the training split.
         batch_size: images per step over all ranks; None takes the data set's own.
-        lr: learning rate at the top of its schedule (SGD with Nesterov momentum).
+        lr: learning rate of SGD at the top of its schedule.
         momentum: of SGD.
+        nesterov: whether the momentum is Nesterov's.
         weight_decay: of SGD.
         label_smoothing: of the cross-entropy.
         clip: largest norm of the gradient; None does not clip.
@@ -69,6 +73,7 @@ class TrainSettings(_Strict):
     batch_size: PositiveInt | None = None
     lr: float = Field(default=0.05, gt=0.0)
     momentum: float = Field(default=0.9, ge=0.0, lt=1.0)
+    nesterov: bool = True
     weight_decay: float = Field(default=4e-5, ge=0.0)
     label_smoothing: float = Field(default=0.1, ge=0.0, lt=1.0)
     clip: float | None = Field(default=5.0, gt=0.0)
@@ -83,6 +88,8 @@ class SearchConfig(_Strict):
     evaluator: Named
     supernet: Named | None = None
     objectives: dict[str, Goal]
+    scalarize: dict[str, float] = Field(default_factory=dict)
+    constraints: dict[str, tuple[float | None, float | None]] = Field(default_factory=dict)
     trials: PositiveInt = 100
     seed: int = Field(default=0, ge=0)
     out: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
@@ -40,14 +40,20 @@ class Choice:
         Raises:
             InvalidArch: the value is none of the options.
         """
-        at = self._index.get((type(value), value)) if isinstance(value, Hashable) else None
+        try:
+            at = self._index.get((type(value), value))
+        except TypeError:  # unhashable, such as a tuple that holds a list
+            at = None
         if at is None:
-            hint = nearest(str(value), map(str, self.options))
+            hint = nearest(str(value), self.options)
             raise InvalidArch(f"{self.label!r} is {value!r}, not one of its options; {hint}")
         return at
 
     def __contains__(self, value: Value) -> bool:
-        return isinstance(value, Hashable) and (type(value), value) in self._index
+        try:
+            return (type(value), value) in self._index
+        except TypeError:
+            return False
 
     def draw(self, rng: np.random.Generator) -> Value:
         """Draw an option uniformly."""
@@ -94,11 +100,14 @@ class Subset:
         if self.k is not None and not 0 <= self.k <= len(self.options):
             raise InvalidSpace(f"{self.label!r} picks {self.k} of only {len(self.options)} options")
 
+    @cached_property
+    def _one(self) -> Choice:
+        return Choice(self.label, self.options)
+
     def _positions(self, value: Value) -> list[int]:
         if not isinstance(value, tuple):
             raise InvalidArch(f"{self.label!r} is {value!r}, not a tuple of options")
-        one = Choice(self.label, self.options)
-        places = [one.index(atom) for atom in value]
+        places = [self._one.index(atom) for atom in value]
         if places != sorted(set(places)):
             raise InvalidArch(f"{self.label!r} is {value!r}: repeated or not in the options' order")
         if self.k is not None and len(places) != self.k:

@@ -37,16 +37,24 @@ class Interrupted(KeyboardInterrupt):
     """A run that the user stopped; what was told before is on disk."""
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return a hint that names the known word nearest to ``word``, or all of them.
+SHOWN_NAMES = 12
+
+
+def nearest(word: str, known: Iterable[object]) -> str:
+    """Return a hint that names the known word nearest to ``word``, or the first few of them.
 
     >>> nearest("regularised_evolution", ["random", "regularized_evolution"])
     "did you mean 'regularized_evolution'?"
     >>> nearest("xyz", ["b", "a"])
     'known: a, b'
+    >>> nearest("3", [3, 5])
+    'did you mean 3?'
     """
-    names = sorted(set(known))
-    close = difflib.get_close_matches(word, names, n=1)
+    words = {str(one): one for one in known}
+    close = difflib.get_close_matches(word, words, n=1)
     if close:
-        return f"did you mean {close[0]!r}?"
+        return f"did you mean {words[close[0]]!r}?"
+    names = sorted(words)
+    if len(names) > SHOWN_NAMES:
+        return f"known: {', '.join(names[: SHOWN_NAMES // 2])}, ... ({len(names)} in all)"
     return f"known: {', '.join(names)}" if names else "none is known"

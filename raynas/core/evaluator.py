@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from raynas.core.arch import Arch
+from raynas.core.registry import Registry
 from raynas.core.trial import Trial
 
 RESERVED = frozenset(Trial.__dataclass_fields__) | {"trial", "arch_key"}
@@ -24,12 +25,37 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """What one evaluation gave: metrics, or the text of what went wrong."""
+    """What one evaluation gave: metrics, or the text of what went wrong.
+
+    Attributes:
+        metrics: by name.
+        error: why there are none.
+        started_s: seconds since 1970.
+        duration_s: of the evaluation.
+        epochs: that the architecture was trained for; None stands for the whole budget.
+    """
 
     metrics: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
     started_s: float = 0.0
     duration_s: float = 0.0
+    epochs: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Halving:
+    """When a training that does badly is stopped: asynchronous successive halving.
+
+    Li et al., 2020, arXiv:1810.05934 (ASHA), whose reduction factor 4 is the default.
+
+    Attributes:
+        grace_epochs: after which a training is first compared with others of as many epochs.
+        reduction_factor: of those compared, one in so many goes on; the next comparison comes
+            after this times as many epochs.
+    """
+
+    grace_epochs: int = 1
+    reduction_factor: float = 4.0
 
 
 class Evaluator(Protocol):
@@ -38,6 +64,19 @@ class Evaluator(Protocol):
     def __call__(self, archs: Sequence[Arch], budget: Budget, seed: int) -> list[Measurement]:
         """Return one measurement per architecture, in the same order."""
         ...
+
+
+class EpochEvaluator(Evaluator, Protocol):
+    """Trains architectures, and can tell after every epoch what is known by then."""
+
+    def by_epoch(self, arch: Arch, seed: int) -> Iterator[Measurement]:
+        """Yield a measurement per epoch; the last is of the whole training, or says what failed."""
+        ...
+
+
+EVALUATORS: Registry[Callable[..., Any]] = Registry(
+    "evaluator", "raynas.evaluators", group="raynas.evaluators"
+)
 
 
 def measure(function: Callable[[], object], names: Sequence[str] = ()) -> Measurement:

@@ -37,7 +37,9 @@ class SamplerFactory(Protocol):
         ...
 
 
-SAMPLERS: Registry[SamplerFactory] = Registry("algorithm", "raynas.algorithms")
+SAMPLERS: Registry[SamplerFactory] = Registry(
+    "algorithm", "raynas.algorithms", group="raynas.samplers"
+)
 
 
 def replay(sampler: Sampler, history: Iterable[Trial]) -> dict[int, Arch]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
 from raynas.core.arch import Arch
 from raynas.core.errors import Exhausted
 from raynas.core.evaluator import Measurement
-from raynas.core.objectives import MissingObjective, Objective
+from raynas.core.goals import Goals
+from raynas.core.objectives import MissingObjective
 from raynas.core.sampler import Sampler, replay
 from raynas.core.trial import Status, Trial
 
@@ -42,9 +43,13 @@ class Study:
     status ``duplicate`` with the same numbers. A trial reaches ``sink`` before its sampler, so what
     the sampler knows is on disk.
 
+    Scores of different epochs are never compared: a trial that was stopped before the setting's
+    epochs is completed with its metrics, but has no objective, so it is never best, and a sampler
+    learns of it only that it was seen.
+
     Args:
         sampler: the ask/tell algorithm, fresh.
-        objective: what is maximised or minimised.
+        goals: what is maximised or minimised, and within which bounds.
         trials: how many trials to tell in all, those in ``history`` included.
         setting: what stands in every row.
         sink: takes the told trials, in order.
@@ -55,14 +60,14 @@ class Study:
     def __init__(
         self,
         sampler: Sampler,
-        objective: Objective,
+        goals: Goals,
         *,
         trials: int,
         setting: Setting,
         sink: Callable[[list[Trial]], None],
         history: Iterable[Trial] = (),
     ) -> None:
-        self.objective = objective
+        self.goals = goals
         self.trials = trials
         self.best: Trial | None = None
         self.failure: str | None = None
@@ -134,22 +139,27 @@ class Study:
 
     def _trial(self, asked: Asked, found: Measurement, node: str, worker: str) -> Trial:
         status: Status = "completed"
-        objective, error = None, found.error
+        scores: tuple[float, ...] = ()
+        error = found.error
         if error is None:
             try:
-                objective = self.objective.score(found.metrics)
+                scores = self.goals.scores(found.metrics)
+                status = "completed" if self.goals.allow(found.metrics) else "infeasible"
             except MissingObjective as missing:
                 error = str(missing)
                 if self.best is None:
                     self.failure = error
         if error is not None:
             status = "failed"
+        epochs = self._setting.epochs if found.epochs is None else found.epochs
+        good = status == "completed" and epochs == self._setting.epochs
         started = datetime.fromtimestamp(found.started_s, UTC)
         return Trial(
             arch=asked.arch,
             number=asked.number,
             status=status,
-            objective=objective,
+            objective=self.goals.merged(found.metrics) if good else None,
+            scores=scores if good else (),
             metrics=found.metrics,
             asked_event=asked.event,
             told_event=self._count_event(),
@@ -159,8 +169,14 @@ class Study:
             node=node,
             worker=worker,
             error=error,
-            **vars(self._setting),
+            **{**vars(self._setting), "epochs": epochs},
         )
+
+    def _rescored(self, trial: Trial) -> Trial:
+        """Return a trial read from disk with its scores, which have no columns of their own."""
+        if not trial.scored or trial.scores:
+            return trial
+        return replace(trial, scores=self.goals.scores(trial.metrics))
 
     def _repeat(self, asked: Asked, known: Trial) -> None:
         """Tell a trial that asks for what is known already."""
@@ -168,8 +184,9 @@ class Study:
         same = {
             **vars(known),
             **vars(self._setting),
+            "epochs": known.epochs,
             "number": asked.number,
-            "status": "duplicate" if known.scored else known.status,
+            "status": "duplicate" if known.status == "completed" else known.status,
             "asked_event": asked.event,
             "told_event": self._count_event(),
             "started_utc": now,
@@ -198,6 +215,7 @@ class Study:
     def _recover(self, history: list[Trial]) -> deque[Asked]:
         """Bring the sampler up to date; return what was in flight, under its old numbers."""
         pending: dict[int, Arch] = {}
+        history = [self._rescored(trial) for trial in history]
         for trial in history:
             self._remember(trial)
             self._event = max(self._event, trial.told_event + 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
@@ -20,6 +20,8 @@ class Trial:
         number: position in the order of asks, from 0.
         objective: the score that the search maximises (a metric to be minimised enters negated);
             None unless the evaluation gave one.
+        scores: one number per objective, all to be maximised; with a single objective it is that
+            objective or nothing.
         metrics: every measured number under its own name, as measured.
         epochs: training epochs of this architecture alone (0 with inherited weights).
         asked_event: place of the ask in the run's order of asks and tells, so that replay is exact.
@@ -34,6 +36,7 @@ class Trial:
     number: int = 0
     status: Status = "completed"
     objective: float | None = None
+    scores: tuple[float, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
     algo: str = ""
     evaluator: str = ""
@@ -52,6 +55,16 @@ class Trial:
     def completed(cls, arch: Arch, objective: float, **metrics: float) -> Trial:
         """Return a finished trial to tell a sampler, from an architecture and its score."""
         return cls(arch=arch, objective=float(objective), metrics=metrics)
+
+    @classmethod
+    def scored_as(cls, arch: Arch, scores: Sequence[float], **metrics: float) -> Trial:
+        """Return a finished trial of several objectives, all to be maximised.
+
+        >>> Trial.scored_as(Arch({"depth": 2}), [0.9, -1.5]).objective
+        0.9
+        """
+        values = tuple(map(float, scores))
+        return cls(arch=arch, objective=values[0], scores=values, metrics=metrics)
 
     @classmethod
     def failed(cls, arch: Arch, error: str) -> Trial:

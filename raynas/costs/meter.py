@@ -46,6 +46,9 @@ for _attend in (
 ):
     MACS[_attend] = lambda args, _: _attention(args[0], args[1], args[2])
 
+# their further outputs serve training; which of them evaluation makes depends on the device
+FIRST_ONLY = (aten.native_batch_norm, aten.cudnn_batch_norm, aten.miopen_batch_norm)
+
 
 @dataclass
 class Tally:
@@ -72,6 +75,7 @@ class Meter(TorchDispatchMode):
         # of its own size: its storage may be that of a whole data set
         self._alive = self.total.peak_bytes = self.example.nbytes
         self._known = {storage_key(self.example)}
+        self._paused = False
 
     @contextmanager
     def part(self) -> Iterator[Tally]:
@@ -83,15 +87,32 @@ class Meter(TorchDispatchMode):
         finally:
             self._stack.pop()
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Count nothing that happens within; what it makes counts as weights."""
+        self._paused, before = True, self._paused
+        try:
+            yield
+        finally:
+            self._paused = before
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Spare the import of torch's compiler, seconds long, which nothing here is run under."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operation and count it."""
         out = func(*args, **(kwargs or {}))
+        if self._paused:
+            return out
         tally = self._stack[-1]
         formula = MACS.get(func.overloadpacket)
         if formula is not None:
             tally.macs += formula(args, out)
         given = {storage_key(leaf) for leaf in tensors_in((args, kwargs))}
-        for leaf in tensors_in(out):
+        held = out[0] if func.overloadpacket in FIRST_ONLY else out
+        for leaf in tensors_in(held):
             if storage_key(leaf) not in given:  # a view of a weight holds nothing
                 self._hold(leaf)
         tally.peak_bytes = max(tally.peak_bytes, self._alive)
@@ -123,11 +144,16 @@ def storage_key(tensor: Tensor) -> int:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model into evaluation mode without gradients, and each module back afterwards."""
+def evaluating(model: nn.Module, *, fused: bool = False) -> Iterator[None]:
+    """Put a model into evaluation mode without gradients, and each module back afterwards.
+
+    Args:
+        model: any module.
+        fused: whether a layer may hide its products in one operation, where they are not counted.
+    """
     modes = {module: module.training for module in model.modules()}
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # it hides a layer's products in one operation
+    fused_before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(fused_before and fused)
     model.eval()
     try:
         with torch.no_grad():
@@ -135,4 +161,4 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
-        torch.backends.mha.set_fastpath_enabled(fused)
+        torch.backends.mha.set_fastpath_enabled(fused_before)

@@ -2,113 +2,202 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+import copy
+from collections import OrderedDict
+from collections.abc import Hashable, Mapping
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
 
-from raynas.core.arch import Value
-from raynas.core.errors import InvalidSpace
-from raynas.costs.cost import Cost
-from raynas.costs.meter import Meter, Tally, evaluating, storage_key, tensors_in
-from raynas.nn.choice import LayerChoice
-from raynas.nn.mutable import Mutable, each_route
+from raynas.core.arch import Arch, Value
+from raynas.core.errors import InvalidSpace, nearest
+from raynas.costs.cost import Cost, cost_of
+from raynas.costs.expectation import (
+    Expectation,
+    Term,
+    amounts_in,
+    params_in,
+    peaks_in,
+    vectors_of,
+)
+from raynas.costs.meter import evaluating
+from raynas.costs.params import params_tree
+from raynas.costs.parts import Part, Row, tied_in, without_repetition
+from raynas.costs.plain import PlainLayers, Varies, kept
+from raynas.costs.regions import Regions
+from raynas.costs.walk import measured_tree
+from raynas.nn.elastic import Elastic
+from raynas.nn.mutable import frozen, inner_space, mutables, name_labels
+
+REMEMBERED = 10_000
+CHECKED = 4
 
 
-@dataclass
-class _Part:
-    """A stretch of the network that an architecture runs as a whole, and the choices in it."""
+class Metrics(Protocol):
+    """What an architecture takes, by name."""
 
-    params: dict[int, int] = field(default_factory=dict)  # sizes by identity: tied ones count once
-    macs: int = 0
-    peak_bytes: int = 0
-    choices: list[tuple[LayerChoice, list[_Part]]] = field(default_factory=list)
+    def as_metrics(self) -> dict[str, float]:
+        """Return columns of the trial table."""
+        ...
 
-    def add_to(self, sum_: _Part, arch: Mapping[str, Value]) -> None:
-        sum_.params |= self.params
-        sum_.macs += self.macs
-        sum_.peak_bytes = max(sum_.peak_bytes, self.peak_bytes)
-        for choice, parts in self.choices:
-            parts[choice.picked(arch)].add_to(sum_, arch)
+
+class Additive(Protocol):
+    """Costs that are sums over an architecture's parts."""
+
+    def cost(self, arch: Mapping[str, Value]) -> Metrics:
+        """Return the cost of an architecture known to be in the space."""
+        ...
+
+    def expected(self, probabilities: Mapping[str, Tensor], metric: str = ...) -> Tensor:
+        """Return the expected cost under independent probabilities by label."""
+        ...
+
+    def terms(self, metric: str) -> list[Term] | None:
+        """Return what a metric is the sum of, None if it is no sum."""
+        ...
 
 
 class CostTable:
-    """Exact costs of every architecture of a supernet whose candidates give equal shapes.
+    """Costs of every architecture of a supernet, by look-up where they are sums over its parts.
 
-    One forward pass runs all candidates of every choice, each on the input that its choice gets.
-    Differs: where a candidate may return its input, as an identity does, ``activation_bytes`` takes
-    it for a copy, and is then an upper bound.
+    One forward pass runs all candidates of every choice, each on the input that its choice gets. A
+    module whose values change shapes inside of it but not its output runs once per combination of
+    these values. Parameters and multiply-accumulates are exact.
+
+    Differs: ``activation_bytes`` may be an upper bound. Where a candidate may return its input, as
+    an identity does, it is taken for a copy; in a cell, the sum of a node counts as alive while
+    each of its edges runs, also the first; and an ``InputChoice`` is taken to join as many inputs
+    as it may.
+
+    Where the costs of parts depend on each other (values that change shapes all over the model, in
+    more than 256 combinations), every architecture is measured on its own when it is asked for, and
+    the last 10,000 are remembered: ``exact_per_arch`` says why. That is done on a copy of the model
+    without memory if it gives the same for four architectures.
 
     Args:
         model: a supernet; its routes, mode and state are kept.
         example: a batch of one, shape (1, ...).
 
+    Attributes:
+        exact_per_arch: why no table can be made; None if there is one.
+
     Raises:
-        InvalidSpace: candidates of one choice give different shapes, so that their costs would
-            depend on each other.
+        InvalidSpace: candidates of one choice give different shapes.
     """
 
     def __init__(self, model: nn.Module, example: Tensor) -> None:
-        self._root = _Part(params=_own_params(model))
-        self._stack = [self._root]
-        restore = each_route(model, self._profile)
+        name_labels(model)
+        self.exact_per_arch: str | None = None
+        self._root = Part()
+        self._rows: Row | None = None
         try:
-            with evaluating(model), Meter(example) as self._meter:
-                model(example)
-        finally:
-            restore()
-        _fill(self._root, self._meter.total)
+            with evaluating(model):
+                self._tabulate(model, example)
+        except Varies as reason:
+            self.exact_per_arch = str(reason)
+        except InvalidSpace:
+            raise
+        except Exception as error:
+            if not _has_values(model):
+                raise  # a candidate that does not fit
+            self.exact_per_arch = f"its parts do not run apart from each other: {error}"
+        if self.exact_per_arch is not None:
+            self._measure = _Measure(model, example)
+        self._expectation: Expectation | None = None
+
+    def _tabulate(self, model: nn.Module, example: Tensor) -> None:
+        plain = PlainLayers(model)
+        self._root.add(params_tree(model, plain))
+        regions = Regions(model, plain).find(example)
+        self._root.add(measured_tree(model, example, plain, regions))
+        without_repetition(self._root)
+        self._tied = tied_in(self._root)
+        self._rows = Row(self._root, self._tied)
 
     def cost(self, arch: Mapping[str, Value]) -> Cost:
         """Return the cost of an architecture known to be in the space."""
-        sum_ = _Part()
-        self._root.add_to(sum_, arch)
-        return Cost(sum(sum_.params.values()), sum_.macs, sum_.peak_bytes)
+        if self._rows is None:
+            return self._measure.cost(arch)
+        sum_ = [0, 0, 0]
+        tied: dict[Hashable, int] = {}
+        self._rows.add_to(sum_, tied, arch)
+        return Cost(sum_[0] + sum(tied.values()), sum_[1], sum_[2])
 
-    def _profile(self, mutable: Mutable) -> Callable[..., Any]:
-        assert isinstance(mutable, LayerChoice)
+    def expected(self, probabilities: Mapping[str, Tensor], metric: str = "macs") -> Tensor:
+        """Return the expectation of a cost under independent probabilities; gradients go through.
 
-        def route(layers: Sequence[nn.Module], *args: Any, **kwargs: Any) -> Any:
-            parts = [_Part(params=_own_params(layer)) for layer in layers]
-            self._stack[-1].choices.append((mutable, parts))
-            shape: Any = None
-            for at, (layer, part) in enumerate(zip(layers, parts, strict=True)):
-                out = None  # freed before the next candidate runs, or it would count as alive there
-                self._stack.append(part)
-                with self._meter.part() as tally:
-                    out = layer(*args, **kwargs)
-                self._stack.pop()
-                _fill(part, tally)
-                shape = _same_shape(mutable, shape, out, at)
-            given = {storage_key(tensor) for tensor in tensors_in((args, kwargs))}
-            aliased = any(storage_key(tensor) in given for tensor in tensors_in(out))
-            return tree_map_only(Tensor, torch.clone, out) if aliased else out
+        Args:
+            probabilities: by label, shape (options,), in the order of the decision's options. An
+                edge's are over its candidates, the one that gives zeros among them or left out, and
+                need not sum to 1. A cell's ``from`` decisions, shape (sources,), are the
+                probabilities that a source is read; without them every edge runs, as in a mixture.
+                For a set among values, shape (number of sets,), in the order of its ``values()``.
+            metric: ``macs`` or ``params``; parameters that several candidates share count in each.
 
-        return route
+        Raises:
+            ValueError: there is no table (``exact_per_arch`` says why), no such metric, or a vector
+                is missing or of another length.
+        """
+        if self._rows is None:
+            raise ValueError(f"these costs have no expectation by table: {self.exact_per_arch}")
+        if self._expectation is None:
+            terms = {"macs": amounts_in(self._root), "params": params_in(self._root)}
+            self._expectation = Expectation(vectors_of(self._root), terms)
+        return self._expectation(probabilities, metric)
+
+    def terms(self, metric: str) -> list[Term] | None:
+        """Return what a metric is the sum (of ``activation_bytes``: the largest) of.
+
+        None if there is no table, or for parameters if several parts share some.
+        """
+        known = {"macs": amounts_in, "params": params_in, "activation_bytes": peaks_in}
+        if metric not in known:
+            raise ValueError(f"no metric {metric!r}; {nearest(metric, known)}")
+        if self._rows is None or (metric == "params" and self._tied):
+            return None
+        return known[metric](self._root)
 
 
-def _fill(part: _Part, tally: Tally) -> None:
-    part.macs, part.peak_bytes = tally.macs, tally.peak_bytes
+class _Measure:
+    """Measures architectures one by one, on a copy of the model without memory if that will do."""
+
+    def __init__(self, model: nn.Module, example: Tensor) -> None:
+        self._model, self._example, self._memo = model, example, kept(model)
+        self._known: OrderedDict[str, Cost] = OrderedDict()
+        rng, space = np.random.default_rng(0), inner_space(model)
+        costs = {arch: self.cost(arch) for arch in [space.sample(rng) for _ in range(CHECKED)]}
+        real = self._model, self._example, self._memo
+        try:
+            to_meta: dict[int, Any] = {key: _weightless(t) for key, t in self._memo.items()}
+            self._model = copy.deepcopy(model, to_meta)
+            self._example, self._memo = example.to("meta"), kept(self._model)
+            self._known.clear()
+            same = all(self.cost(arch) == cost for arch, cost in costs.items())
+        except Exception:  # whatever it is that meta tensors cannot do, real ones can
+            same = False
+        if not same:
+            self._model, self._example, self._memo = real
+            self._known.clear()
+
+    def cost(self, arch: Mapping[str, Value]) -> Cost:
+        key = (arch if isinstance(arch, Arch) else Arch(arch)).key
+        if key not in self._known:
+            with torch.random.fork_rng(devices=[]):  # some layers draw weights that are replaced
+                net = frozen(self._model, arch, dict(self._memo))
+            self._known[key] = cost_of(net, self._example)
+            if len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
+        return self._known[key]
 
 
-def _own_params(module: nn.Module) -> dict[int, int]:
-    """Return the sizes of a module's parameters, choices inside it left out."""
-    if isinstance(module, Mutable):
-        return {}
-    own = {id(p): p.numel() for p in module.parameters(recurse=False)}
-    for child in module.children():
-        own |= _own_params(child)
-    return own
+def _weightless(tensor: Tensor) -> Tensor:
+    empty = torch.empty_like(tensor, device="meta")
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(empty, requires_grad=tensor.requires_grad)
+    return empty
 
 
-def _same_shape(choice: LayerChoice, expected: Any, out: Any, at: int) -> Any:
-    shape = getattr(out, "shape", None)
-    if at and shape != expected:
-        raise InvalidSpace(
-            f"choice {choice.label!r}: candidate {choice.names[at]!r} gives shape "
-            f"{tuple(shape or ())}, but {choice.names[0]!r} gives {tuple(expected or ())}"
-        )
-    return shape
+def _has_values(model: nn.Module) -> bool:
+    return any(isinstance(m, Elastic) and m.leaves() for m in mutables(model))

@@ -138,7 +138,7 @@ def _pair(item: Any, where: str) -> tuple[Tensor, int]:
 
 
 DataBuilder = Callable[..., DataModule]
-DATA: Registry[DataBuilder] = Registry("data set", "raynas.data")
+DATA: Registry[DataBuilder] = Registry("data set", "raynas.data", group="raynas.data")
 
 
 def shifted(x: Tensor, pixels: int, rng: torch.Generator) -> Tensor:

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from raynas.nn.elastic import ElasticBatchNorm
+
 Moments = tuple[Tensor, Tensor]
 
 
@@ -60,11 +62,13 @@ class CalibratedBatchNorm(nn.Module):
 
 
 def calibrated(model: nn.Module) -> Calibration:
-    """Replace every BatchNorm of ``model`` and return what controls them."""
+    """Replace every BatchNorm of ``model``, tell elastic ones, and return what controls them."""
     calibration = Calibration()
     for module in list(model.modules()):
+        if isinstance(module, ElasticBatchNorm):
+            module.statistics = calibration.of
         for name, child in list(module._modules.items()):  # children() leaves repeated ones out
-            if isinstance(child, _BatchNorm):
+            if isinstance(child, _BatchNorm) and not isinstance(child, ElasticBatchNorm):
                 setattr(module, name, CalibratedBatchNorm(child, calibration))
     return calibration
 

@@ -5,12 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import torch
 from torch import nn
 
 from raynas.core.arch import Atom, Value
+from raynas.core.archspace import ArchSpace
 from raynas.core.decision import Choice, Decision
-from raynas.core.errors import InvalidSpace
-from raynas.nn.mutable import Memo, Mutable, _space, activate_unchecked, frozen
+from raynas.core.errors import InvalidArch, InvalidSpace
+from raynas.core.fixed import agreed, read_arch
+from raynas.nn.logits import Logits, Probabilities, Rank, derived, logits_of
+from raynas.nn.mutable import (
+    SKIP,
+    Memo,
+    Mutable,
+    activate_unchecked,
+    frozen,
+    inner_space,
+    outermost,
+)
+from raynas.nn.reduction import checked_reduction, mask_of
 
 Route = int | Callable[..., Any] | None
 
@@ -22,42 +36,70 @@ class LayerChoice(Mutable):
         candidates: layers by name, or a list of layers, whose decision is then an index.
         label: name of the decision; choices with equal labels decide together. None takes the
             module's path in the model.
+        reduction: ``none`` returns a list of the one output; the other three (sum, mean, concat)
+            return the output itself, since a single one is its own sum.
+        return_mask: return (output, mask) with a boolean mask of shape (candidates,).
+        key: another word for ``label``.
 
     Raises:
-        InvalidSpace: no candidates, one that is not a module, or a name that PyTorch cannot store.
+        InvalidSpace: no candidates, one that is not a module, a name that PyTorch cannot store, or
+            an unknown reduction.
     """
 
     def __init__(
         self,
-        candidates: Mapping[str, nn.Module] | Iterable[nn.Module],
+        candidates: Mapping[str, nn.Module] | nn.ModuleDict | Iterable[nn.Module],
         label: str | None = None,
+        *,
+        reduction: str = "sum",
+        return_mask: bool = False,
+        key: str | None = None,
     ) -> None:
         super().__init__()
-        self.label = label
-        layers: dict[str, nn.Module] = (
-            dict(candidates)
-            if isinstance(candidates, Mapping)
-            else {str(i): layer for i, layer in enumerate(candidates)}
-        )
-        _check_candidates(layers, label)
+        self.label = one_label("LayerChoice", label, key)
+        where = f"LayerChoice {self.label!r}" if self.label else "LayerChoice"
+        named = isinstance(candidates, Mapping | nn.ModuleDict)
+        layers = _by_name(candidates, where)
+        _check_candidates(layers, where)
         self.candidates = nn.ModuleDict(layers)
         self.names = tuple(layers)
-        self.options: tuple[Atom, ...] = (
-            self.names if isinstance(candidates, Mapping) else tuple(range(len(layers)))
-        )
+        self.options: tuple[Atom, ...] = self.names if named else tuple(range(len(layers)))
+        self.reduction = checked_reduction(reduction, where)
+        self.return_mask = return_mask
         self.route: Route = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether ``forward`` returns just what a candidate returns."""
+        return self.reduction != "none" and not self.return_mask
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the active candidate, or mix them if a search is attached."""
         route = self.route
-        if type(route) is int:
-            return self.candidates[self.names[route]](*args, **kwargs)
-        if not callable(route):
+        if type(route) is int and route >= 0:
+            out = self.candidates[self.names[route]](*args, **kwargs)
+            picked: Sequence[int] = (route,)
+        elif callable(route):
+            out = route(self.layers(), *args, **kwargs)
+            picked = range(len(self.names))
+        else:
             raise RuntimeError(
                 f"choice {self.label!r} has no active candidate: call raynas.nn.activate(model, "
                 "arch), or raynas.nn.freeze(model, arch) for a plain module"
             )
-        return route(self.layers(), *args, **kwargs)
+        if self.plain:
+            return out
+        mask = self._mask(picked)
+        if mask is not None and isinstance(out, torch.Tensor):
+            mask = mask.to(out.device)
+        return _dressed(out, self.reduction, mask)
+
+    def _mask(self, picked: Sequence[int]) -> torch.Tensor | None:
+        return mask_of(len(self.names), picked) if self.return_mask else None
+
+    def extra_repr(self) -> str:
+        """Return what stands beside the candidates when the module is printed."""
+        return f"label={self.label!r}"
 
     def layers(self) -> Sequence[nn.Module]:
         """Return the candidates in order."""
@@ -65,26 +107,119 @@ class LayerChoice(Mutable):
 
     def choices(self) -> tuple[Decision, ...]:
         """Return the one decision, with the choices inside its candidates."""
-        inner = {o: _space(m) for o, m in zip(self.options, self.layers(), strict=True)}
+        inner = {o: inner_space(m) for o, m in zip(self.options, self.layers(), strict=True)}
         opens = {option: space for option, space in inner.items() if space.choices}
         return (Choice(str(self.label), self.options, opens),)
 
     def picked(self, arch: Mapping[str, Value]) -> int:
-        """Return the position of the candidate that ``arch`` picks."""
-        return self.options.index(arch[str(self.label)])
+        """Return the position of the candidate that ``arch`` picks, SKIP if it is not reached."""
+        value = arch.get(str(self.label))
+        return SKIP if value is None else self.options.index(value)
 
     def activate(self, arch: Mapping[str, Value]) -> None:
         """Route ``forward`` to the picked candidate, and its choices likewise."""
-        self.route = self.picked(arch)
-        activate_unchecked(self.layers()[self.route], arch)
+        self.route = at = self.picked(arch)
+        if at != SKIP:
+            activate_unchecked(self.layers()[at], arch)
 
     def frozen(self, arch: Mapping[str, Value], memo: Memo) -> nn.Module:
         """Return a copy of the picked candidate, its own choices frozen."""
-        return frozen(self.layers()[self.picked(arch)], arch, memo)
+        at = self.picked(arch)
+        layer = frozen(self.layers()[at], arch, memo)
+        if self.plain:
+            return layer
+        dressed = Dressed(layer, self.reduction, self._mask((at,)))
+        dressed.training = self.training
+        return dressed
+
+    @property
+    def none(self) -> int | None:
+        """The position of the candidate that gives zeros, None if there is none."""
+        at = [i for i, layer in enumerate(self.layers()) if getattr(layer, "is_none", False)]
+        return at[0] if at else None
+
+    def logits(self) -> tuple[Logits, ...]:
+        """Return a vector over the candidates, and what stands inside them."""
+        label = str(self.label)
+        own = Logits(label, self.options, self.none, node=label)
+        return (own, *self.inner_logits())
+
+    def inner_logits(self) -> tuple[Logits, ...]:
+        """Return the vectors of choices inside the candidates."""
+        return tuple(v for layer in self.layers() for v in logits_of(layer).values())
+
+    def derive(self, p: Probabilities, rank: Rank) -> dict[str, Value]:
+        """Return the candidate of the largest probability, and what is preferred inside it."""
+        at = int(np.argmax(p[str(self.label)]))
+        return {str(self.label): self.options[at], **derived(self.layers()[at], p, rank)}
+
+    def describe(self, arch: Mapping[str, Value]) -> Any:
+        """Return ``[name]``, with the descriptions of the candidate's own choices behind."""
+        at = self.picked(arch)
+        inner = [mutable.describe(arch) for mutable in outermost(self.layers()[at])]
+        return [self.options[at], *([inner] if inner else [])]
+
+    def decided(self, description: Any) -> dict[str, Value]:
+        """Read what ``describe`` wrote; a bare name or index will do where nothing is nested."""
+        listed = description if isinstance(description, list | tuple) else [description]
+        if not 1 <= len(listed) <= 2:
+            raise InvalidArch(f"{self.label!r}: expected [candidate], got {description!r}")
+        label = str(self.label)
+        own = ArchSpace((Choice(label, self.options),))
+        found = dict(read_arch(own, {label: listed[0]}))
+        at = self.options.index(found[label])
+        places = list(outermost(self.layers()[at]))
+        inner = listed[1] if len(listed) == 2 else []
+        if not isinstance(inner, list | tuple) or len(inner) != len(places):
+            raise InvalidArch(
+                f"{label!r}: candidate {listed[0]!r} has {len(places)} choices of its own, got "
+                f"{inner!r} for them"
+            )
+        pairs = zip(places, inner, strict=True)
+        return agreed([found, *(place.decided(one) for place, one in pairs)])
 
 
-def _check_candidates(layers: Mapping[str, nn.Module], label: str | None) -> None:
-    where = f"LayerChoice {label!r}" if label else "LayerChoice"
+class Dressed(nn.Module):
+    """A picked layer whose output is returned in a list, with a mask, or both."""
+
+    def __init__(self, layer: nn.Module, reduction: str, mask: torch.Tensor | None) -> None:
+        super().__init__()
+        self.layer, self.reduction = layer, reduction
+        self.mask: torch.Tensor | None
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the layer's output, dressed."""
+        return _dressed(self.layer(*args, **kwargs), self.reduction, self.mask)
+
+
+def _dressed(out: Any, reduction: str, mask: torch.Tensor | None) -> Any:
+    listed = [out] if reduction == "none" else out
+    return listed if mask is None else (listed, mask)
+
+
+def _by_name(candidates: Any, where: str) -> dict[str, nn.Module]:
+    if isinstance(candidates, Mapping | nn.ModuleDict):
+        return dict(candidates.items())
+    if isinstance(candidates, nn.Module) and not isinstance(candidates, Iterable):
+        raise InvalidSpace(f"{where}: candidates stand in a dict or a list, got one module")
+    if isinstance(candidates, str) or not isinstance(candidates, Iterable):
+        kind = type(candidates).__name__
+        raise InvalidSpace(f"{where}: candidates stand in a dict or a list, got a {kind}")
+    return {str(i): layer for i, layer in enumerate(candidates)}
+
+
+def one_label(kind: str, label: str | None, key: str | None) -> str | None:
+    """Return the label, which may be given as a key; raise InvalidSpace if both differ."""
+    if label is not None and key is not None and label != key:
+        raise InvalidSpace(f"{kind}: label {label!r} and key {key!r} mean the same; give one")
+    own = label if key is None else key
+    if own is not None and (not isinstance(own, str) or not own):
+        raise InvalidSpace(f"{kind}: a label is a non-empty string, got {own!r}")
+    return own
+
+
+def _check_candidates(layers: Mapping[str, nn.Module], where: str) -> None:
     if not layers:
         raise InvalidSpace(f"{where} needs at least one candidate, got none")
     taken = nn.ModuleDict()  # an instance: names such as 'training' are no attributes of the class

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from raynas.core.arch import Arch, Value
+from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
 from raynas.core.config import Named
 from raynas.core.errors import InvalidSpace
+from raynas.core.fixed import read_arch
 from raynas.core.registry import Registry
-from raynas.nn.mutable import freeze, name_labels, space_of
+from raynas.nn.mutable import frozen, name_labels, space_of
 
 Weights = Mapping[str, Tensor]
 
@@ -27,6 +30,8 @@ class ModelSpace:
             arguments. Its random initial weights are fixed by the seed that ``supernet`` is given.
         input_shape: of one example, without the batch; None if only data can tell.
         name: what messages call it.
+        canonical: maps an architecture to the representative of those that compute the same, so
+            that no two of them are evaluated; None if all differ.
     """
 
     def __init__(
@@ -35,8 +40,10 @@ class ModelSpace:
         *,
         input_shape: tuple[int, ...] | None = None,
         name: str | None = None,
+        canonical: Callable[[Arch], Arch] | None = None,
     ) -> None:
         self.factory = factory
+        self._canonical = canonical
         self.input_shape = input_shape
         self.spec: Named | None = None  # how a run folder names it; set where it is registered
         self.name = name or getattr(factory, "__name__", type(factory).__name__)
@@ -49,7 +56,10 @@ class ModelSpace:
         if not isinstance(model, nn.Module):
             kind = type(model).__name__
             raise InvalidSpace(f"space {self.name!r} must build an nn.Module, got a {kind}")
-        space_of(model)  # gives labels their paths, refuses contradictions
+        if "arch_space" in vars(self):
+            name_labels(model)
+        else:
+            space_of(model)  # refuses contradictions
         return model
 
     def skeleton(self) -> nn.Module:
@@ -80,26 +90,26 @@ class ModelSpace:
             raise InvalidSpace(
                 f"{self.name} has no choices; put a raynas.nn.LayerChoice where layers may differ"
             )
-        return space
+        return replace(space, isomorphism=self._canonical)
 
     def build(
-        self, arch: Mapping[str, Value], weights: Weights | None = None, *, seed: int = 0
+        self, arch: Mapping[str, Any], weights: Weights | None = None, *, seed: int = 0
     ) -> nn.Module:
         """Return one architecture as a plain module.
 
         Args:
-            arch: label to value.
+            arch: label to choice, in any form that ``raynas.core.fixed.read_arch`` reads.
             weights: a supernet's ``state_dict`` to inherit from; None keeps the initial weights.
             seed: fixes the initial weights.
 
         Raises:
             InvalidArch: the space does not hold ``arch``.
         """
-        self.arch_space.check(arch)
+        arch = read_arch(self.arch_space, arch)
         model = self.supernet(seed)
         if weights is not None:
             model.load_state_dict(weights)
-        return freeze(model, arch)
+        return frozen(model, arch, {})
 
     def example_input(self, batch: int = 1) -> Tensor:
         """Return zeros of shape (batch, *input_shape).
@@ -112,8 +122,8 @@ class ModelSpace:
         return torch.zeros(batch, *self.input_shape)
 
     def canonical(self, arch: Arch) -> Arch:
-        """Return the representative of the architectures that compute the same; here, itself."""
-        return arch
+        """Return the representative of the architectures that compute the same as ``arch``."""
+        return arch if self._canonical is None else self._canonical(arch)
 
 
 def _keeps_more(model: nn.Module) -> bool:
@@ -126,4 +136,6 @@ def _keeps_more(model: nn.Module) -> bool:
 
 
 SpaceBuilder = Callable[..., ModelSpace]
-SPACES: Registry[SpaceBuilder] = Registry("search space", "raynas.search_spaces")
+SPACES: Registry[SpaceBuilder] = Registry(
+    "search space", "raynas.search_spaces", group="raynas.spaces"
+)

@@ -7,30 +7,41 @@ choices of its own is asked by the choice that holds it.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from raynas.core.arch import Value
 from raynas.core.archspace import ArchSpace
 from raynas.core.decision import Decision
+from raynas.core.errors import InvalidArch, InvalidSpace
+from raynas.core.fixed import read_arch
+from raynas.nn.labels import Labelled, check_references
+from raynas.nn.labels import name_labels as name_labels
+
+if TYPE_CHECKING:
+    from raynas.nn.logits import Logits, Probabilities, Rank
 
 Memo = dict[int, Any]
+SKIP = -1  # route of an edge that contributes nothing
 
 
-class Mutable(nn.Module):
+class Mutable(Labelled):
     """A module that stands for several, one of which an architecture picks.
 
     Attributes:
-        label: name of its decision; None until ``name_labels`` gives it its module path.
-        route: how ``forward`` runs at the moment: the index of a candidate, a callable that mixes
-            candidates, or None. It is no part of the state: copies and pickles keep an index and
-            drop a callable, since a mixer belongs to a search and not to a model.
+        route: how ``forward`` runs at the moment: what ``activate`` set, a callable that mixes
+            candidates, or None. It is no part of the state: copies and pickles drop a callable,
+            since a mixer belongs to a search and not to a model.
+        described_once: whether equal labels share one entry of a flat description.
     """
 
-    label: str | None
     route: Any = None
+    holders: tuple[str, ...] = ("candidates",)
+    decides = True
+    described_once = False
 
     def choices(self) -> tuple[Decision, ...]:
         """Return this module's decisions, with what their options open."""
@@ -43,6 +54,40 @@ class Mutable(nn.Module):
     def frozen(self, arch: Mapping[str, Value], memo: Memo) -> nn.Module:
         """Return the picked part as a plain module."""
         raise TypeError(f"{type(self).__name__} must define frozen()")
+
+    def logits(self) -> tuple[Logits, ...]:
+        """Return what a differentiable search learns here.
+
+        Raises:
+            InvalidSpace: it cannot be relaxed.
+        """
+        labels = ", ".join(repr(decision.label) for decision in self.choices())
+        if not labels:
+            return ()
+        raise InvalidSpace(
+            f"{type(self).__name__} {labels} cannot be relaxed: a differentiable search mixes the "
+            "candidates of layer choices, whose shapes are equal; search it with a sampler"
+        )
+
+    def derive(self, p: Probabilities, rank: Rank) -> dict[str, Value]:
+        """Return the decisions that probabilities prefer (see ``raynas.nn.logits.derived``)."""
+        return {}
+
+    def describe(self, arch: Mapping[str, Value]) -> Any:
+        """Return this module's part of an architecture in a form that JSON can hold."""
+        reached = ArchSpace(self.choices()).reached(arch)
+        return {k: list(v) if isinstance(v := arch[k], tuple) else v for k in reached}
+
+    def decided(self, description: Any) -> dict[str, Value]:
+        """Return the decisions in what ``describe`` wrote.
+
+        Raises:
+            InvalidArch: it is no description of this module.
+        """
+        if not isinstance(description, Mapping):
+            where = f"{type(self).__name__} {self.label!r}"
+            raise InvalidArch(f"{where}: expected a dict from label to choice, got {description!r}")
+        return dict(read_arch(ArchSpace(self.choices()), description))
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
@@ -67,48 +112,67 @@ def mutables(module: nn.Module) -> Iterator[Mutable]:
             yield inner
 
 
-def name_labels(model: nn.Module) -> None:
-    """Give every mutable without a label its module path, as a model without choices has it."""
-    paths = {path: m for path, m in model.named_modules() if isinstance(m, Mutable)}
-    for path, mutable in paths.items():
-        if mutable.label is None:
-            parts = path.split(".")
-            own = [
-                p
-                for i, p in enumerate(parts)
-                if p != "candidates" or ".".join(parts[:i]) not in paths
-            ]
-            mutable.label = ".".join(own) or type(mutable).__name__
-
-
 def space_of(model: nn.Module) -> ArchSpace:
     """Return the space that a model's mutables span.
 
     Raises:
-        InvalidSpace: one label stands for two different decisions.
+        InvalidSpace: one label stands for two different decisions, choices are nested too deeply,
+            or an ``InputChoice`` refers to no earlier mutable.
     """
     name_labels(model)
-    return _space(model)
+    space = inner_space(model)
+    check_references(model)
+    return space
 
 
-def _space(module: nn.Module) -> ArchSpace:
+def inner_space(module: nn.Module) -> ArchSpace:
+    """As ``space_of``, for a part of a model whose labels are given."""
+    return ArchSpace(merged(d for mutable in outermost(module) for d in mutable.choices()))
+
+
+def merged(decisions: Iterable[Decision]) -> tuple[Decision, ...]:
+    """Return one decision per label and domain, which opens all that its places open."""
     found: dict[str, list[Decision]] = {}
-    for mutable in outermost(module):
-        for decision in mutable.choices():
-            same = found.setdefault(decision.label, [])
-            if decision not in same:
-                same.append(decision)  # ArchSpace refuses a second domain, naming the label
-    return ArchSpace(tuple(decision for same in found.values() for decision in same))
+    for decision in decisions:
+        same = found.setdefault(decision.label, [])
+        for at, other in enumerate(same):
+            if _one_domain(other, decision):
+                same[at] = _united(other, decision)
+                break
+        else:
+            same.append(decision)  # ArchSpace refuses a second domain, naming the label
+    return tuple(decision for same in found.values() for decision in same)
 
 
-def activate(model: nn.Module, arch: Mapping[str, Value]) -> None:
+def _one_domain(first: Decision, other: Decision) -> bool:
+    kinds = [
+        [type(d), getattr(d, "k", 1), d.options, *map(type, d.options)] for d in (first, other)
+    ]
+    return kinds[0] == kinds[1]
+
+
+def _united(first: Decision, other: Decision) -> Decision:
+    if first is other or first.opens == other.opens:
+        return first
+    opens = {}
+    for option in first.options:
+        spaces = [d.opens[option] for d in (first, other) if option in d.opens]
+        if spaces:
+            opens[option] = ArchSpace(merged(d for space in spaces for d in space.choices))
+    return replace(first, opens=opens)
+
+
+def activate(model: nn.Module, arch: Mapping[str, Any]) -> None:
     """Make the model's ``forward`` run one architecture; weights stay where they are.
+
+    Args:
+        model: with mutables.
+        arch: label to choice, in any form that ``raynas.core.fixed.read_arch`` reads.
 
     Raises:
         InvalidArch: the model's space does not hold ``arch``; the model is then unchanged.
     """
-    space_of(model).check(arch)
-    activate_unchecked(model, arch)
+    activate_unchecked(model, read_arch(space_of(model), arch))
 
 
 def activate_unchecked(module: nn.Module, arch: Mapping[str, Value]) -> None:
@@ -117,17 +181,27 @@ def activate_unchecked(module: nn.Module, arch: Mapping[str, Value]) -> None:
         mutable.activate(arch)
 
 
-def freeze(model: nn.Module, arch: Mapping[str, Value]) -> nn.Module:
+def freeze(model: nn.Module, arch: Mapping[str, Any]) -> nn.Module:
     """Return one architecture as a plain module with the model's weights, copied.
 
     Unchosen candidates are never copied, tied weights stay tied, and ``state_dict`` keys are those
     of a model that was written without choices.
 
+    Args:
+        model: with mutables.
+        arch: label to choice, in any form that ``raynas.core.fixed.read_arch`` reads.
+
     Raises:
         InvalidArch: the model's space does not hold ``arch``.
+        InvalidSpace: modules stand in each other too deeply for Python to copy them.
     """
-    space_of(model).check(arch)
-    return frozen(model, arch, {})
+    try:
+        return frozen(model, read_arch(space_of(model), arch), {})
+    except RecursionError as error:
+        raise InvalidSpace(
+            f"{type(model).__name__}: modules stand in each other too deeply to be copied; put "
+            "layers that follow each other into one nn.Sequential"
+        ) from error
 
 
 def frozen(module: nn.Module, arch: Mapping[str, Value], memo: Memo) -> nn.Module:
@@ -136,6 +210,14 @@ def frozen(module: nn.Module, arch: Mapping[str, Value], memo: Memo) -> nn.Modul
         if id(mutable) not in memo:  # deepcopy then finds every mutable already 'copied'
             memo[id(mutable)] = mutable.frozen(arch, memo)
     return copy.deepcopy(module, memo)
+
+
+def decide_together(layer: nn.Module, original: nn.Module) -> None:
+    """Let the choices in one layer take the labels of those in another that is built alike."""
+    ours, theirs = list(mutables(layer)), list(mutables(original))
+    if [type(m) for m in ours] == [type(m) for m in theirs]:
+        for one, other in zip(ours, theirs, strict=True):
+            one.twin = (other,)  # in a tuple, or PyTorch would take it for a child
 
 
 def each_route(model: nn.Module, route: Callable[[Mutable], Any]) -> Callable[[], None]:

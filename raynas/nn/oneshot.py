@@ -32,12 +32,43 @@ class Training(Protocol):
     step: int
 
     @property
+    def epochs(self) -> int:
+        """How many epochs there will be."""
+        ...
+
+    @property
+    def valid_steps(self) -> int:
+        """How many batches the validation split holds, at least one."""
+        ...
+
+    @property
+    def example(self) -> Tensor:
+        """One training input, shape (1, ...)."""
+        ...
+
+    @property
     def steps(self) -> int:
         """How many steps there will be."""
         ...
 
-    def loss(self, batch: Batch, tensors: dict[str, Tensor] | None = None) -> Tensor:
-        """Return the training loss; with ``tensors``, of a model that has these instead."""
+    def outputs(self, batch: Batch) -> Tensor:
+        """Return the model's logits for a batch."""
+        ...
+
+    def loss(
+        self,
+        batch: Batch,
+        tensors: dict[str, Tensor] | None = None,
+        *,
+        smoothing: float | None = None,
+    ) -> Tensor:
+        """Return the loss; with ``tensors``, of a model that has these instead.
+
+        Args:
+            batch: inputs and classes.
+            tensors: by name, in place of the model's own.
+            smoothing: of the labels; None takes the training's.
+        """
         ...
 
     def descend(self, loss: Tensor) -> None:
@@ -46,6 +77,10 @@ class Training(Protocol):
 
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by their means over the ranks."""
+        ...
+
+    def check(self, loss: Tensor) -> None:
+        """Raise FloatingPointError, saying where, if a loss averaged over ranks is no number."""
         ...
 
 
@@ -76,6 +111,10 @@ class OneShot(Protocol):
         """Return the architecture that was found; raises LookupError if none is learned."""
         ...
 
+    def likeliest(self, count: int) -> list[dict[str, Value]]:
+        """Return that many architectures, the found one first; none where none is learned."""
+        ...
+
     def state_dict(self) -> dict[str, Any]:
         """Return what must be kept to go on, besides weights and their optimizer."""
         ...
@@ -85,7 +124,9 @@ class OneShot(Protocol):
         ...
 
 
-ONE_SHOTS: Registry[Callable[..., OneShot]] = Registry("one-shot algorithm", "raynas.algorithms")
+ONE_SHOTS: Registry[Callable[..., OneShot]] = Registry(
+    "one-shot algorithm", "raynas.algorithms", group="raynas.one_shots"
+)
 
 
 def cosine(step: int, steps: int, warmup: float = 0.1) -> float:

@@ -11,18 +11,22 @@ from torch.nn import functional
 
 from raynas.core.arch import Value
 from raynas.nn.calibration import calibrated
-from raynas.nn.mutable import activate_unchecked, name_labels
+from raynas.nn.mutable import name_labels
+from raynas.nn.prefix import PrefixCache, PrefixRunner
 
 CALIBRATION_IMAGES = 512
 VALIDATION_IMAGES = 2000
 ROWS = 1024  # per pass; larger activations are mapped and page-faulted anew at every call
+CACHE_MB = 128  # per scorer
 
 
 class SubnetScorer:
     """Measures loss and accuracy of architectures that inherit a supernet's weights.
 
     BatchNorm statistics come from the same calibration images for every architecture, in the pass
-    that scores. The supernet's tensors are shared and only read.
+    that scores. The supernet's tensors are shared and only read. Where its forward pass is a chain
+    (see ``raynas.nn.stages``), architectures that begin alike share what they begin with; their
+    scores are the same bit for bit.
 
     Args:
         supernet: with labels; it is not changed, and may go on being trained.
@@ -31,6 +35,11 @@ class SubnetScorer:
         calibration_images: how many at most.
         validation_images: how many at most.
         seed: which images; the same for every architecture.
+        cache_bytes: of activations that may be kept between architectures; 0 keeps none.
+
+    Raises:
+        ValueError: no image to calibrate or to validate, or ``cache_bytes`` is negative.
+        InvalidSpace: the supernet's ``stages()`` are not what its ``forward`` runs.
     """
 
     def __init__(
@@ -42,13 +51,16 @@ class SubnetScorer:
         calibration_images: int = CALIBRATION_IMAGES,
         validation_images: int = VALIDATION_IMAGES,
         seed: int = 0,
+        cache_bytes: int = CACHE_MB * 2**20,
     ) -> None:
         if min(calibration_images, validation_images) < 1:
             raise ValueError("scoring needs at least one image to calibrate and one to validate")
+        if cache_bytes < 0:
+            raise ValueError(f"cache_bytes must be at least 0, got {cache_bytes}")
         shared = {id(t): t for t in (*supernet.parameters(), *supernet.buffers())}
-        self._model = copy.deepcopy(supernet, dict(shared)).eval()
-        name_labels(self._model)
-        self._calibration = calibrated(self._model)
+        model = copy.deepcopy(supernet, dict(shared)).eval()
+        name_labels(model)
+        calibration = calibrated(model)
         rng = torch.Generator().manual_seed(seed)
         x_train, _ = _some(train, calibration_images, rng)
         x_valid, self._classes = _some(valid, validation_images, rng)
@@ -58,21 +70,24 @@ class SubnetScorer:
         rest = x_valid[first:].split(ROWS)
         head = torch.cat([x_train, x_valid[:first]])
         self._passes = [_dense(part) for part in (head, *rest) if len(part)]
+        self._runner = PrefixRunner(
+            model, calibration, self._passes, self._calibrating, cache_bytes
+        )
 
-    @torch.inference_mode()
+    @property
+    def cache(self) -> PrefixCache:
+        """What is kept between architectures, and how often it was of use."""
+        return self._runner.cache
+
+    @torch.no_grad()
     def score(self, arch: Mapping[str, Value]) -> dict[str, float]:
         """Return ``accuracy`` (0 to 1) and ``loss`` (mean cross-entropy) on the validation images.
 
         Args:
             arch: an architecture known to be in the space.
         """
-        activate_unchecked(self._model, arch)
-        rows, outputs = self._calibrating, []
-        for x in self._passes:
-            self._calibration.begin(rows)
-            outputs.append(self._model(x)[rows:])
-            rows = 0
-        logits = torch.cat(outputs).float()
+        first, *rest = self._runner.run(arch)
+        logits = torch.cat([first[self._calibrating :], *rest]).float()
         right = (logits.argmax(1) == self._classes).double().mean()
         loss = functional.cross_entropy(logits, self._classes).double()
         accuracy, loss_value = torch.stack([right, loss]).tolist()

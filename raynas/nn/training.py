@@ -7,6 +7,7 @@ stopped goes on as if it had not.
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,8 +17,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from raynas.core.arch import Value
 from raynas.core.config import TrainSettings
 from raynas.data.module import DataModule, Examples
+from raynas.nn.finite import first_bad
 from raynas.nn.mutable import space_of
 from raynas.nn.oneshot import Batch, OneShot
 from raynas.nn.scoring import SubnetScorer
@@ -37,7 +40,8 @@ class SupernetTraining:
         device: that everything lives on.
 
     Raises:
-        ValueError: the batch is larger than the training split, or does not divide by the ranks.
+        ValueError: the batch is larger than the training split, or does not divide by the ranks;
+            or there are fewer validation examples than ranks.
     """
 
     def __init__(
@@ -54,21 +58,24 @@ class SupernetTraining:
         self.rank, self.world = _ranks()
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.settings, self.seed, self.epoch, self.step = settings, seed, 0, 0
-        self._algo, self._data = algo, data
+        self._algo, self._data, self._began = algo, data, 0
         splits = data.load().to(self.device)
         self._train, self._valid = splits.train, splits.valid
         self._base_batch = settings.batch_size or data.batch_size
-        _check_batch(self._base_batch, len(self._train[1]), self.world)
+        _check_batch(self._base_batch, len(self._train[1]), len(self._valid[1]), self.world)
+        self._weights = list(self.model.parameters())  # a walk at every step would cost 1 %
         self.optimizer: torch.optim.Optimizer = torch.optim.SGD(
-            self.model.parameters(),
+            self._weights,
             settings.lr,
             settings.momentum,
             weight_decay=settings.weight_decay,
-            nesterov=settings.momentum > 0,
+            nesterov=settings.nesterov and settings.momentum > 0,
         )
         self._broadcast()
         self._space = space_of(self.model)
-        self._scorer = SubnetScorer(self.model, splits.train, splits.valid, seed=seed)
+        self._scorer = SubnetScorer(
+            self.model, splits.train, splits.valid, seed=seed, cache_bytes=0
+        )
         algo.attach(self)
 
     @property
@@ -78,37 +85,68 @@ class SupernetTraining:
 
     def run_epoch(self) -> dict[str, float]:
         """Train one epoch and return its row of the history."""
-        clock, losses = time.perf_counter(), []
+        clock, told = time.perf_counter(), defaultdict[str, list[Tensor]](list)
         self.model.train()
-        size = self._algo.batch_size(self._base_batch)
-        valid = self._endless(self._valid, size)
+        self._began = self.step
+        valid = self._endless()
         lr = 0.0
-        for batch in self._batches(self._train, size, self.epoch, 0):
+        for batch in self._batches(self._train, self._size(self._train), self.epoch, 0):
             lr = self._set_lr()
             metrics = self._algo.step(self._augmented(batch), valid)
-            losses.append(torch.as_tensor(metrics["loss"], device=self.device))
+            for name, value in metrics.items():  # kept as tensors: reading one would wait for it
+                told[name].append(torch.as_tensor(value, device=self.device).detach())
             self.step += 1
         row = {"epoch": float(self.epoch), "step": float(self.step), "lr": lr}
-        row["loss"] = self._mean_loss(torch.stack(losses).double())
+        means = {name: torch.stack(values).double() for name, values in told.items()}
+        row["loss"] = self._mean_loss(means.pop("loss"))
+        row |= {name: self._mean(values) for name, values in means.items()}
         row |= {name: float(value) for name, value in self._algo.epoch_end().items()}
         row |= self._probe()
         self.epoch += 1
         row["duration_s"] = time.perf_counter() - clock
         return row
 
-    def loss(self, batch: Batch, tensors: dict[str, Tensor] | None = None) -> Tensor:
-        """Return the cross-entropy, with label smoothing, of the active architecture."""
-        x, y = batch
+    @property
+    def epochs(self) -> int:
+        """How many epochs there will be."""
+        return self.settings.epochs
+
+    @property
+    def valid_steps(self) -> int:
+        """How many batches the validation split holds, at least one."""
+        return len(self._valid[1]) // self._size(self._valid)
+
+    @property
+    def example(self) -> Tensor:
+        """One training input, shape (1, ...)."""
+        return self._train[0][:1]
+
+    def outputs(self, batch: Batch) -> Tensor:
+        """Return the model's logits for a batch."""
+        out: Tensor = self.model(batch[0])
+        return out
+
+    def loss(
+        self,
+        batch: Batch,
+        tensors: dict[str, Tensor] | None = None,
+        *,
+        smoothing: float | None = None,
+    ) -> Tensor:
+        """Return the cross-entropy of the active architecture, or mixture."""
+        self._last = x, y = batch
         out = self.model(x) if tensors is None else functional_call(self.model, tensors, (x,))
-        smoothing = self.settings.label_smoothing
-        return nn.functional.cross_entropy(out, y, label_smoothing=smoothing)
+        amount = self.settings.label_smoothing if smoothing is None else smoothing
+        return nn.functional.cross_entropy(out, y, label_smoothing=amount)
 
     def descend(self, loss: Tensor) -> None:
         """Step the weights: only those that took part have a gradient, and only those move."""
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        active = [p for p in self.model.parameters() if p.grad is not None]
-        self.average([p.grad for p in active if p.grad is not None])
+        active = [p for p in self._weights if p.grad is not None]
+        mean = loss.detach().clone()
+        self.average([*(p.grad for p in active if p.grad is not None), mean])
+        self.check(mean)
         if self.settings.clip is not None:
             nn.utils.clip_grad_norm_(active, self.settings.clip)
         self.optimizer.step()
@@ -122,6 +160,18 @@ class SupernetTraining:
         flat /= self.world
         for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
             tensor.copy_(part.view(tensor.shape))
+
+    def found(self, count: int) -> list[dict[str, Value]]:
+        """Return the most probable architectures; none where no distribution is learned."""
+        return self._algo.likeliest(count)
+
+    def check(self, loss: Tensor) -> None:
+        """Raise FloatingPointError, saying where, if a loss averaged over ranks is no number.
+
+        On a GPU, where looking at it would wait for it, that is found at the epoch's end instead.
+        """
+        if self.device.type == "cpu" and not loss.isfinite():
+            raise self._bad(float(loss), self.step - self._began)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything but the weights that going on needs."""
@@ -160,11 +210,16 @@ class SupernetTraining:
             index = order[start + self.rank : start + size : self.world].to(x.device)
             yield x[index], y[index]
 
-    def _endless(self, examples: Examples, size: int) -> Iterator[Batch]:
-        size, lap = min(size, len(examples[1])), 0
+    def _endless(self) -> Iterator[Batch]:
+        size, lap = self._size(self._valid), 0
         while True:
-            yield from self._batches(examples, size, self.epoch, 1 + lap)
+            yield from self._batches(self._valid, size, self.epoch, 1 + lap)
             lap += 1
+
+    def _size(self, examples: Examples) -> int:
+        """Return the batch size of this epoch: the algorithm's, in equal shares for the ranks."""
+        size = min(self._algo.batch_size(self._base_batch), len(examples[1]))
+        return size - size % self.world
 
     def _augmented(self, batch: Batch) -> Batch:
         rng = torch.Generator().manual_seed(hash((self.seed, self.step, self.rank)) & 0x7FFFFFFF)
@@ -179,20 +234,36 @@ class SupernetTraining:
             group["lr"] = lr
         return lr
 
+    def _mean(self, values: Tensor) -> float:
+        self.average([values])
+        return float(values.mean())
+
     def _mean_loss(self, losses: Tensor) -> float:
         self.average([losses])  # first: all ranks must find the same batch bad, or one waits
         bad = (~losses.isfinite()).nonzero()
         if len(bad):
-            raise FloatingPointError(
-                f"the training loss is {float(losses[bad[0, 0]])} in epoch {self.epoch}, "
-                f"batch {int(bad[0, 0])}; try a lower learning rate (lr={self.settings.lr})"
-            )
+            raise self._bad(float(losses[bad[0, 0]]), int(bad[0, 0]))
         return float(losses.mean())
 
+    def _bad(self, loss: float, batch: int) -> FloatingPointError:
+        with torch.no_grad():
+            where = first_bad(self.model, self._last[0])
+        return FloatingPointError(
+            f"the loss is {loss} in epoch {self.epoch}, batch {batch}; {where}try a lower learning "
+            f"rate (lr={self.settings.lr})"
+        )
+
     def _probe(self) -> dict[str, float]:
-        """Return the mean accuracy of a few random sub-networks, the same in every epoch."""
+        """Return the validation accuracy of the architecture that is found so far.
+
+        Where none is learned: the mean of a few random ones, the same in every epoch.
+        """
         rng = np.random.default_rng([self.seed, 7])
-        scores = [self._scorer.score(self._space.sample(rng)) for _ in range(PROBES)]
+        likely = self._algo.likeliest(1)
+        found: list[Mapping[str, Value]] = [*likely] or [
+            self._space.sample(rng) for _ in range(PROBES)
+        ]
+        scores = [self._scorer.score(arch) for arch in found]
         return {"accuracy": float(np.mean([score["accuracy"] for score in scores]))}
 
     def _broadcast(self) -> None:
@@ -207,8 +278,10 @@ def _ranks() -> tuple[int, int]:
     return 0, 1
 
 
-def _check_batch(size: int, examples: int, world: int) -> None:
+def _check_batch(size: int, examples: int, held: int, world: int) -> None:
     if size > examples:
         raise ValueError(f"batch_size {size} is larger than the {examples} training examples")
+    if held < world:
+        raise ValueError(f"{held} validation examples are too few for {world} training workers")
     if size % world:
         raise ValueError(f"batch_size {size} does not divide by {world} training workers")

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from raynas.core.arch import Arch
+
 WEIGHTS, STATE, ABOUT = "model.safetensors", "training.pt", "supernet.json"
 Arrays = dict[str, NDArray[Any]]
 
@@ -65,6 +67,11 @@ def load_weights(checkpoint: Path) -> dict[str, Tensor]:
 def load_about(checkpoint: Path) -> dict[str, Any]:
     """Return what a checkpoint says of itself: space, data, algorithm, epochs."""
     return json.loads((checkpoint / ABOUT).read_text())  # type: ignore[no-any-return]
+
+
+def load_found(checkpoint: Path) -> list[Arch]:
+    """Return the most probable architectures of a search by gradients, the derived one first."""
+    return [Arch.from_json(json.dumps(found)) for found in load_about(checkpoint).get("found", [])]
 
 
 def to_arrays(tensors: Mapping[str, Tensor]) -> Arrays:

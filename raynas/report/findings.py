@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -29,11 +29,13 @@ class ReportData:
         trials: the trial table, columns as in docs/trials.md.
         history: one row per training epoch of the supernet; empty if none was trained.
         config: of the run.
+        verified: what retraining the best gave (see ``raynas.verification``); None if it was not.
     """
 
     trials: pd.DataFrame
     history: pd.DataFrame
     config: SearchConfig
+    verified: dict[str, Any] | None = None
 
     @property
     def objective(self) -> Objective:

@@ -15,6 +15,7 @@ from plotly.offline import get_plotlyjs
 from raynas.core.config import Named
 from raynas.report.findings import ReportData, Scale, opponent, plain, top
 from raynas.report.pictures import FONT, choices, progress, shown, tradeoff, training
+from raynas.report.relaxed import edge_scores, preferences
 from raynas.report.table import number
 
 BEST_SHOWN, ERRORS_SHOWN = 10, 20
@@ -47,7 +48,7 @@ def report_page(data: ReportData) -> str:
     name = escape(f"{data.config.space.name}, searched by {data.config.algo.name}")
     body = [f"<h1>{name}</h1>", _best(data), _facts(data)]
     body += [_picture(data, picture) for picture in PICTURES]
-    body += [_top_table(data), _errors(data)]
+    body += [_top_table(data), _verified(data), _errors(data)]
     return _PAGE.format(
         title=name,
         style=_STYLE.replace("FONT", FONT),
@@ -94,9 +95,24 @@ PICTURES = (
     Picture(
         "training",
         "Training of the supernet",
-        "Loss on the training images, and mean accuracy of a few random subnets on validation "
-        "images. While a single path is warmed up, the others stay at chance.",
+        "Loss on the training images, and accuracy on validation images: of the architecture found "
+        "so far or, where an algorithm learns none, the mean of a few random ones. While a single "
+        "path is warmed up, the others stay at chance.",
         training,
+    ),
+    Picture(
+        "preferences",
+        "What every choice came to prefer",
+        "Probability of each choice's likeliest option, epoch by epoch; the option of the last "
+        "epoch stands on the right. Pale rows are undecided: their options are about as likely.",
+        preferences,
+    ),
+    Picture(
+        "edge_scores",
+        "How edges were scored, and decided",
+        "The score of every edge, normalised over the edges of its kind. A star is the epoch in "
+        "which an edge was decided for an operation; of the others of a full node, none is kept.",
+        edge_scores,
     ),
     Picture(
         "choices",
@@ -196,6 +212,19 @@ def _top_table(data: ReportData) -> str:
         rows.append([str(row["trial"]), *numbers, f"<details>{key}{escape(made)}</details>"])
     heads = ["Trial", *(escape(plain(name).title) for name in data.metrics), "Architecture"]
     return f"<section><h2>The best trials</h2>{_table(heads, rows)}</section>"
+
+
+def _verified(data: ReportData) -> str:
+    if data.verified is None:
+        return ""
+    rows = []
+    for row in data.verified["rows"]:
+        scores = [number(row[name], "accuracy") for name in ("cheap", "mean", "std")]
+        key = f"<code>{escape(row['arch_key'])}</code>"
+        rows.append([escape(row["group"]), *scores, str(row["seeds"]), key])
+    heads = ["Group", "Search's score", "Alone", "± seeds", "Seeds", "Architecture"]
+    said = "<br>".join(escape(line) for line in data.verified["said"].splitlines())
+    return f"<section><h2>Retrained on their own</h2>{_table(heads, rows)}<p>{said}</p></section>"
 
 
 def _errors(data: ReportData) -> str:

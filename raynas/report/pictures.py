@@ -48,7 +48,7 @@ def tradeoff(data: ReportData) -> go.Figure | None:
     if other is None or frame.empty:
         return None
     x, y = _scales(data, other.metric, data.objective.metric)
-    figure = _figure(x.title, y.title)
+    figure = blank_figure(x.title, y.title)
     for status, rows in _by_status(frame):
         _points(figure, data, rows, status, rows[other.metric] * x.factor, y, decisions=True)
     line = front(data, other)
@@ -73,7 +73,7 @@ def progress(data: ReportData) -> go.Figure | None:
     if data.measured.empty:
         return None
     (y,) = _scales(data, data.objective.metric)
-    figure = _figure("Trials told", y.title)
+    figure = blank_figure("Trials told", y.title)
     for status, rows in _by_status(data.measured):
         _points(figure, data, rows, status, rows.index + 1, y)
     best = running_best(data)
@@ -102,7 +102,7 @@ def training(data: ReportData) -> go.Figure | None:
         return None
     epochs = history["epoch"] + 1 if "epoch" in history else pd.Series(range(1, len(history) + 1))
     figure = make_subplots(len(shown), 1, shared_xaxes=True, vertical_spacing=0.08)
-    figure.update_layout(_figure("Epoch", "").layout)
+    figure.update_layout(blank_figure("Epoch", "").layout)
     for row, name in enumerate(shown, 1):
         factor = 100.0 if name == "accuracy" else 1.0
         figure.add_scatter(
@@ -147,7 +147,7 @@ def choices(data: ReportData) -> go.Figure | None:
     sizes = [abs(cell.effect) for cell in found if cell.trials >= SURE]
     limit = y.factor * max(sizes or [abs(cell.effect) for cell in found]) or 1.0
     colours = (WORSE, EVEN, POINT)[:: data.objective.sign]
-    figure = _figure("", "")
+    figure = blank_figure("", "")
     figure.add_heatmap(
         z=effect,
         text=text,
@@ -163,9 +163,9 @@ def choices(data: ReportData) -> go.Figure | None:
         colorscale=[[at / 2, colour] for at, colour in enumerate(colours)],
         colorbar=_colour_bar(_difference_unit(y)),
     )
-    figure.update_xaxes(_named([_short(name, 14) for name in columns]))
+    figure.update_xaxes(named_axis([short(name, 14) for name in columns]))
     figure.update_xaxes(side="top", showticklabels=alike)
-    figure.update_yaxes(_named([_short(cells[0].decision, LABEL) for cells in rows]))
+    figure.update_yaxes(named_axis([short(cells[0].decision, LABEL) for cells in rows]))
     figure.update_yaxes(autorange="reversed")
     width = 160 + len(columns) * (30 if alike else 100)
     figure.update_layout(height=130 + 24 * len(rows), meta={"min_width": width})
@@ -173,7 +173,7 @@ def choices(data: ReportData) -> go.Figure | None:
 
 
 def _cell_name(cell: Effect, few: str) -> str:
-    return escape(_short(cell.option, 12) + (f" ({few})" if few else ""))
+    return escape(short(cell.option, 12) + (f" ({few})" if few else ""))
 
 
 def _cell_hover(cell: Effect, y: Scale, metric: str) -> str:
@@ -189,7 +189,7 @@ def _difference_unit(y: Scale) -> str:
     return "percentage points" if y.unit == "%" else y.unit
 
 
-def _named(names: Sequence[str]) -> dict[str, Any]:
+def named_axis(names: Sequence[str]) -> dict[str, Any]:
     """Return the settings of an axis whose places have names."""
     texts = [escape(name) for name in names]
     return {"showgrid": False, "ticks": "", "tickvals": [*range(len(names))], "ticktext": texts}
@@ -314,7 +314,8 @@ def shown(value: Any) -> str:
     return " + ".join(map(str, atoms(value))) or "none"
 
 
-def _short(text: str, limit: int) -> str:
+def short(text: str, limit: int) -> str:
+    """Return a text of at most ``limit`` characters, its middle left out where it is longer."""
     half = (limit - 1) // 2
     return text if len(text) <= limit else f"{text[:half]}…{text[-half:]}"
 
@@ -330,7 +331,8 @@ def _axis(title: str) -> dict[str, Any]:
     }
 
 
-def _figure(x: str, y: str) -> go.Figure:
+def blank_figure(x: str, y: str) -> go.Figure:
+    """Return a figure without traces, with the titles of its axes."""
     return go.Figure(
         layout={
             "template": "none",

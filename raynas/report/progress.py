@@ -42,15 +42,16 @@ class Line(Silent):
 
     def trained(self, row: Mapping[str, float], epochs: int) -> None:
         """Show an epoch's loss and how well random sub-networks do."""
-        news = f"loss {row['loss']:.3f}  random subnets {100 * row['accuracy']:.1f} %"
+        news = f"loss {row['loss']:.3f}  accuracy {100 * row['accuracy']:.1f} %"
         self._show("supernet", int(row["epoch"]) + 1, epochs, news)
 
     def told(self, study: Study) -> None:
         """Show how many trials are told, and the best."""
-        metric = study.objective.metric
+        first = study.goals.objectives[0]
+        metric = first.metric
         best = "none completed"
         if study.best is not None and study.best.objective is not None:
-            value = study.objective.sign * study.best.objective
+            value = first.sign * first.score(study.best.metrics)
             best = f"best {metric} {number(value, metric)}"
         failed = f"  {study.failed} failed" if study.failed else ""
         self._show("search", study.told, study.trials, best + failed)

@@ -49,3 +49,19 @@ def number(value: float | None, name: str = "") -> str:
         if abs(value) >= limit:
             return f"{value / limit:.4g} {unit}"
     return f"{value:.4g}"
+
+
+def verification_table(frame: pd.DataFrame) -> Table:
+    """Return a table of retrained architectures: group, cheap score, stand-alone accuracy.
+
+    Args:
+        frame: as in ``raynas.verification.Verification``.
+    """
+    title = "Retrained on their own"
+    table = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
+    for name in ("group", "cheap", "alone", "± seeds", "seeds", "architecture"):
+        table.add_column(name, justify="left" if name in ("group", "architecture") else "right")
+    for row in frame.to_dict("records"):
+        scores = [number(row[name], "accuracy") for name in ("cheap", "mean", "std")]
+        table.add_row(row["group"], *scores, str(row["seeds"]), row["arch_key"])
+    return table

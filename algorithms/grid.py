@@ -1,0 +1,69 @@
+"""Grid search: every architecture once, in a fixed order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from raynas.core.arch import Arch, Value
+from raynas.core.archspace import ArchSpace
+from raynas.core.decision import Decision, Subset
+from raynas.core.sampler import SAMPLERS
+from raynas.core.trial import Trial
+from raynas.core.visited import Visited
+
+
+@SAMPLERS.register("grid", aliases=("GridSearchOptim", "GridSearch"))
+class GridSearch:
+    """Counts through the space like an odometer: the last decision turns fastest.
+
+    Differs: the options of each decision are shuffled by the seed, so that a grid cut short does
+    not always see the first options only.
+
+    Args:
+        space: what is searched.
+        seed: fixes the order.
+    """
+
+    startup: int | None = None
+
+    def __init__(self, space: ArchSpace, *, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        self._visited = Visited(space, rng)
+        self._rest = _in_shuffled_order(space, rng)
+
+    def ask(self) -> Arch:
+        """Return the next architecture that was neither proposed nor told before."""
+        for arch in self._rest:
+            if self._visited.is_open(arch):
+                self._visited.add(arch)
+                return arch
+        raise self._visited.exhausted()
+
+    def tell(self, trial: Trial) -> None:
+        """Count the architecture as seen; its score changes nothing."""
+        self._visited.add(trial.arch)
+
+
+def _in_shuffled_order(space: ArchSpace, rng: np.random.Generator) -> Iterator[Arch]:
+    """Yield every architecture of the space once, without listing them first."""
+    subsets = [d for d in space.decisions.values() if isinstance(d, Subset)]
+    for arch in _shuffled(space, rng, {}):
+        in_order: dict[str, Value] = {}
+        for subset in subsets:
+            if isinstance(picked := arch.get(subset.label), tuple):
+                in_order[subset.label] = tuple(o for o in subset.options if o in picked)
+        yield Arch({**arch, **in_order})
+
+
+def _shuffled(space: ArchSpace, rng: np.random.Generator, known: dict[str, Decision]) -> ArchSpace:
+    """Return the same space with the options of every decision in random order."""
+    for decision in space.choices:
+        if decision.label not in known:
+            opens = {o: _shuffled(inner, rng, known) for o, inner in decision.opens.items()}
+            order = rng.permutation(len(decision.options)).tolist()
+            options = tuple(decision.options[i] for i in order)
+            known[decision.label] = replace(decision, options=options, opens=opens)
+    return ArchSpace(tuple(known[decision.label] for decision in space.choices))

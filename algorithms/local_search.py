@@ -1,0 +1,93 @@
+"""Local search with restarts (White, Nolen and Savani, 2021, arXiv:2005.02960)."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+
+from raynas.core.arch import Arch
+from raynas.core.archspace import ArchSpace
+from raynas.core.codes import Codes
+from raynas.core.ranking import scores_of
+from raynas.core.sampler import SAMPLERS
+from raynas.core.trial import Trial
+from raynas.core.visited import Visited
+
+WAITING = 16  # starts scored ahead that are kept
+
+
+@SAMPLERS.register("local_search")
+class LocalSearch:
+    """Moves to the first better neighbour, and starts anew at random where there is none.
+
+    A neighbour differs in one decision; neighbours are tried in random order. Differs: a better
+    architecture is moved to whoever proposed it; scores known from earlier climbs are used, so that
+    no architecture is proposed twice; while the last neighbours are in flight, new starts are
+    scored ahead; what a changed decision newly opens is drawn once, not enumerated.
+
+    Args:
+        space: what is searched.
+        seed: fixes the run.
+    """
+
+    def __init__(self, space: ArchSpace, *, seed: int) -> None:
+        self._space = space
+        self._rng = np.random.default_rng(seed)
+        self._visited = Visited(space, self._rng)
+        self._codes = Codes(space)
+        self._known: dict[str, float] = {}  # score by canonical JSON
+        self._here: tuple[float, Arch] | None = None
+        self._left: list[Arch] = []  # neighbours still to try
+        self._flying: set[str] = set()  # neighbours being scored
+        self._starts: deque[tuple[float, Arch]] = deque(maxlen=WAITING)  # scored ahead
+
+    def ask(self) -> Arch:
+        """Return an unseen neighbour of where the climb stands, else a random start."""
+        while True:
+            while self._left:
+                arch = self._left.pop()
+                if self._visited.is_open(arch):
+                    self._visited.add(arch)
+                    self._flying.add(self._name(arch))
+                    return arch
+            if self._flying or not self._restarted():
+                return self._visited.propose(lambda: self._space.sample(self._rng))
+
+    def tell(self, trial: Trial) -> None:
+        """Move if the architecture is better; a failed one is only seen."""
+        self._visited.add(trial.arch)
+        name = self._name(trial.arch)
+        neighbour = name in self._flying
+        self._flying.discard(name)
+        if (scores := scores_of(trial)) is None:
+            return
+        told = scores[0], trial.arch
+        self._known[name] = scores[0]
+        if self._here is None or told[0] > self._here[0]:
+            self._climb_from(*told)
+        elif not neighbour:
+            self._starts.append(told)
+
+    def _climb_from(self, score: float, arch: Arch) -> None:
+        """Stand on ``arch``, or on what is known to lie above it."""
+        while True:
+            self._here = score, arch
+            rows = self._codes.neighbours(self._codes.encode(arch), self._rng)
+            around = [self._codes.decode(row) for row in self._rng.permutation(rows)]
+            scores = [self._known.get(self._name(other), score) for other in around]
+            better = next((i for i, known in enumerate(scores) if known > score), None)
+            if better is None:
+                self._left = around
+                return
+            score, arch = scores[better], around[better]
+
+    def _restarted(self) -> bool:
+        """Leave a peak for a start that was scored ahead; return whether there was one."""
+        self._here = None
+        if self._starts:
+            self._climb_from(*self._starts.pop())
+        return self._here is not None
+
+    def _name(self, arch: Arch) -> str:
+        return self._space.canonical(arch).to_json()

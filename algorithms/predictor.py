@@ -1,0 +1,302 @@
+"""Model-guided search: a predictor of scores proposes what it is most hopeful about.
+
+Ours, after predictor-based search (White, Neiswanger and Savani, 2019, arXiv:1910.11858) and
+upper confidence bounds (Srinivas et al., 2010, arXiv:0912.3995). Shapes: N points, F features,
+C candidates, M objectives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raynas.core.arch import Arch
+from raynas.core.archspace import ArchSpace
+from raynas.core.codes import Codes, Rows
+from raynas.core.decision import Choice, Decision
+from raynas.core.objectives import hypervolume, pareto_mask
+from raynas.core.ranking import rank_normal, scores_of
+from raynas.core.sampler import SAMPLERS
+from raynas.core.trial import Trial
+from raynas.core.visited import Visited
+
+Matrix = NDArray[np.float64]
+
+FITTED = 200  # points that a model is fitted on: one half the best, one half random others
+CENTRES = 8  # best points whose surroundings are candidates
+FRONT_CENTRES = 16  # the same with several objectives, drawn from the front
+MUTANTS = 30  # candidates per centre that differ in two or three decisions
+UNIFORM = 100  # candidates from anywhere
+IN_FLIGHT = 64  # latest queries in flight that the model takes into account
+DESIGNS = 30  # designs that the start of a later episode is picked from
+TREES = 50
+
+
+@dataclass(eq=False)
+class Episode:
+    """One climb from a design of its own: its points, and how long nothing got better."""
+
+    design: list[Rows]
+    members: list[int] = field(default_factory=list)
+    best: float = float("-inf")
+    peak: Rows | None = None
+    stale: int = 0
+
+
+@SAMPLERS.register("predictor", aliases=("ModelBasedOptim",))
+class Predictor:
+    """Fits a model to the ranks of all scores and asks the candidate of the largest mean + deviation.
+
+    An episode begins with a design in which every option occurs, then lets the model choose among
+    neighbours and mutants of the best. When it stagnates, another begins far from the peaks found
+    so far, and its model sees its own points only; from then on every second query is chosen by a
+    model of all points. With several objectives there is one model each and a single episode; asked
+    is the candidate whose vector of bounds adds most hypervolume to the front, in ranks.
+
+    Args:
+        space: what is searched.
+        seed: fixes the run.
+        model: ``quadratic``, kernel ridge regression with kernel 0.3 s + 0.7 s^2 of the share s of
+            equal decisions; or ``forest``, scikit-learn's random forest, its deviation taken over
+            trees.
+        objectives: names of the scores that trials are told with, if there are several.
+    """
+
+    multi_objective = True
+
+    def __init__(
+        self,
+        space: ArchSpace,
+        *,
+        seed: int,
+        model: Literal["quadratic", "forest"] = "quadratic",
+        objectives: tuple[str, ...] = (),
+    ) -> None:
+        if model not in ("quadratic", "forest"):
+            raise ValueError(f"expected model 'quadratic' or 'forest', got {model!r}")
+        self._space, self._model, self._objectives = space, model, objectives
+        self._rng = np.random.default_rng(seed)
+        self._visited = Visited(space, self._rng)
+        self._codes = Codes(space)
+        self._seen: set[bytes] = set()
+        self._rows: list[Rows] = []
+        self._scores: list[tuple[float, ...]] = []
+        decisions = space.decisions.values()
+        self._design_size = max([10, *(2 * len(d.options) for d in decisions)])
+        self._patience = max(20, 3 * sum(map(_changes, decisions)) // 2)
+        self._peaks: list[Rows] = []
+        self._turn = False
+        self._flying: dict[str, tuple[Rows, Episode | None]] = {}
+        self._episode = Episode(self._design())
+        self.startup = len(set(self._codes.keys(np.array(self._episode.design))))
+
+    def ask(self) -> Arch:
+        """Return the next of a design, or the candidate that a model is most hopeful about."""
+        episode: Episode | None = self._episode
+        row = self._next_of_design()
+        if row is None:
+            everywhere = bool(self._peaks) and self._turn
+            self._turn = not self._turn
+            if everywhere:
+                episode = None
+            members = range(len(self._rows)) if everywhere else self._episode.members
+            row = self._most_hopeful(members)
+        arch = self._visited.propose(
+            lambda: self._space.sample(self._rng) if row is None else self._codes.decode(row)
+        )
+        self._flying[arch.key] = self._see(arch), episode
+        return arch
+
+    def tell(self, trial: Trial) -> None:
+        """Learn from a trial, whoever proposed it; a failed one is a query without improvement."""
+        self._visited.add(trial.arch)
+        row = self._see(trial.arch)
+        scores = scores_of(trial, self._objectives)
+        own = trial.arch.key in self._flying
+        _, episode = self._flying.pop(trial.arch.key, (row, self._episode))
+        if scores is not None:
+            self._rows.append(row)
+            self._scores.append(scores)
+        if episode is None:
+            return
+        if scores is not None:
+            episode.members.append(len(self._rows) - 1)
+        better = scores is not None and scores[0] > episode.best
+        if scores is not None and better:
+            episode.best, episode.peak, episode.stale = scores[0], row, 0
+        elif own:
+            episode.stale += 1
+        if len(self._objectives) < 2 and self._episode.stale >= self._patience:
+            self._restart()
+
+    def _see(self, arch: Arch) -> Rows:
+        row = self._codes.encode(arch)
+        self._seen.add(self._codes.keys(row[None])[0])
+        return row
+
+    # --- episodes ---
+
+    def _next_of_design(self) -> Rows | None:
+        while self._episode.design:
+            row = self._episode.design.pop(0)
+            if self._codes.decode(row) not in self._visited:
+                return row
+        return None
+
+    def _design(self) -> list[Rows]:
+        """Return points in which the options of every choice occur equally often, up to one."""
+        count = self._design_size
+        rows = self._codes.genotypes(count, self._rng)
+        for label, decision in self._space.decisions.items():
+            if isinstance(decision, Choice):
+                size = len(decision.options)
+                rounds = [self._rng.permutation(size) for _ in range(-(-count // size))]
+                rows[:, self._codes.columns[label].start] = np.concatenate(rounds)[:count]
+        return list(self._codes.settle(rows))
+
+    def _restart(self) -> None:
+        """Begin an episode with the design whose nearest half lies furthest from all peaks."""
+        if self._episode.peak is not None:
+            self._peaks.append(self._episode.peak)
+        designs = [self._design() for _ in range(DESIGNS if self._peaks else 1)]
+        distances = [self._distance_of_nearest_half(design) for design in designs]
+        self._episode = Episode(designs[int(np.argmax(distances))])
+
+    def _distance_of_nearest_half(self, design: list[Rows]) -> float:
+        if not self._peaks:
+            return 0.0
+        points, peaks = self._features(design), self._features(self._peaks)
+        nearest = np.sort((1 - points @ peaks.T).min(1))
+        return round(float(nearest[: len(nearest) // 2].mean()), 9)
+
+    # --- the model's choice ---
+
+    def _most_hopeful(self, members: Sequence[int]) -> Rows | None:
+        """Return the unseen candidate of the largest acquisition, or None if there is none."""
+        if not members:
+            return None
+        scores = np.array([self._scores[i] for i in members])
+        several = scores.shape[1] > 1
+        best = self._best_first(scores)
+        centres = best[: FRONT_CENTRES if several else CENTRES]
+        fitted = self._fitted(best, len(scores))
+        candidates = self._candidates([self._rows[members[i]] for i in centres])
+        if not len(candidates):
+            return None
+        targets = np.stack([rank_normal(column) for column in scores[fitted].T], axis=1)
+        known = [self._rows[members[i]] for i in fitted]
+        upper = self._upper(known, targets, candidates)
+        hope = improvement(upper, targets) if several else upper[:, 0]
+        for i in np.argsort(-hope, kind="stable"):
+            if self._codes.decode(candidates[i]) not in self._visited:
+                found: Rows = candidates[i]
+                return found
+        return None
+
+    def _best_first(self, scores: Matrix) -> NDArray[np.intp]:
+        """Return the best points in order; with several objectives the front, in random order."""
+        if scores.shape[1] == 1:
+            return np.argsort(-scores[:, 0], kind="stable")[: FITTED // 2]
+        return self._rng.permutation(np.flatnonzero(pareto_mask(scores)))[:FITTED]
+
+    def _fitted(self, best: NDArray[np.intp], count: int) -> NDArray[np.intp]:
+        if count <= FITTED:
+            return np.arange(count)
+        others = np.setdiff1d(np.arange(count), best)
+        return np.concatenate([best, self._rng.permutation(others)[: FITTED - len(best)]])
+
+    def _candidates(self, centres: list[Rows]) -> Rows:
+        """Return unseen rows, each once: neighbours and mutants of the centres, and any others."""
+        codes, rng = self._codes, self._rng
+        near = [codes.neighbours(row, rng) for row in centres]
+        mutants = codes.mutate(codes.mutate(np.repeat(np.array(centres), MUTANTS, 0), rng), rng)
+        thrice = rng.random(len(mutants)) < 0.3
+        mutants[thrice] = codes.mutate(mutants[thrice], rng)
+        rows = np.concatenate([*near, mutants, codes.uniform(UNIFORM, rng)])
+        first: dict[bytes, int] = {}
+        for i, key in enumerate(codes.keys(rows)):
+            if key not in self._seen:
+                first.setdefault(key, i)
+        return rows[list(first.values())]
+
+    def _upper(self, known: list[Rows], targets: Matrix, candidates: Rows) -> Matrix:
+        """Return mean + deviation of every objective, shape (C, M)."""
+        known_NF, candidates_CF = self._features(known), self._codes.features(candidates)
+        if self._model == "forest":
+            return forest_upper(known_NF, targets, candidates_CF, seed=int(self._rng.integers(2**31)))
+        flying_PF = self._features([row for row, _ in self._flying.values()][-IN_FLIGHT:])
+        noise = 0.1 if targets.shape[1] == 1 else 0.03
+        return quadratic_upper(known_NF, targets, candidates_CF, flying_PF, noise=noise)
+
+    def _features(self, rows: Sequence[Rows]) -> Matrix:
+        columns = len(self._codes.sizes)
+        return self._codes.features(np.array(rows, dtype=np.int32).reshape(len(rows), columns))
+
+
+def _changes(decision: Decision) -> int:
+    """Return in how many ways a decision can change by one step."""
+    n = len(decision.options)
+    if isinstance(decision, Choice):
+        return n - 1
+    return n if decision.k is None else decision.k * (n - decision.k)
+
+
+def kernel(shares: Matrix) -> Matrix:
+    """Return the likeness of architectures that agree in such shares of their decisions."""
+    return 0.3 * shares + 0.7 * shares**2
+
+
+def quadratic_upper(
+    known_NF: Matrix,
+    targets_NM: Matrix,
+    candidates_CF: Matrix,
+    flying_PF: Matrix,
+    *,
+    noise: float,
+) -> Matrix:
+    """Return mean + deviation of kernel ridge regression, shape (C, M).
+
+    The P points in flight lower the deviation around them and leave the mean as it is (Desautels,
+    Krause and Burdick, 2014, arXiv:1206.6402). Rounded, so that no linear algebra library's last
+    digits decide an order.
+    """
+    n = len(known_NF)
+    points_F = np.vstack([known_NF, flying_PF])
+    gram = kernel(points_F @ points_F.T) + noise * np.eye(len(points_F))
+    cross_C = kernel(points_F @ candidates_CF.T)
+    mean_CM = cross_C[:n].T @ np.linalg.solve(gram[:n, :n], targets_NM)
+    variance_C = 1 - (cross_C * np.linalg.solve(gram, cross_C)).sum(0)
+    return np.round(mean_CM + np.sqrt(np.maximum(variance_C, 0))[:, None], 9)
+
+
+def forest_upper(
+    known_NF: Matrix, targets_NM: Matrix, candidates_CF: Matrix, *, seed: int
+) -> Matrix:
+    """Return mean + deviation over the trees of a random forest per objective, shape (C, M)."""
+    from sklearn.ensemble import RandomForestRegressor
+
+    upper = []
+    for target in targets_NM.T:
+        forest = RandomForestRegressor(TREES, random_state=seed).fit(known_NF, target)
+        trees = np.stack([tree.predict(candidates_CF) for tree in forest.estimators_])
+        upper.append(trees.mean(0) + trees.std(0))
+    return np.round(np.stack(upper, axis=1), 9)
+
+
+def improvement(upper_CM: Matrix, known_NM: Matrix) -> NDArray[np.float64]:
+    """Return by how much each candidate enlarges the hypervolume of the known points, shape (C,).
+
+    The reference lies 0.1 below the worst known score of each objective. Candidates that another
+    one beats cannot be the largest and get -1.
+    """
+    reference = known_NM.min(0) - 0.1
+    front = known_NM[pareto_mask(known_NM)]
+    before = hypervolume(front, reference)
+    gains = np.full(len(upper_CM), -1.0)
+    for i in np.flatnonzero(pareto_mask(upper_CM)):
+        gains[i] = hypervolume(np.vstack([front, upper_CM[i]]), reference) - before
+    return np.round(gains, 9)

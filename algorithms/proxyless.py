@@ -1,0 +1,110 @@
+"""ProxylessNAS by gradients (Cai et al., 2019, arXiv:1812.00332, section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from raynas.gradient.base import Differentiable
+from raynas.gradient.hardware import Hardware
+from raynas.gradient.mixed.binary_gate import BinaryGate, Mode
+from raynas.gradient.mixed.index import Index
+from raynas.nn.oneshot import ONE_SHOTS, Batch, Metrics
+
+Init = Literal["normal", "uniform"]
+
+
+@ONE_SHOTS.register("proxyless", aliases=("ProxylessNAS", "ProxylessTrainer", "BinaryGateOptim"))
+class Proxyless(Differentiable):
+    """Trains one sampled path per batch, and logits through binary gates.
+
+    A candidate that is not sampled has no gradient, so that neither momentum nor weight decay moves
+    it. In mode ``two``, the two sampled logits are shifted after every step so that the other
+    candidates' probabilities stay as they were.
+
+    Differs: logits learn on the loss without label smoothing, as the authors', and also through
+    candidates that give zeros, for which the authors' code drops the gradient.
+
+    Args:
+        seed: fixes the initial logits and all draws.
+        mode: of the gates: ``two``, ``full`` or ``full_v2``.
+        alpha_every: weight steps between updates of the logits.
+        alpha_steps: logits' steps per update.
+        init: distribution of the initial logits, ``normal`` or ``uniform``.
+        init_ratio: its standard deviation, or half its width.
+        alpha_lr: learning rate of the logits, by Adam.
+        alpha_betas: of Adam.
+        alpha_weight_decay: of Adam.
+        warmup_epochs: at first, in which only weights are trained.
+        hardware: cost that takes part in the logits' loss, such as ``{"target": "macs"}``.
+    """
+
+    defaults: ClassVar[dict[str, Any]] = {
+        "epochs": 145,  # 25 of warm-up and 120
+        "lr": 0.025,
+        "weight_decay": 4e-5,
+        "label_smoothing": 0.1,
+        "clip": None,
+    }
+
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        mode: Mode = "full_v2",
+        alpha_every: int = 5,
+        alpha_steps: int = 1,
+        init: Init = "normal",
+        init_ratio: float = 1e-3,
+        alpha_lr: float = 1e-3,
+        alpha_betas: tuple[float, float] = (0.0, 0.999),
+        alpha_weight_decay: float = 0.0,
+        warmup_epochs: int = 25,
+        hardware: Hardware | Mapping[str, Any] | None = None,
+    ) -> None:
+        if init not in get_args(Init):
+            raise ValueError(f"init is one of {', '.join(get_args(Init))}, got {init!r}")
+        if min(alpha_every, alpha_steps) < 1:
+            raise ValueError("alpha_every and alpha_steps must be at least 1")
+        self.mode, self.alpha_every, self.alpha_steps = mode, alpha_every, alpha_steps
+        self.init, self.init_ratio = init, init_ratio
+        self._index, self._gate = Index(), BinaryGate(mode)
+        super().__init__(
+            self._index,
+            seed=seed,
+            alpha_lr=alpha_lr,
+            alpha_betas=alpha_betas,
+            alpha_weight_decay=alpha_weight_decay,
+            warmup_epochs=warmup_epochs,
+            hardware=hardware,
+            scale=init_ratio,
+            uniform=init == "uniform",
+        )
+
+    def step(self, train: Batch, valid: Iterator[Batch]) -> Metrics:
+        """Do a weight step; after every few of them, the logits'."""
+        training, relaxation = self.training, self.relaxation
+        relaxation.use(self._index)
+        relaxation.sample(training.step, 0)
+        found: Metrics = {"loss": self.weight_step(train)}
+        alphas = self.alphas
+        if alphas and (training.step + 1) % self.alpha_every == 0:
+            relaxation.use(self._gate)
+            for number in range(self.alpha_steps):
+                relaxation.sample(training.step, 1 + number)
+                before = {k: v.detach().clone() for k, v in relaxation.vectors.items()}
+                found["valid_loss"] = self.alpha_step(next(valid), alphas)
+                if self.mode == "two":
+                    self._rescale(before)
+        return found
+
+    @torch.no_grad()
+    def _rescale(self, before: Mapping[str, Tensor]) -> None:
+        """Shift the sampled logits so that the others' probabilities stay as they were."""
+        for label, vector in self.relaxation.vectors.items():
+            draw = self.relaxation.mixers[label].draw
+            pair = list(draw)
+            vector[pair] -= vector[pair].logsumexp(0) - before[label][pair].logsumexp(0)

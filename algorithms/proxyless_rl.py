@@ -1,0 +1,151 @@
+"""ProxylessNAS by REINFORCE (Cai et al., 2019, arXiv:1812.00332, section 3.3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from raynas.gradient.base import Differentiable
+from raynas.gradient.hardware import Hardware
+from raynas.gradient.mixed.index import Index
+from raynas.gradient.quiet import Quiet
+from raynas.nn.oneshot import ONE_SHOTS, Batch, Metrics
+
+BASELINE_STEP = 0.99  # as the authors' code: the baseline is almost the latest mean
+IN_A_LOSS = ("form", "weight", "power")
+
+
+@ONE_SHOTS.register("proxyless_rl")
+class ProxylessRL(Differentiable):
+    """Trains one sampled path per batch, and logits by the rewards of sampled networks.
+
+    A reward is the accuracy on a validation batch, times (reference / cost) ** reward_power with
+    ``hardware``. Networks run in training mode, their BatchNorm statistics are not kept. The
+    baseline moves to the mean reward before the advantages are taken.
+
+    Args:
+        seed: fixes the initial logits and all draws.
+        samples: networks per update of the logits.
+        alpha_every: weight steps between updates.
+        reward_power: how much the cost counts.
+        alpha_lr: learning rate of the logits, by Adam.
+        alpha_betas: of Adam.
+        alpha_weight_decay: of Adam.
+        warmup_epochs: at first, in which only weights are trained.
+        hardware: cost in the reward, such as ``{"target": "macs"}``; its ``reference`` is the
+            expected cost at the start unless it is given.
+
+    Raises:
+        ValueError: a number out of range, or a setting of ``hardware`` that only a loss has.
+    """
+
+    defaults: ClassVar[dict[str, Any]] = {
+        "epochs": 145,  # 25 of warm-up and 120
+        "lr": 0.025,
+        "weight_decay": 4e-5,
+        "label_smoothing": 0.1,
+        "clip": None,
+    }
+
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        samples: int = 10,
+        alpha_every: int = 5,
+        reward_power: float = 0.1,
+        alpha_lr: float = 1e-3,
+        alpha_betas: tuple[float, float] = (0.0, 0.999),
+        alpha_weight_decay: float = 0.0,
+        warmup_epochs: int = 25,
+        hardware: Hardware | Mapping[str, Any] | None = None,
+    ) -> None:
+        if samples < 2 or alpha_every < 1 or reward_power < 0:
+            raise ValueError(
+                "expected at least 2 samples, alpha_every of at least 1 and a reward_power that is "
+                f"not negative, got {samples}, {alpha_every} and {reward_power}"
+            )
+        self.samples, self.alpha_every, self.reward_power = samples, alpha_every, reward_power
+        self.baseline: float | None = None
+        self._quiet = Quiet()
+        super().__init__(
+            Index(),
+            seed=seed,
+            alpha_lr=alpha_lr,
+            alpha_betas=alpha_betas,
+            alpha_weight_decay=alpha_weight_decay,
+            warmup_epochs=warmup_epochs,
+            hardware=hardware,
+        )
+        for name in IN_A_LOSS:
+            if self.hardware is not None and name in self.hardware.model_fields_set:
+                raise ValueError(f"hardware.{name} has no part in a reward; use reward_power")
+
+    def step(self, train: Batch, valid: Iterator[Batch]) -> Metrics:
+        """Do a weight step; after every few of them, an update of the logits."""
+        training = self.training
+        self.relaxation.sample(training.step, 0)
+        found: Metrics = {"loss": self.weight_step(train)}
+        if self.alphas and (training.step + 1) % self.alpha_every == 0:
+            found["reward"] = self.reinforce(next(valid))
+        return found
+
+    def reinforce(self, batch: Batch) -> float:
+        """Step the logits towards what gave more than the baseline; return the mean reward."""
+        rewards, paths = list[Tensor](), list[dict[str, int]]()
+        for number in range(self.samples):
+            self.relaxation.sample(self.training.step, 1 + number)
+            paths.append({k: m.draw for k, m in self.relaxation.mixers.items()})
+            rewards.append(self.reward(batch, paths[-1]))
+        together = torch.stack(rewards)
+        self.training.average([together])
+        values: list[float] = together.tolist()
+        mean = sum(values) / len(values)
+        if self.baseline is None:
+            self.baseline = mean
+        self.baseline += BASELINE_STEP * (mean - self.baseline)
+        for label, alpha in self.relaxation.vectors.items():
+            alpha.grad = self._gradient(
+                alpha,
+                [(path[label], r - self.baseline) for path, r in zip(paths, values, strict=True)],
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return mean
+
+    @torch.no_grad()
+    def reward(self, batch: Batch, path: Mapping[str, int]) -> Tensor:
+        """Return what the network that was drawn is worth, shape ()."""
+        with self._quiet(self.training.model):
+            right = self.training.outputs(batch).argmax(-1) == batch[1]
+        accuracy = right.double().mean()
+        if self.penalty is None or self.penalty.reference is None:
+            return accuracy
+        picked = {
+            label: nn.functional.one_hot(torch.tensor(path[label]), len(vector)).to(vector)
+            for label, vector in self.relaxation.vectors.items()
+        }
+        cost = self.penalty.expected(picked).double().clamp_min(1e-12)
+        return accuracy * (self.penalty.reference / cost) ** self.reward_power
+
+    @staticmethod
+    def _gradient(alpha: Tensor, taken: list[tuple[int, float]]) -> Tensor:
+        """Return the mean of advantage times the gradient of minus the log-probability."""
+        p = alpha.detach().softmax(-1)
+        found = torch.zeros_like(p)
+        for at, advantage in taken:
+            found += advantage * p
+            found[at] -= advantage
+        return found / len(taken)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return ProxylessNAS' state and the baseline."""
+        return super().state_dict() | {"baseline": self.baseline}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take what ``state_dict`` gave."""
+        super().load_state_dict(state)
+        self.baseline = state["baseline"]

@@ -1,0 +1,224 @@
+"""SGAS: Sequential Greedy Architecture Search (Li et al., 2020, arXiv:1912.00195)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raynas.core.arch import Value
+from raynas.gradient.base import Differentiable
+from raynas.gradient.bilevel import bilevel_step
+from raynas.gradient.hardware import Hardware
+from raynas.gradient.mixed.weighted_sum import WeightedSum
+from raynas.gradient.relaxation import importance
+from raynas.nn.logits import Logits
+from raynas.nn.mutable import SKIP
+from raynas.nn.oneshot import ONE_SHOTS, Batch, Metrics, Training
+
+Vector = NDArray[np.float64]
+
+
+@ONE_SHOTS.register("sgas")
+class SGAS(Differentiable):
+    """Decides one edge of each kind of cell at a time, while DARTS goes on with the others.
+
+    Differs: where no choice of a group has a candidate that gives zeros, importance is the same
+    for all, would be normalised to 0 and make every score 0; it is left out. Once all is decided,
+    the logits' step is left out as well.
+
+    Args:
+        seed: fixes the initial logits.
+        criterion: 1 scores importance and certainty, 2 stability as well.
+        first_decision: epoch of the first decision, from 0 (9 epochs of DARTS come before it).
+        decide_every: epochs between decisions.
+        history: epochs that stability looks back.
+        batch_increase: images that the batch grows by with every epoch that decided.
+        unrolled: take the logits' gradient after one virtual step of the weights (second order).
+        alpha_lr: learning rate of the logits, by Adam.
+        alpha_betas: of Adam.
+        alpha_weight_decay: of Adam.
+        warmup_epochs: at first, in which only weights are trained.
+        hardware: cost that takes part in the logits' loss, such as ``{"target": "macs"}``.
+    """
+
+    defaults: ClassVar[dict[str, Any]] = {
+        "epochs": 50,
+        "batch_size": 64,
+        "lr": 0.025,
+        "weight_decay": 3e-4,
+        "nesterov": False,
+        "label_smoothing": 0.0,
+    }
+
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        criterion: Literal[1, 2] = 1,
+        first_decision: int = 9,
+        decide_every: int = 5,
+        history: int = 4,
+        batch_increase: int = 8,
+        unrolled: bool = False,
+        alpha_lr: float = 3e-4,
+        alpha_betas: tuple[float, float] = (0.5, 0.999),
+        alpha_weight_decay: float = 1e-3,
+        warmup_epochs: int = 0,
+        hardware: Hardware | Mapping[str, Any] | None = None,
+    ) -> None:
+        if criterion not in (1, 2):
+            raise ValueError(f"criterion is 1 or 2, got {criterion!r}")
+        if min(first_decision, batch_increase) < 0 or min(decide_every, history) < 1:
+            raise ValueError(
+                "expected first_decision and batch_increase of at least 0, decide_every and "
+                f"history of at least 1, got {first_decision}, {batch_increase}, {decide_every} "
+                f"and {history}"
+            )
+        self.criterion, self.history, self.unrolled = criterion, history, unrolled
+        self.first_decision, self.decide_every = first_decision, decide_every
+        self.batch_increase = batch_increase
+        self.decisions = 0
+        self.past: dict[str, list[list[Vector]]] = {}
+        super().__init__(
+            WeightedSum(),
+            seed=seed,
+            alpha_lr=alpha_lr,
+            alpha_betas=alpha_betas,
+            alpha_weight_decay=alpha_weight_decay,
+            warmup_epochs=warmup_epochs,
+            hardware=hardware,
+            floor=0.04,
+        )
+
+    def attach(self, training: Training) -> None:
+        """Sort the logits into the groups that are normalised together."""
+        super().attach(training)
+        self.groups: dict[str, list[Logits]] = defaultdict(list)
+        for spec in self.relaxation.specs.values():
+            self.groups[spec.group].append(spec)
+
+    def step(self, train: Batch, valid: Iterator[Batch]) -> Metrics:
+        """Do DARTS' step, without its logits' part once all is decided."""
+        return bilevel_step(self, train, valid, unrolled=self.unrolled)
+
+    def epoch_end(self) -> Metrics:
+        """Score the edges, decide where it is time to, and return both."""
+        row: Metrics = {}
+        decided = False
+        due = (self.training.epoch - self.first_decision) % self.decide_every == 0
+        due = due and self.training.epoch >= self.first_decision
+        for group, edges in self.groups.items():
+            p = self.relaxation.probabilities()
+            past = self.past.setdefault(group, [])
+            vectors, nones = [p[e.label] for e in edges], [e.none for e in edges]
+            score, q = edge_scores(vectors, nones, past, self.criterion)
+            row |= {f"score.{e.label}": float(s) for e, s in zip(edges, score, strict=True)}
+            if self.criterion == 2:
+                self.past[group] = [*past, q][-self.history :]  # joins after it was used
+            open_ = [k for k, e in enumerate(edges) if e.label not in self.relaxation.fixed]
+            if due and open_:
+                self._decide(edges, max(open_, key=lambda k: score[k]), q)
+                decided = True
+        if decided:
+            self.decisions += 1
+            self._release()
+        left = sum(1 for label in self.relaxation.specs if label not in self.relaxation.fixed)
+        counts = {"decisions": float(self.decisions), "undecided": float(left)}
+        return super().epoch_end() | row | counts
+
+    def _decide(self, edges: Sequence[Logits], at: int, q: Sequence[Vector]) -> None:
+        """Fix an edge's best operation; once its node is full, leave its other edges out."""
+        fixed, chosen = self.relaxation.fixed, edges[at]
+        best = int(np.argmax(q[at]))
+        past_none = chosen.none is not None and best >= chosen.none
+        self.relaxation.fix(chosen.label, best + past_none)
+        rivals = [edge for edge in edges if edge.node == chosen.node]
+        if sum(fixed.get(edge.label, SKIP) != SKIP for edge in rivals) >= chosen.keep:
+            for edge in rivals:
+                if edge.label not in fixed:
+                    self.relaxation.fix(edge.label, SKIP)
+
+    def _release(self) -> None:
+        """Decide what nothing leads to any more, and free the memory of idle weights' training."""
+        labels, weights = self.relaxation.reachable()
+        for label in self.relaxation.specs:
+            if label not in labels and label not in self.relaxation.fixed:
+                self.relaxation.fix(label, SKIP)
+        for weight in self.training.model.parameters():
+            if weight not in weights:
+                weight.grad = None
+                self.training.optimizer.state.pop(weight, None)
+
+    def batch_size(self, base: int) -> int:
+        """Return the base batch size and what the decisions added."""
+        return base + self.batch_increase * self.decisions
+
+    def lr_scale(self, step: int, steps: int) -> float:
+        """Return a cosine over epochs, as the authors': growing batches make fewer steps."""
+        return self.cosine(self.training.epoch / self.training.epochs)
+
+    def derive(self) -> dict[str, Value]:
+        """Return what was decided; open places go to the edges of the largest importance."""
+        return self.relaxation.derive(importance)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return DARTS' state, the decisions and the history of distributions."""
+        past = {g: [[v.tolist() for v in q] for q in rows] for g, rows in self.past.items()}
+        return super().state_dict() | {"decisions": self.decisions, "past": past}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take what ``state_dict`` gave."""
+        super().load_state_dict(state)
+        self.decisions = state["decisions"]
+        self.past = {
+            group: [[np.asarray(v, dtype=np.float64) for v in q] for q in rows]
+            for group, rows in state["past"].items()
+        }
+
+
+def edge_scores(
+    p: Sequence[Vector],
+    nones: Sequence[int | None],
+    past: Sequence[Sequence[Vector]],
+    criterion: int,
+) -> tuple[Vector, list[Vector]]:
+    """Return every edge's score, and its distribution over real operations.
+
+    Importance is the probability of real operations (equation 3), certainty one minus their
+    normalised entropy (equation 4), stability the mean intersection with earlier distributions
+    (equation 6); each is normalised over all edges, decided ones included.
+
+    Args:
+        p: by edge, shape (options,).
+        nones: by edge, the position of the candidate that gives zeros.
+        past: earlier distributions over real operations, oldest first.
+        criterion: 1 or 2.
+    """
+    real = [v if k is None else np.delete(v, k) for v, k in zip(p, nones, strict=True)]
+    q = [v / v.sum() for v in real]
+    score = unit(np.array([_certainty(v) for v in q]))
+    if any(none is not None for none in nones):
+        score = score * unit(np.array([v.sum() for v in real]))
+    if criterion == 2:
+        stable = [
+            np.mean([np.minimum(rows[e], v).sum() for rows in past]) if past else 0.0
+            for e, v in enumerate(q)
+        ]
+        score = score * unit(np.array(stable, dtype=np.float64))
+    return score, q
+
+
+def _certainty(q: Vector) -> float:
+    if len(q) < 2:
+        return 1.0
+    return float(1 + (q * np.log(np.maximum(q, 1e-300))).sum() / np.log(len(q)))
+
+
+def unit(values: Vector) -> Vector:
+    """Return values scaled to 0 … 1, zeros where all are equal."""
+    span = float(np.ptp(values))
+    return np.zeros_like(values) if span == 0 else (values - values.min()) / span

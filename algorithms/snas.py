@@ -1,0 +1,76 @@
+"""SNAS (Xie et al., 2019, arXiv:1812.09926)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+from raynas.gradient.base import Differentiable
+from raynas.gradient.hardware import Hardware
+from raynas.gradient.mixed.gumbel_sum import GumbelSum
+from raynas.nn.oneshot import ONE_SHOTS, Batch, Metrics
+
+
+@ONE_SHOTS.register("snas")
+class SNAS(Differentiable):
+    """Trains weights and logits together, on samples of the concrete distribution.
+
+    One sample per label and step; one backward pass gives the gradients of both (single level).
+    Resources enter as an expected cost through ``hardware``, differentiably, and not by the
+    paper's policy gradient.
+
+    Args:
+        seed: fixes the initial logits and the noise.
+        temperature: of the samples at the start.
+        final_temperature: reached linearly at the end; None keeps the first (the authors' code).
+        alpha_lr: learning rate of the logits, by Adam.
+        alpha_betas: of Adam.
+        alpha_weight_decay: of Adam.
+        warmup_epochs: at first, in which only weights are trained.
+        hardware: cost that takes part in the logits' loss, such as ``{"target": "macs"}``.
+    """
+
+    defaults: ClassVar[dict[str, Any]] = {
+        "epochs": 150,
+        "batch_size": 64,
+        "lr": 0.025,
+        "weight_decay": 3e-4,
+        "nesterov": False,
+        "label_smoothing": 0.0,
+    }
+
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        temperature: float = 1.0,
+        final_temperature: float | None = 0.03,
+        alpha_lr: float = 3e-4,
+        alpha_betas: tuple[float, float] = (0.5, 0.999),
+        alpha_weight_decay: float = 1e-3,
+        warmup_epochs: int = 0,
+        hardware: Hardware | Mapping[str, Any] | None = None,
+    ) -> None:
+        if temperature <= 0 or (final_temperature is not None and final_temperature <= 0):
+            raise ValueError("temperatures must be positive")
+        self.temperature, self.final_temperature = temperature, final_temperature
+        self._mix = GumbelSum(temperature)
+        super().__init__(
+            self._mix,
+            seed=seed,
+            alpha_lr=alpha_lr,
+            alpha_betas=alpha_betas,
+            alpha_weight_decay=alpha_weight_decay,
+            warmup_epochs=warmup_epochs,
+            hardware=hardware,
+            floor=0.04,
+        )
+
+    def step(self, train: Batch, valid: Iterator[Batch]) -> Metrics:
+        """Train weights and logits on one batch."""
+        training = self.training
+        last = self.temperature if self.final_temperature is None else self.final_temperature
+        share = training.step / max(training.steps - 1, 1)
+        self._mix.temperature = self.temperature + (last - self.temperature) * share
+        self.relaxation.sample(training.step, 0)
+        return {"loss": self.joint_step(train)}

@@ -1,0 +1,213 @@
+"""Questions to a table of trials: fronts, queries under other bounds, the effect of each choice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raynas.core.constraints import Constraint
+from raynas.core.errors import nearest
+from raynas.core.objectives import Objective, hypervolume, knee_point, pareto_mask
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CHOICE = "choice."
+RESAMPLES = 1000
+
+
+def objectives_of(frame: pd.DataFrame, wanted: Mapping[str, str]) -> list[Objective]:
+    """Return the objectives.
+
+    Raises:
+        KeyError: a metric that no trial has.
+    """
+    goals = [Objective(metric, goal) for metric, goal in wanted.items()]  # type: ignore[arg-type]
+    for goal in goals:
+        _column(frame, goal.metric)
+    return goals
+
+
+def measured(frame: pd.DataFrame, goals: Sequence[Objective]) -> pd.DataFrame:
+    """Return the completed trials that have all objectives and spent the whole budget."""
+    frame = frame[frame["status"] == "completed"]
+    if "epochs" in frame:  # scores of trials that were stopped early are another measure
+        frame = frame[frame["epochs"] == frame.groupby("evaluator")["epochs"].transform("max")]
+    return frame.dropna(subset=[goal.metric for goal in goals])
+
+
+def scores(frame: pd.DataFrame, goals: Sequence[Objective]) -> NDArray[np.float64]:
+    """Return the objectives, all to be maximised, shape (trials, objectives)."""
+    columns = [goal.sign * frame[goal.metric].to_numpy(np.float64) for goal in goals]
+    return np.column_stack(columns) if columns else np.zeros((len(frame), 0))
+
+
+def front(frame: pd.DataFrame, goals: Sequence[Objective]) -> pd.DataFrame:
+    """Return the trials that no other beats, by the first objective, best first."""
+    frame = measured(frame, goals)
+    kept = frame[pareto_mask(scores(frame, goals))]
+    return kept.sort_values(goals[0].metric, ascending=goals[0].goal == "min", kind="stable")
+
+
+def volume(
+    frame: pd.DataFrame, goals: Sequence[Objective], reference: Mapping[str, float] | None
+) -> float:
+    """Return the hypervolume that the trials dominate.
+
+    Args:
+        frame: the trials.
+        goals: the objectives.
+        reference: the worst value of every objective that counts; None takes the worst measured.
+
+    Raises:
+        KeyError: the reference lacks an objective.
+    """
+    points = scores(measured(frame, goals), goals)
+    if not len(points):
+        return 0.0
+    if reference is None:
+        return hypervolume(points, points.min(0))
+    for goal in goals:
+        if goal.metric not in reference:
+            raise KeyError(f"the reference has no value for {goal.metric!r}")
+    return hypervolume(points, np.array([goal.sign * reference[goal.metric] for goal in goals]))
+
+
+def knee(frame: pd.DataFrame, goals: Sequence[Objective]) -> pd.Series:
+    """Return the trial where the front bends most.
+
+    Raises:
+        LookupError: no trial has all objectives.
+    """
+    frame = measured(frame, goals)
+    if frame.empty:
+        raise LookupError("no completed trial has all objectives")
+    return frame.iloc[knee_point(scores(frame, goals))]
+
+
+def query(
+    frame: pd.DataFrame, constraints: Sequence[Constraint], goals: Sequence[Objective]
+) -> pd.DataFrame:
+    """Return the trials that keep the constraints: the best first, or the front of several goals.
+
+    Trials that were infeasible under the run's own constraints count again.
+
+    Raises:
+        KeyError: a metric that no trial has.
+    """
+    kept = frame[frame["status"].isin(["completed", "infeasible"])]
+    for constraint in constraints:
+        values = _column(kept, constraint.metric)
+        kept = kept[[constraint.allows(float(v)) for v in values.astype(float)]]
+    kept = kept.assign(status="completed")
+    if len(goals) > 1:
+        return front(kept, goals)
+    (goal,) = goals
+    found = measured(kept, goals)
+    return found.sort_values(goal.metric, ascending=goal.goal == "min", kind="stable")
+
+
+def importance(frame: pd.DataFrame, goal: Objective) -> pd.DataFrame:
+    """Return, by choice, which share of the objective's variance its options explain.
+
+    The share is that of a one-way analysis of variance over the trials that reached the choice
+    (eta squared, corrected for the number of options: epsilon squared, not below 0); ``effect`` is
+    the difference between the means of the best and the worst option. Trials are those that the
+    search happened to make, so that options which went together share their effect.
+
+    Returns:
+        Columns ``choice``, ``importance``, ``effect``, ``best``, ``trials``, largest first.
+    """
+    import pandas as pd
+
+    trials = measured(frame, [goal])
+    score = pd.Series(scores(trials, [goal])[:, 0], trials.index)
+    rows = []
+    for column in (name for name in trials if str(name).startswith(CHOICE)):
+        reached = trials[column].dropna().map(str)
+        groups = score[reached.index].groupby(reached)
+        rows.append(
+            {
+                "choice": str(column).removeprefix(CHOICE),
+                "importance": _explained([np.asarray(group, np.float64) for _, group in groups]),
+                "effect": float(groups.mean().max() - groups.mean().min()) if len(groups) else 0.0,
+                "best": groups.mean().idxmax() if len(groups) else None,
+                "trials": len(reached),
+            }
+        )
+    table = pd.DataFrame(rows, columns=["choice", "importance", "effect", "best", "trials"])
+    return table.sort_values(["importance", "effect"], ascending=False, ignore_index=True)
+
+
+def _explained(groups: Sequence[NDArray[np.float64]]) -> float:
+    """Return the share of the variance that lies between groups, corrected for their number."""
+    values = np.concatenate(groups) if groups else np.zeros(0)
+    count, total = len(values), float(((values - values.mean()) ** 2).sum()) if len(values) else 0.0
+    if count <= len(groups) or total == 0.0:
+        return 0.0
+    within = sum(float(((group - group.mean()) ** 2).sum()) for group in groups)
+    noise = within / (count - len(groups))
+    return max(0.0, (total - within - (len(groups) - 1) * noise) / total)
+
+
+def _column(frame: pd.DataFrame, metric: str) -> pd.Series:
+    if metric not in frame:
+        numeric = [str(name) for name in frame.select_dtypes("number")]
+        raise KeyError(f"no trial has a metric {metric!r}; {nearest(metric, numeric)}")
+    return frame[metric]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its 95 % interval, by the percentile bootstrap over architectures."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} (95 %: {self.low:.3f} to {self.high:.3f})"
+
+
+def kendall(first: NDArray[np.float64], second: NDArray[np.float64]) -> Interval:
+    """Return Kendall's tau-b of two scores of the same architectures.
+
+    Args:
+        first: shape (architectures,), at least two.
+        second: likewise.
+    """
+    from scipy.stats import kendalltau
+
+    def tau(at: NDArray[np.int64]) -> float:
+        found = kendalltau(first[at], second[at]).statistic
+        return 0.0 if np.isnan(found) else float(found)  # all tied: no order to agree on
+
+    return _bootstrapped(tau, [len(first)])
+
+
+def mean_difference(first: NDArray[np.float64], second: NDArray[np.float64]) -> Interval:
+    """Return the mean of some scores less that of others, groups resampled on their own."""
+    whole = np.concatenate([first, second])
+
+    def gap(at: NDArray[np.int64]) -> float:
+        return float(whole[at[: len(first)]].mean() - whole[at[len(first) :]].mean())
+
+    return _bootstrapped(gap, [len(first), len(second)])
+
+
+def _bootstrapped(statistic: Callable[[NDArray[np.int64]], float], sizes: list[int]) -> Interval:
+    rng, starts = np.random.default_rng(0), np.cumsum([0, *sizes[:-1]])
+    draws = [
+        statistic(
+            np.concatenate(
+                [s + rng.integers(n, size=n) for s, n in zip(starts, sizes, strict=True)]
+            )
+        )
+        for _ in range(RESAMPLES)
+    ]
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return Interval(statistic(np.arange(sum(sizes))), float(low), float(high))

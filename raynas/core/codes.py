@@ -1,0 +1,233 @@
+"""Architectures as rows of small integers, so that thousands are made and compared at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from graphlib import TopologicalSorter
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raynas.core.arch import Arch, Value
+from raynas.core.archspace import ArchSpace
+from raynas.core.decision import Choice, Decision
+
+Rows: TypeAlias = NDArray[np.int32]
+UNREACHED = -1
+
+
+class Codes:
+    """Translates between architectures and rows, and draws, mutates and measures rows.
+
+    A ``Choice`` has one column with the number of its option, a ``Subset`` one column of 0 and 1
+    per option. The columns of a decision that is not reached hold -1. Shapes: N rows, C columns.
+
+    >>> space = ArchSpace.of(depth=[2, 3], width=[16, 32, 64])
+    >>> codes = Codes(space)
+    >>> row = codes.encode(Arch({"depth": 3, "width": 16}))
+    >>> row.tolist(), codes.decode(row) == {"depth": 3, "width": 16}
+    ([1, 0], True)
+
+    Args:
+        space: what is searched.
+    """
+
+    def __init__(self, space: ArchSpace) -> None:
+        self.space = space
+        self.labels = list(space.decisions)
+        self.sizes: list[int] = []  # values per column
+        self.columns: dict[str, slice] = {}
+        for label, decision in space.decisions.items():
+            sizes = _sizes(decision)
+            self.columns[label] = slice(len(self.sizes), len(self.sizes) + len(sizes))
+            self.sizes += sizes
+        self._places = self._find_places()
+        self._order = self._parents_first()
+        self._nested = any(place for places in self._places.values() for place in places)
+        self._free = np.array([d.count() > 1 for d in space.decisions.values()], dtype=bool)
+
+    def _find_places(self) -> dict[str, list[tuple[int, int] | None]]:
+        """Return the columns and numbers that open each decision; None where nothing needs to."""
+        places: dict[str, list[tuple[int, int] | None]] = {label: [] for label in self.labels}
+        for decision in self.space.choices:
+            places[decision.label].append(None)
+        for label, decision in self.space.decisions.items():
+            start = self.columns[label].start
+            for option, opened in decision.opens.items():
+                at = decision.options.index(option)
+                place = (start, at) if isinstance(decision, Choice) else (start + at, 1)
+                for inner in opened.choices:
+                    places[inner.label].append(place)
+        return places
+
+    def _parents_first(self) -> list[str]:
+        owner = {
+            column: label
+            for label, span in self.columns.items()
+            for column in range(span.start, span.stop)
+        }
+        above = {
+            label: {owner[place[0]] for place in places if place is not None}
+            for label, places in self._places.items()
+        }
+        return list(TopologicalSorter(above).static_order())
+
+    # --- one architecture ---
+
+    def encode(self, arch: Mapping[str, Value]) -> Rows:
+        """Return the row of one architecture, shape (C,)."""
+        row = np.full(len(self.sizes), UNREACHED, dtype=np.int32)
+        for label, decision in self.space.decisions.items():
+            if label in arch:
+                row[self.columns[label]] = self._numbers(decision, arch[label])
+        return row
+
+    @staticmethod
+    def _numbers(decision: Decision, value: Value) -> int | list[int]:
+        if isinstance(decision, Choice):
+            return decision.index(value)
+        mask = decision.index(value)
+        return [mask >> i & 1 for i in range(len(decision.options))]
+
+    def decode(self, row: Rows) -> Arch:
+        """Return the architecture of one row of shape (C,)."""
+        numbers = row.tolist()
+        taken: dict[str, Value] = {}
+        for label, decision in self.space.decisions.items():
+            own = numbers[self.columns[label]]
+            if isinstance(decision, Choice):
+                if own[0] != UNREACHED:
+                    taken[label] = decision.options[own[0]]
+            elif UNREACHED not in own:
+                taken[label] = tuple(o for o, bit in zip(decision.options, own, strict=True) if bit)
+        return Arch(taken)
+
+    # --- many rows ---
+
+    def uniform(self, count: int, rng: np.random.Generator) -> Rows:
+        """Draw rows as ``ArchSpace.sample`` draws architectures, shape (count, C)."""
+        return self.settle(self.genotypes(count, rng))
+
+    def genotypes(self, count: int, rng: np.random.Generator) -> Rows:
+        """Draw a value for every decision, reached or not, shape (count, C)."""
+        drawn = rng.integers(0, np.array(self.sizes, dtype=np.int32), size=(count, len(self.sizes)))
+        rows: Rows = drawn.astype(np.int32)
+        for label, k in self._exact.items():
+            own = rows[:, self.columns[label]]
+            own[:] = rng.random(own.shape).argsort(1) < k
+        return rows
+
+    @cached_property
+    def _exact(self) -> dict[str, int]:
+        """The subsets of a fixed number of options."""
+        decisions = self.space.decisions.items()
+        return {
+            label: d.k for label, d in decisions if not isinstance(d, Choice) and d.k is not None
+        }
+
+    def settle(self, genotypes: Rows) -> Rows:
+        """Write -1 into every column that the other values do not reach, in place."""
+        if self._nested:
+            for label in self._order:
+                reached = np.zeros(len(genotypes), dtype=bool)
+                for parent in self._places[label]:
+                    reached |= True if parent is None else genotypes[:, parent[0]] == parent[1]
+                genotypes[~reached, self.columns[label]] = UNREACHED
+        return genotypes
+
+    def fill(self, rows: Rows, rng: np.random.Generator) -> Rows:
+        """Return rows with values drawn for what is not reached, ready to be edited."""
+        if not self._nested:
+            return rows.copy()
+        return np.where(rows == UNREACHED, self.genotypes(len(rows), rng), rows)
+
+    def neighbours(self, row: Rows, rng: np.random.Generator) -> Rows:
+        """Return all rows that differ from one in a single decision.
+
+        What a change newly opens is drawn, once; a subset exchanges one option, or adds or drops
+        one if it may have any number of them.
+        """
+        edits = [edit for label in self.labels for edit in self._edits(label, row)]
+        rows = self.fill(np.repeat(row[None], len(edits), 0), rng)
+        for i, edit in enumerate(edits):
+            for column, number in edit:
+                rows[i, column] = number
+        return self.settle(rows)
+
+    def _edits(self, label: str, row: Rows) -> Iterable[tuple[tuple[int, int], ...]]:
+        """Return the columns and numbers of every single change of a decision."""
+        span, decision = self.columns[label], self.space.decisions[label]
+        now: list[int] = row[span].tolist()
+        start = span.start
+        if not now or now[0] == UNREACHED:
+            return []
+        if isinstance(decision, Choice):
+            return [((start, i),) for i in range(len(decision.options)) if i != now[0]]
+        if decision.k is None:
+            return [((start + i, 1 - bit),) for i, bit in enumerate(now)]
+        inside, outside = np.flatnonzero(now).tolist(), np.flatnonzero(np.equal(now, 0)).tolist()
+        return [((start + i, 0), (start + j, 1)) for i in inside for j in outside]
+
+    def mutate(self, rows: Rows, rng: np.random.Generator) -> Rows:
+        """Change one reached decision in every row, each as ``ArchSpace.mutate`` does."""
+        first = [self.columns[label].start for label in self.labels]
+        reached = rows[:, first] != UNREACHED
+        picked = (rng.random(reached.shape) * (reached & self._free)).argmax(1)
+        rows = self.fill(rows, rng)
+        for at, label in enumerate(self.labels):
+            mine = np.flatnonzero(picked == at)
+            if len(mine) and self._free[at]:
+                rows[mine, self.columns[label]] = self._changed(label, rows[mine], rng)
+        return self.settle(rows)
+
+    def _changed(self, label: str, rows: Rows, rng: np.random.Generator) -> Rows:
+        span, decision = self.columns[label], self.space.decisions[label]
+        own: Rows = rows[:, span]
+        n = len(decision.options)
+        if isinstance(decision, Choice):
+            return (own + rng.integers(1, n, size=own.shape, dtype=np.int32)) % n
+        each = np.arange(len(own))
+        leaving = (rng.random(own.shape) * (own == 1)).argmax(1)
+        joining = (rng.random(own.shape) * (own == 0)).argmax(1)
+        own = own.copy()
+        if decision.k is None:
+            own[each, rng.integers(n, size=len(own))] ^= 1
+        else:
+            own[each, leaving], own[each, joining] = 0, 1
+        return own
+
+    # --- likeness ---
+
+    def features(self, rows: Rows) -> NDArray[np.float64]:
+        """Return vectors whose products are the shares of equal decisions, shape (N, features).
+
+        Not being reached is a value of its own; two subsets are as equal as the share of options
+        that both have or both lack.
+        """
+        starts = np.cumsum([0, *(size + 1 for size in self.sizes)])
+        found = np.zeros((len(rows), int(starts[-1])))
+        places = rows + 1 + starts[:-1]
+        found[np.arange(len(rows))[:, None], places] = self._weights
+        return found
+
+    @cached_property
+    def _weights(self) -> NDArray[np.float64]:
+        widths = [span.stop - span.start for span in self.columns.values()]
+        each = [1 / (len(widths) * width) for width in widths for _ in range(width)]
+        weights: NDArray[np.float64] = np.sqrt(np.array(each))
+        return weights
+
+    def keys(self, rows: Rows) -> list[bytes]:
+        """Return one key per row, equal for equal rows."""
+        rows = np.ascontiguousarray(rows)
+        if not rows.shape[1]:
+            return [b""] * len(rows)
+        packed = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1])))
+        return [key.tobytes() for key in packed.ravel()]
+
+
+def _sizes(decision: Decision) -> list[int]:
+    n = len(decision.options)
+    return [n] if isinstance(decision, Choice) else [2] * n

@@ -1,0 +1,100 @@
+"""What a search is for: objectives, how several are merged if they are, and bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from raynas.core.constraints import Constraint
+from raynas.core.errors import nearest
+from raynas.core.objectives import MissingObjective, Objective
+
+
+@dataclass(frozen=True)
+class Goals:
+    """One or several objectives, and constraints.
+
+    >>> goals = Goals((Objective("accuracy"), Objective("macs", "min")))
+    >>> goals.scores({"accuracy": 0.9, "macs": 5e6})
+    (0.9, -5000000.0)
+    >>> goals.merged({"accuracy": 0.9, "macs": 5e6})
+    0.9
+
+    Attributes:
+        objectives: at least one; the first stands in the ``objective`` column of the table.
+        weights: of the metrics whose sum is maximised instead; empty merges nothing.
+        constraints: bounds that a completed trial must keep, or it is infeasible.
+
+    Raises:
+        ValueError: no objective, or a weight of no objective, or one that contradicts its goal.
+    """
+
+    objectives: tuple[Objective, ...]
+    weights: Mapping[str, float] | None = None
+    constraints: tuple[Constraint, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.objectives:
+            raise ValueError("a search needs at least one objective")
+        signs = {objective.metric: objective.sign for objective in self.objectives}
+        for metric, weight in (self.weights or {}).items():
+            if metric not in signs:
+                raise ValueError(f"scalarize: {metric!r} is no objective; {nearest(metric, signs)}")
+            if weight * signs[metric] <= 0:
+                way = "above" if signs[metric] > 0 else "below"
+                raise ValueError(
+                    f"scalarize: the weight of {metric!r} must be {way} 0 for its goal, got "
+                    f"{weight}"
+                )
+        if self.weights and (missing := signs.keys() - self.weights.keys()):
+            raise ValueError(f"scalarize: no weight for the objective {min(missing)!r}")
+
+    def scores(self, metrics: Mapping[str, float]) -> tuple[float, ...]:
+        """Return one number per objective, all to be maximised; merged, the one sum.
+
+        Raises:
+            MissingObjective: an objective or constrained metric is not there.
+        """
+        values = tuple(objective.score(metrics) for objective in self.objectives)
+        return (self.merged(metrics),) if self.weights else values
+
+    def merged(self, metrics: Mapping[str, float]) -> float:
+        """Return the number that single-objective samplers maximise."""
+        if not self.weights:
+            return self.objectives[0].score(metrics)
+        return sum(weight * metrics[metric] for metric, weight in self.weights.items())
+
+    def allow(self, metrics: Mapping[str, float]) -> bool:
+        """Return whether all constraints hold.
+
+        Raises:
+            MissingObjective: a constrained metric is not there; the nearest that is is named.
+        """
+        for constraint in self.constraints:
+            if constraint.metric not in metrics:
+                hint = nearest(constraint.metric, metrics)
+                raise MissingObjective(
+                    f"the evaluator returns no metric {constraint.metric!r}, which is bounded; "
+                    f"{hint}"
+                )
+        return all(constraint.holds(metrics) for constraint in self.constraints)
+
+    @property
+    def several(self) -> bool:
+        """Whether a sampler sees more than one score."""
+        return len(self.objectives) > 1 and not self.weights
+
+
+def goals_of(
+    objectives: Mapping[str, str],
+    *,
+    weights: Mapping[str, float] | None = None,
+    constraints: Sequence[Constraint] = (),
+) -> Goals:
+    """Return the goals of plain mappings.
+
+    Raises:
+        ValueError: as ``Goals``, and for a goal other than "max" and "min".
+    """
+    listed = tuple(Objective(metric, goal) for metric, goal in objectives.items())  # type: ignore[arg-type]
+    return Goals(listed, dict(weights) if weights else None, tuple(constraints))

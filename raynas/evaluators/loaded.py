@@ -1,0 +1,31 @@
+"""Data that were read once, for evaluators that look at them again and again."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from raynas.data.module import DataModule, Splits
+
+
+class Loaded(DataModule):
+    """Another module's data, read and moved to a device when this is made.
+
+    Args:
+        data: the module.
+        device: where its splits are to lie.
+    """
+
+    def __init__(self, data: DataModule, device: torch.device) -> None:
+        self.name, self.device = data.name, device
+        self.input_shape, self.num_classes = data.input_shape, data.num_classes
+        self.batch_size = data.batch_size
+        self._source, self._splits = data, data.load().to(device)
+
+    def load(self) -> Splits:
+        """Return the splits, always the same tensors."""
+        return self._splits
+
+    def augment(self, x: Tensor, rng: torch.Generator) -> Tensor:
+        """Return a training batch as the module changes it."""
+        return self._source.augment(x, rng)

@@ -1,0 +1,91 @@
+"""Scoring each architecture by training it on its own, from fresh weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from raynas.core.config import TrainSettings, validated
+from raynas.core.evaluator import EVALUATORS, Halving
+from raynas.data.module import DataModule
+from raynas.nn.plain_training import PlainTraining
+
+
+@EVALUATORS.register("standalone")
+class Standalone:
+    """Trains every architecture for some epochs, inside a worker that outlives it, and validates.
+
+    Metrics: ``accuracy`` and ``loss`` on the whole validation split. The column ``epochs`` says how
+    long each was really trained.
+
+    With ``early_stopping``, Ray Tune's ASHA stops those that score worse than others after as many
+    epochs. A stopped one is ``completed`` with the metrics of its last epoch and no objective:
+    scores of different epochs are never compared, so only fully trained ones can be best, and
+    samplers learn of the others only that they were seen. Comparisons begin anew when a run is
+    resumed.
+
+    Args:
+        epochs: passes over the training split.
+        batch_size: images per step; None takes the data set's own.
+        lr: learning rate of SGD at the top of its schedule.
+        momentum: of SGD.
+        nesterov: whether the momentum is Nesterov's.
+        weight_decay: of SGD.
+        label_smoothing: of the cross-entropy that is trained.
+        clip: largest norm of the gradient; None does not clip.
+        early_stopping: whether weak ones are stopped; compares one score, so it must be off where
+            there are several objectives.
+        grace_epochs: after which they are first compared.
+        reduction_factor: of those compared, one in so many goes on.
+
+    Raises:
+        ValueError: a setting out of its range, or more grace epochs than epochs.
+    """
+
+    metrics = ("accuracy", "loss")
+
+    def __init__(
+        self,
+        *,
+        epochs: int = 30,
+        batch_size: int | None = None,
+        lr: float = 0.05,
+        momentum: float = 0.9,
+        nesterov: bool = True,
+        weight_decay: float = 4e-5,
+        label_smoothing: float = 0.1,
+        clip: float | None = 5.0,
+        early_stopping: bool = True,
+        grace_epochs: int = 1,
+        reduction_factor: float = 4.0,
+    ) -> None:
+        self.epochs, self.batch_size, self.lr = epochs, batch_size, lr
+        self.momentum, self.nesterov, self.weight_decay = momentum, nesterov, weight_decay
+        self.label_smoothing, self.clip = label_smoothing, clip
+        self.early_stopping, self.grace_epochs = early_stopping, grace_epochs
+        self.reduction_factor = reduction_factor
+        fields = {name: getattr(self, name) for name in TrainSettings.model_fields}
+        self.settings = validated(TrainSettings, fields)
+        if early_stopping and not 1 <= grace_epochs <= epochs:
+            raise ValueError(
+                f"grace_epochs: expected 1 to {epochs} (the epochs), got {grace_epochs}"
+            )
+        if not reduction_factor > 1:
+            raise ValueError(f"reduction_factor: expected more than 1, got {reduction_factor}")
+
+    @property
+    def stopping(self) -> Halving | None:
+        """How weak ones are stopped; None if they are not."""
+        if not self.early_stopping:
+            return None
+        return Halving(grace_epochs=self.grace_epochs, reduction_factor=self.reduction_factor)
+
+    def train_epochs(
+        self, net: nn.Module, data: DataModule, seed: int
+    ) -> Iterator[dict[str, float]]:
+        """Train, and yield the metrics after every epoch."""
+        training = PlainTraining(net, data, self.settings, seed=seed)
+        while training.epoch < self.epochs:
+            training.run_epoch()
+            yield training.validate()

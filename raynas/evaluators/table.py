@@ -1,0 +1,224 @@
+"""Looking scores up in a table that somebody measured before."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import csv, fs, parquet
+
+from raynas.core.arch import Arch, Value
+from raynas.core.archspace import ArchSpace
+from raynas.core.decision import Decision, Subset
+from raynas.core.errors import InvalidArch, nearest
+from raynas.core.evaluator import EVALUATORS, RESERVED
+from raynas.folder import absolute
+
+_KEY, _ARCH, _CHOICE = "arch_key", "arch", "choice."
+
+
+@EVALUATORS.register("table")
+class Table:
+    """Looks architectures up in a Parquet or CSV file with one row for each.
+
+    A row says which architecture it is of by a column per label (``choice.<label>`` or
+    ``<label>``, empty where it is not reached), or by ``arch_key``, or by ``arch`` (canonical
+    JSON). All other columns of numbers are metrics; one that is empty or NaN in a row is left out,
+    and fails the trial if it is an objective. An architecture that is isomorphic to another is
+    found in either's row.
+
+    Args:
+        path: local file or ``pyarrow.fs`` URI; CSV if it ends in ``.csv``, else Parquet.
+    """
+
+    def __init__(self, *, path: str) -> None:
+        self.path = absolute(path)
+
+    def bind(self, space: ArchSpace, objectives: Sequence[str]) -> TableLookup:
+        """Return the look-up in this table.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: a column is missing, two rows are of the same architecture, a row is of
+                none, or no row is of this space.
+        """
+        table = _read(self.path)
+        keys, used = _keys(table, space, self.path)
+        rows: dict[str, int] = {}
+        for number, key in keys:
+            if rows.setdefault(key, number) != number:
+                raise ValueError(
+                    f"{self.path}: rows {rows[key]} and {number} (from 0) are of the same "
+                    f"architecture {key}"
+                )
+        if not rows:
+            raise ValueError(f"{self.path} has no row of an architecture of this space")
+        columns = {
+            name: _numbers(table[name])
+            for name in table.column_names
+            if name not in used and _is_metric(name, table.schema.field(name).type)
+        }
+        return TableLookup(self.path, space, rows, columns, tuple(objectives))
+
+
+class TableLookup:
+    """Finds an architecture's row by its key.
+
+    Args:
+        path: of the file, for messages.
+        space: knows which architectures are isomorphic.
+        rows: row number by key.
+        columns: metrics by name, shape (rows,).
+        objectives: metrics that must be there.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        space: ArchSpace,
+        rows: dict[str, int],
+        columns: dict[str, NDArray[np.float64]],
+        objectives: tuple[str, ...],
+    ) -> None:
+        self._path, self._rows, self._columns = path, rows, columns
+        self._isomorphism, self._objectives = space.isomorphism, objectives
+        self.metrics = tuple(columns)
+
+    def __call__(self, arch: Arch) -> dict[str, float]:
+        """Return the metrics of an architecture.
+
+        Raises:
+            LookupError: the table has no row for it.
+            ValueError: an objective is not a number there.
+        """
+        row = self._rows.get(arch.key)
+        if row is None and self._isomorphism is not None:
+            row = self._rows.get(self._isomorphism(arch).key)
+        if row is None:
+            raise LookupError(f"{self._path} has no row for architecture {arch.key}: {dict(arch)}")
+        found = {name: float(column[row]) for name, column in self._columns.items()}
+        for metric in self._objectives:
+            if metric in found and not math.isfinite(found[metric]):
+                raise ValueError(
+                    f"{self._path}: {metric!r} is {found[metric]} in row {row} (from 0), "
+                    f"architecture {arch.key}"
+                )
+        return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def _read(path: str) -> pa.Table:
+    files, name = fs.FileSystem.from_uri(path) if "://" in path else (fs.LocalFileSystem(), path)
+    if files.get_file_info(name).type == fs.FileType.NotFound:
+        raise FileNotFoundError(f"table: there is no file {path}")
+    try:
+        if name.endswith(".csv"):
+            with files.open_input_stream(name) as stream:
+                return csv.read_csv(stream)
+        return parquet.read_table(name, filesystem=files)
+    except pa.ArrowInvalid as error:
+        kind = "CSV" if name.endswith(".csv") else "Parquet"
+        raise ValueError(f"{path} cannot be read as {kind}: {error}") from error
+
+
+def _keys(
+    table: pa.Table, space: ArchSpace, path: str
+) -> tuple[Iterator[tuple[int, str]], set[str]]:
+    """Return (row number, key) of every row of the space, and the columns that say so."""
+    columns = set(table.column_names)
+    by_label = {label: _column(label, columns) for label in space.labels}
+    taken = {name for name in by_label.values() if name is not None}
+    if len(taken) == len(by_label):
+        return _by_labels(table, space, by_label, path), taken
+    if _KEY in columns:
+        return enumerate(table[_KEY].cast(pa.string()).to_pylist()), taken
+    if _ARCH in columns:
+        return _by_json(table[_ARCH].to_pylist(), path), taken
+    missing = next(label for label, name in by_label.items() if name is None)
+    hint = nearest(missing, columns)
+    raise ValueError(
+        f"{path} does not say which architectures its rows are of: it has neither "
+        f"{_CHOICE + missing!r} nor {missing!r} for the label {missing!r}, nor {_KEY!r} nor "
+        f"{_ARCH!r}; {hint}"
+    )
+
+
+def _column(label: str, columns: set[str]) -> str | None:
+    return next((name for name in (_CHOICE + label, label) if name in columns), None)
+
+
+def _by_json(texts: Sequence[Any], path: str) -> Iterator[tuple[int, str]]:
+    for number, text in enumerate(texts):
+        try:
+            yield number, Arch.from_json(str(text)).key
+        except InvalidArch as error:
+            raise ValueError(f"{path}: row {number} (from 0), {_ARCH!r}: {error}") from None
+
+
+def _by_labels(
+    table: pa.Table, space: ArchSpace, names: dict[str, str | None], path: str
+) -> Iterator[tuple[int, str]]:
+    """Yield the rows that are of the space; a table may know more than is searched."""
+    nested = any(decision.opens for decision in space.decisions.values())
+    values = [
+        _values(space.decisions[label], table[name].to_pylist(), path, str(name))
+        for label, name in names.items()
+    ]
+    labels = tuple(names)
+    for number, row in enumerate(zip(*values, strict=True)):
+        taken = {k: v for k, v in zip(labels, row, strict=True) if v is not None}
+        with suppress(InvalidArch):
+            reached = space.reached(taken) if nested or len(taken) < len(labels) else taken
+            yield number, Arch({label: taken[label] for label in reached}).key
+
+
+def _values(decision: Decision, cells: list[Any], path: str, name: str) -> list[Value | None]:
+    """Return a column's cells as values of a decision; None where a cell is none."""
+    texts = [] if isinstance(decision, Subset) else list(decision.options)
+    by_text: dict[str, Value] = {str(option): option for option in texts}
+    known: dict[Any, Value | None] = {}
+    found = []
+    for cell in cells:
+        plain = tuple(cell) if isinstance(cell, list) else cell
+        if plain not in known:
+            known[plain] = _value(decision, plain, by_text)
+        found.append(known[plain])
+    some = list(dict.fromkeys(str(cell) for cell in cells if cell is not None))[:3]
+    if some and all(value is None for value in known.values()):
+        raise ValueError(
+            f"{path}: column {name!r} holds no option of {decision.label!r}: expected "
+            f"{list(decision.options)}, got {', '.join(some)}"
+        )
+    return found
+
+
+def _value(decision: Decision, cell: Any, by_text: dict[str, Value]) -> Value | None:
+    if isinstance(cell, float) and cell.is_integer() and int(cell) in decision:
+        return int(cell)  # what pandas makes of integers where some are missing
+    if cell is None:
+        return None
+    if cell in decision:
+        return cell  # type: ignore[no-any-return]
+    if isinstance(decision, Subset):
+        with suppress(TypeError, json.JSONDecodeError):
+            listed = json.loads(cell)
+            return tuple(listed) if isinstance(listed, list) and tuple(listed) in decision else None
+        return None
+    return by_text.get(str(cell))
+
+
+def _is_metric(name: str, kind: pa.DataType) -> bool:
+    number = pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
+    return number and name not in RESERVED and not name.startswith(_CHOICE)
+
+
+def _numbers(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    numbers: NDArray[np.float64] = column.cast(pa.float64(), safe=False).to_numpy(
+        zero_copy_only=False
+    )
+    return np.array(numbers, dtype=np.float64)

@@ -1,0 +1,1 @@
+"""Differentiable search: logits for choices, how candidates mix, and how both are trained."""

@@ -1,0 +1,222 @@
+"""What the algorithms that learn logits by gradients have in common."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from raynas.core.arch import Value
+from raynas.core.errors import InvalidSpace
+from raynas.gradient.hardware import Hardware, Penalty, checked_hardware
+from raynas.gradient.likeliest import likeliest
+from raynas.gradient.mixed.base import MixedOp
+from raynas.gradient.relaxation import Relaxation, check_finite, strongest
+from raynas.nn.mutable import inner_space
+from raynas.nn.oneshot import Batch, Metrics, Training
+
+ALPHA = "alpha."  # history columns alpha.<label>.<option> hold probabilities
+
+
+class Differentiable:
+    """Holds the relaxation, the logits' optimizer, and the hardware's part in the loss.
+
+    A subclass says what a step does; order is what tells the algorithms apart.
+
+    Args:
+        op: how candidates combine at first.
+        seed: fixes initial logits and all draws.
+        alpha_lr: learning rate of the logits, by Adam.
+        alpha_betas: of Adam.
+        alpha_weight_decay: of Adam.
+        warmup_epochs: at first, in which only weights are trained.
+        hardware: cost that takes part in the logits' loss.
+        scale: standard deviation of the initial logits, or half the width of a uniform one.
+        uniform: whether the initial logits are uniform instead of normal.
+        floor: learning rate of the weights at the end, as a share of that at the start.
+    """
+
+    def __init__(
+        self,
+        op: MixedOp,
+        *,
+        seed: int,
+        alpha_lr: float,
+        alpha_betas: tuple[float, float],
+        alpha_weight_decay: float,
+        warmup_epochs: int,
+        hardware: Hardware | Mapping[str, Any] | None,
+        scale: float = 1e-3,
+        uniform: bool = False,
+        floor: float = 0.0,
+    ) -> None:
+        if warmup_epochs < 0:
+            raise ValueError(f"warmup_epochs must not be negative, got {warmup_epochs}")
+        self.op, self.seed, self.warmup_epochs = op, seed, warmup_epochs
+        self.alpha_lr, self.alpha_betas = alpha_lr, alpha_betas
+        self.alpha_weight_decay = alpha_weight_decay
+        self.hardware = checked_hardware(hardware)
+        self._scale, self._uniform, self._floor = scale, uniform, floor
+
+    def attach(self, training: Training) -> None:
+        """Give every choice of the model its logits.
+
+        Raises:
+            InvalidSpace: a decision cannot be relaxed, or there is none.
+        """
+        self.training = training
+        self.relaxation = Relaxation(
+            training.model, self.op, seed=self.seed, scale=self._scale, uniform=self._uniform
+        )
+        if not self.relaxation.vectors:
+            raise InvalidSpace("the model has no layer choices, whose logits could be learned")
+        self.penalty: Penalty | None = None
+        if self.hardware is not None:
+            self.relaxation.detach()  # costs are measured without a search in the model
+            self.penalty = Penalty(self.hardware, training.model, training.example)
+            self.relaxation.attach()
+            self.penalty.aim(self.expected_cost())
+        self.optimizer = torch.optim.Adam(
+            self.relaxation.vectors.values(),
+            self.alpha_lr,
+            self.alpha_betas,
+            weight_decay=self.alpha_weight_decay,
+        )
+
+    @property
+    def alphas(self) -> list[nn.Parameter]:
+        """The logits that are learned now: none while warming up, or once all are decided."""
+        return self.relaxation.live() if self.training.epoch >= self.warmup_epochs else []
+
+    def step(self, train: Batch, valid: Iterator[Batch]) -> Metrics:
+        """Do one step; a subclass says how."""
+        raise TypeError(f"{type(self).__name__} must define step()")
+
+    def penalised(self, loss: Tensor) -> Tensor:
+        """Return the loss with the hardware's part."""
+        return loss if self.penalty is None else self.penalty(loss, self.relaxation.weights())
+
+    def weight_step(self, batch: Batch) -> Tensor:
+        """Train the weights on one batch and return its loss; logit gradients are not computed."""
+        with self.relaxation.resting():
+            loss = self.training.loss(batch)
+            self.training.descend(loss)
+        return loss.detach()
+
+    def alpha_step(self, batch: Batch, alphas: Sequence[nn.Parameter]) -> Tensor:
+        """Train the logits on one batch and return its loss; weight gradients are not computed."""
+        loss = self.training.loss(batch, smoothing=0.0)
+        return self.descend(alphas, loss, gradients(self.penalised(loss), alphas))
+
+    def joint_step(self, batch: Batch) -> Tensor:
+        """Train weights and logits on one batch, by one backward pass, and return its loss."""
+        alphas = self.alphas
+        if not alphas:
+            return self.weight_step(batch)
+        loss = self.training.loss(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.training.descend(self.penalised(loss))
+        found = [torch.zeros_like(a) if a.grad is None else a.grad for a in alphas]
+        return self.descend(alphas, loss, found)
+
+    def descend(
+        self, alphas: Sequence[nn.Parameter], loss: Tensor, found: Sequence[Tensor]
+    ) -> Tensor:
+        """Step the logits by gradients averaged over ranks, and return the mean loss.
+
+        Args:
+            alphas: to step.
+            loss: that the gradients are of.
+            found: the gradients.
+        """
+        mean = loss.detach().clone()
+        self.training.average([*found, mean])
+        self.training.check(mean)
+        for alpha, gradient in zip(alphas, found, strict=True):
+            alpha.grad = gradient
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return mean
+
+    def epoch_end(self) -> Metrics:
+        """Return entropy, expected cost, and every probability.
+
+        Raises:
+            FloatingPointError: logits are no numbers.
+            RuntimeError: ranks hold different logits.
+        """
+        check_finite(self.relaxation.probabilities())
+        self._check_ranks()
+        row: Metrics = {"entropy": self.relaxation.entropy()}
+        if self.penalty is not None:
+            row[f"expected_{self.penalty.metric}"] = self.expected_cost()
+        for label, p in self.relaxation.decided().items():
+            options = self.relaxation.specs[label].options
+            row |= {f"{ALPHA}{label}.{o}": float(v) for o, v in zip(options, p, strict=True)}
+        return row
+
+    def expected_cost(self) -> float:
+        """Return the cost that the hardware's part of the loss sees, without noise."""
+        assert self.penalty is not None
+        p = self.relaxation.decided()
+        like = next(iter(self.relaxation.vectors.values())).detach()
+        weights = {label: torch.from_numpy(vector).to(like) for label, vector in p.items()}
+        return float(self.penalty.expected(weights))
+
+    def _check_ranks(self) -> None:
+        flat = [vector.detach().double().sum() for vector in self.relaxation.vectors.values()]
+        own = torch.stack(flat)
+        mean = own.clone()
+        self.training.average([mean])
+        if not torch.allclose(own, mean, rtol=1e-12, atol=1e-12):
+            raise RuntimeError(
+                f"the training workers hold different logits after epoch {self.training.epoch}: "
+                "did a data loader or a model draw random numbers of its own?"
+            )
+
+    def batch_size(self, base: int) -> int:
+        """Return the base batch size."""
+        return base
+
+    def lr_scale(self, step: int, steps: int) -> float:
+        """Return a cosine from 1 to the floor."""
+        return self.cosine(step / steps)
+
+    def cosine(self, share: float) -> float:
+        """Return the factor of the learning rate after a share, 0 to 1, of the training."""
+        return self._floor + (1 - self._floor) * 0.5 * (1 + math.cos(math.pi * share))
+
+    def derive(self) -> dict[str, Value]:
+        """Return the arg max of every choice; nodes keep their strongest edges."""
+        return self.relaxation.derive(strongest)
+
+    def likeliest(self, count: int) -> list[dict[str, Value]]:
+        """Return that many architectures by probability, the derived one first."""
+        space = inner_space(self.training.model)
+        return likeliest(
+            space, self.derive(), self.relaxation.decided(), self.relaxation.specs, count
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return logits, decisions and the logits' optimizer."""
+        return {
+            "relaxation": self.relaxation.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "reference": None if self.penalty is None else self.penalty.reference,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take what ``state_dict`` gave."""
+        self.relaxation.load_state_dict(state["relaxation"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.penalty is not None:
+            self.penalty.reference = state["reference"]
+
+
+def gradients(loss: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Return the gradients of a loss, zeros where an input took no part."""
+    found = torch.autograd.grad(loss, list(inputs), allow_unused=True, materialize_grads=True)
+    return list(found)

@@ -1,0 +1,31 @@
+"""One step on two levels: logits on a validation batch, then weights on a training batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from raynas.gradient.base import Differentiable
+from raynas.gradient.unrolled import unrolled_gradients
+from raynas.nn.oneshot import Batch, Metrics
+
+
+def bilevel_step(
+    search: Differentiable, train: Batch, valid: Iterator[Batch], *, unrolled: bool
+) -> Metrics:
+    """Do DARTS' step (arXiv:1806.09055, algorithm 1): logits first, if any are learned now.
+
+    Args:
+        search: the algorithm, attached.
+        train: batch of the weights.
+        valid: gives the batch of the logits.
+        unrolled: take the logits' gradient after one virtual step of the weights.
+    """
+    found: Metrics = {}
+    if alphas := search.alphas:
+        batch = next(valid)
+        if unrolled:
+            loss, gradients = unrolled_gradients(search, train, batch, alphas)
+            found["valid_loss"] = search.descend(alphas, loss, gradients)
+        else:
+            found["valid_loss"] = search.alpha_step(batch, alphas)
+    return found | {"loss": search.weight_step(train)}

@@ -1,0 +1,231 @@
+"""What a differentiable search adds to a model for as long as it lasts: logits, draws, decisions.
+
+Logits stand outside the model, by label: choices of one label share one tensor, no weight optimizer
+sees them, and ``state_dict`` keys stay those of the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from raynas.core.arch import Value
+from raynas.gradient.mixed.base import Bound, Draw, MixedOp
+from raynas.nn.choice import LayerChoice
+from raynas.nn.logits import Logits, Probabilities, Rank, derived, logits_of
+from raynas.nn.mutable import SKIP, mutables
+
+
+class Mixer:
+    """The route of every choice with one label."""
+
+    def __init__(self, logits: Tensor, op: MixedOp) -> None:
+        self.logits, self.op = logits, op
+        self.draw: Draw = None
+        self.learns = True
+
+    def __call__(self, ops: Sequence[nn.Module], *inputs: Any, **keywords: Any) -> Any:
+        """Return the mixture of the candidates."""
+        logits = self.logits if self.learns else self.logits.detach()
+        bound = [Bound(op, keywords) for op in ops] if keywords else ops
+        return self.op(bound, inputs, logits, self.draw)
+
+    def probabilities(self) -> Tensor:
+        """Return the differentiable weights that expected costs are taken with."""
+        return self.op.probabilities(self.logits, self.draw)
+
+
+class Relaxation:
+    """Ties logits to the choices of one model.
+
+    Args:
+        model: a supernet; its routes are set until ``detach``.
+        op: how candidates combine.
+        seed: fixes initial logits and all draws.
+        scale: standard deviation of the initial logits, or half the width of a uniform one.
+        uniform: whether the initial logits are uniform instead of normal.
+
+    Raises:
+        InvalidSpace: the model has a mutable that cannot be relaxed.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        op: MixedOp,
+        *,
+        seed: int,
+        scale: float = 1e-3,
+        uniform: bool = False,
+    ) -> None:
+        self.model, self.seed = model, seed
+        self.specs: dict[str, Logits] = logits_of(model)
+        rng = np.random.default_rng([seed, 0xA])
+        like = next(model.parameters(), torch.empty(0))
+        self.vectors = {
+            label: _vector(
+                rng.uniform(-scale, scale, len(spec.options))
+                if uniform
+                else scale * rng.standard_normal(len(spec.options)),
+                like,
+            )
+            for label, spec in self.specs.items()
+        }
+        self.fixed: dict[str, int] = {}
+        self.mixers = {label: Mixer(vector, op) for label, vector in self.vectors.items()}
+        self._choices = [
+            m for m in mutables(model) if isinstance(m, LayerChoice) and m.label in self.mixers
+        ]
+        self.attach()
+
+    def use(self, op: MixedOp) -> None:
+        """Combine candidates by another operator from now on."""
+        for mixer in self.mixers.values():
+            mixer.op = op
+
+    def attach(self) -> None:
+        """Route every choice through its mixer, or to what was decided."""
+        for choice in self._choices:
+            label = str(choice.label)
+            choice.route = self.fixed.get(label, self.mixers[label])
+
+    def detach(self) -> None:
+        """Leave the model without routes."""
+        for choice in self._choices:
+            choice.route = None
+
+    def live(self) -> list[nn.Parameter]:
+        """Return the logits that are still learned."""
+        return [vector for vector in self.vectors.values() if vector.requires_grad]
+
+    def fix(self, label: str, route: int) -> None:
+        """Decide a choice for good: a candidate's position, or SKIP for an edge left out."""
+        self.fixed[label] = route
+        vector = self.vectors[label]
+        vector.requires_grad_(False)
+        vector.grad = None  # neither weight decay nor momentum moves it any more
+        self.attach()
+
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """Keep the logits out of what is computed: their gradients cost a pass over every map."""
+        for mixer in self.mixers.values():
+            mixer.learns = False
+        try:
+            yield
+        finally:
+            for mixer in self.mixers.values():
+                mixer.learns = True
+
+    def reachable(self) -> tuple[set[str], set[nn.Parameter]]:
+        """Return labels and weights that a pass may still use, now that some are decided."""
+        labels, weights, stack = set[str](), set[nn.Parameter](), [self.model]
+        while stack:
+            module = stack.pop()
+            weights.update(module.parameters(recurse=False))
+            if isinstance(module, LayerChoice) and module.label in self.mixers:
+                labels.add(str(module.label))
+                route = self.fixed.get(str(module.label))
+                layers = module.layers()
+                stack += layers if route is None else [layers[route]] if route != SKIP else []
+            else:
+                stack += module.children()
+        return labels, weights
+
+    def sample(self, step: int, stream: int) -> None:
+        """Draw what is random in the coming passes: a function of seed, step and stream alone.
+
+        Raises:
+            FloatingPointError: logits are no numbers.
+        """
+        rng = np.random.default_rng([self.seed, step, stream])
+        probabilities = self.probabilities()
+        check_finite(probabilities)
+        for label, p in probabilities.items():
+            mixer = self.mixers[label]
+            mixer.draw = mixer.op.draw(p, rng)
+
+    def probabilities(self) -> dict[str, NDArray[np.float64]]:
+        """Return softmaxes by label, shape (options,), by one read from the device."""
+        flat = torch.cat([vector.detach() for vector in self.vectors.values()]).double().cpu()
+        parts = flat.split([vector.numel() for vector in self.vectors.values()])
+        return {
+            label: part.softmax(-1).numpy() for label, part in zip(self.vectors, parts, strict=True)
+        }
+
+    def decided(self) -> dict[str, NDArray[np.float64]]:
+        """Return probabilities in which what is decided is certain."""
+        p = self.probabilities()
+        for label, route in self.fixed.items():
+            none = self.specs[label].none
+            # a pruned edge is surely `none`: zeros would rank it first where 1 - p_none counts
+            at = none if route == SKIP and none is not None else route
+            p[label] = np.zeros_like(p[label])
+            if at != SKIP:
+                p[label][at] = 1.0
+        return p
+
+    def derive(self, rank: Rank) -> dict[str, Value]:
+        """Return the architecture that the probabilities prefer."""
+        return derived(self.model, self.decided(), rank)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return, by label, the differentiable weights that expected costs are taken with."""
+        found = {label: mixer.probabilities() for label, mixer in self.mixers.items()}
+        for label, route in self.fixed.items():
+            found[label] = torch.zeros_like(self.vectors[label])
+            if route != SKIP:
+                found[label][route] = 1.0
+        return found
+
+    def entropy(self) -> float:
+        """Return the mean entropy, in nats, of the vectors that are not decided."""
+        p = [v for label, v in self.probabilities().items() if label not in self.fixed]
+        return float(np.mean([-(v * np.log(v + 1e-30)).sum() for v in p])) if p else 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return logits and decisions."""
+        vectors = {label: vector.detach().clone() for label, vector in self.vectors.items()}
+        return {"logits": vectors, "fixed": dict(self.fixed)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take what ``state_dict`` gave."""
+        with torch.no_grad():
+            for label, vector in self.vectors.items():
+                vector.copy_(state["logits"][label])
+        for label, route in state["fixed"].items():
+            self.fix(label, route)
+
+
+def _vector(values: NDArray[np.float64], like: Tensor) -> nn.Parameter:
+    """Return logits on the weights' device, in float32 at least."""
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    return nn.Parameter(torch.from_numpy(values).to(like.device, dtype))
+
+
+def check_finite(probabilities: Probabilities) -> None:
+    """Raise FloatingPointError if a vector holds what is no number, naming its label."""
+    for label, p in probabilities.items():
+        if not np.isfinite(p).all():
+            raise FloatingPointError(
+                f"the logits of {label!r} are no numbers any more; try a lower alpha_lr"
+            )
+
+
+def strongest(p: NDArray[np.float64], none: int | None) -> float:
+    """Return the largest probability of a real operation: DARTS' strength of an edge."""
+    return float(max(value for k, value in enumerate(p) if k != none))
+
+
+def importance(p: NDArray[np.float64], none: int | None) -> float:
+    """Return the probability of all real operations together: SGAS' strength of an edge.
+
+    Where no candidate gives zeros that is always 1, and the largest one stands in for it.
+    """
+    return strongest(p, None) if none is None else 1.0 - float(p[none])

@@ -1,0 +1,46 @@
+"""Where constructors are registered, and how several of them are applied in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from torch import nn
+
+from raynas.core.registry import Registry
+
+Constructor = Callable[..., nn.Module]
+"""Called with a model, and keyword options; returns a new model, the given one stays as it is."""
+
+CONSTRUCTORS: Registry[Constructor] = Registry(
+    "constructor", "raynas.nn.construct", group="raynas.constructors"
+)
+
+
+def construct(model: nn.Module, specs: Iterable[Any]) -> nn.Module:
+    """Return what a chain of constructors makes of a model, which itself stays as it is.
+
+    >>> from raynas.nn.slot import Slot
+    >>> template = nn.Sequential(Slot(3, 8, 2), Slot(8))
+    >>> net = construct(template, [("op", {"op": "NC3"}), lambda model: model.eval()])
+    >>> [type(layer).__name__ for layer in net], net.training, template[0].empty
+    (['Slot', 'Slot'], False, True)
+
+    Args:
+        model: a template or a supernet.
+        specs: in order; each a registered name, ``(name, {option: value})``, ``{"type": name,
+            "args": {...}}``, or a function from model to model.
+
+    Raises:
+        UnknownName: no constructor has the name.
+        TypeError: a spec is none of these, or a function returns no module.
+        ValueError: an option that a constructor does not have, or of another type.
+    """
+    if isinstance(specs, str) or not isinstance(specs, Iterable):
+        raise TypeError(f"expected a list of constructors, got {specs!r}")
+    for at, spec in enumerate(specs):
+        model = spec(model) if callable(spec) else CONSTRUCTORS.build(spec, model)
+        if not isinstance(model, nn.Module):
+            kind = type(model).__name__
+            raise TypeError(f"constructor {at} ({spec!r}) must return an nn.Module, got a {kind}")
+    return model

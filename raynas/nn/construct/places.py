@@ -1,0 +1,50 @@
+"""The places of a model that a description has entries for, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from raynas.core.archspace import ArchSpace
+from raynas.nn.mutable import Mutable
+
+
+def places(model: nn.Module) -> Iterator[tuple[str, Mutable]]:
+    """Yield module path and mutable of the outermost mutables, each once."""
+    seen: set[int] = set()
+
+    def visit(module: nn.Module, path: str) -> Iterator[tuple[str, Mutable]]:
+        if id(module) in seen:
+            return
+        seen.add(id(module))
+        if isinstance(module, Mutable):
+            yield path, module
+            return
+        for name, child in module.named_children():
+            yield from visit(child, f"{path}.{name}".lstrip("."))
+
+    yield from visit(model, "")
+
+
+def entries(model: nn.Module) -> list[tuple[str, list[Mutable]]]:
+    """Return the places in the order of a flat list, those that share an entry together.
+
+    Cells of one label share the first one's, unless their candidates have choices that the first
+    cell has not.
+    """
+    found: list[tuple[str, list[Mutable]]] = []
+    for path, mutable in places(model):
+        group = next((group for _, group in found if _speaks_for(group[0], mutable)), None)
+        if group is None:
+            found.append((path, [mutable]))
+        else:
+            group.append(mutable)
+    return found
+
+
+def _speaks_for(first: Mutable, other: Mutable) -> bool:
+    if not first.described_once or type(first) is not type(other) or first.label != other.label:
+        return False
+    ours, theirs = (ArchSpace(mutable.choices()).labels for mutable in (first, other))
+    return {*theirs} <= {*ours}

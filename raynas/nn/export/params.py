@@ -1,0 +1,30 @@
+"""Choices by label, or in the order of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from raynas.core.fixed import read_arch
+from raynas.nn.export.registry import EXPORTERS
+from raynas.nn.mutable import space_of
+
+
+@EXPORTERS.register("params", aliases=("DefaultParamsExporter",))
+def params(model: nn.Module, arch: Mapping[str, Any], *, with_keys: bool = True) -> Any:
+    """Return choices by label; for the constructor ``params``.
+
+    Args:
+        model: a supernet.
+        arch: one of its architectures, in any form that ``read_arch`` reads.
+        with_keys: return a dict, else the list of choices in the order of labels.
+
+    Raises:
+        InvalidArch: the model's space does not hold ``arch``.
+    """
+    space = space_of(model)
+    arch = read_arch(space, arch)
+    found = {k: list(v) if isinstance(v := arch[k], tuple) else v for k in space.reached(arch)}
+    return found if with_keys else list(found.values())

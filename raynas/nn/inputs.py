@@ -1,0 +1,173 @@
+"""A choice between inputs: which of several tensors to go on with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from raynas.core.arch import Atom, Value
+from raynas.core.checks import whole
+from raynas.core.decision import Choice, Decision, Subset
+from raynas.core.errors import InvalidSpace
+from raynas.nn.choice import one_label
+from raynas.nn.mutable import Memo, Mutable
+from raynas.nn.reduction import Reduction, checked_reduction, mask_of, reduce
+
+NO_KEY = ""
+Inputs = Sequence[Any] | Mapping[str, Any]
+
+
+class InputChoice(Mutable):
+    """Picks some of several inputs and joins them.
+
+    Differs: NNI's returns None where nothing is picked; ours returns zeros like the first input.
+
+    Args:
+        n_candidates: how many inputs there are.
+        choose_from: in place of the number, the labels of earlier mutables whose outputs these
+            are, ``NO_KEY`` for an input that is no mutable's.
+        n_chosen: how many are picked; None picks any subset, the empty one included.
+        reduction: of the picked: ``sum``, ``mean``, ``concat`` along dimension 1, or ``none`` for
+            the list of them.
+        return_mask: return (output, mask) with a boolean mask of shape (n_candidates,).
+        label: name of the decision; None takes the module's path in the model.
+        key: another word for ``label``.
+
+    Raises:
+        InvalidSpace: neither or contradicting numbers of inputs, more chosen than there are, or
+            what is no whole number.
+    """
+
+    def __init__(
+        self,
+        n_candidates: int | None = None,
+        choose_from: Sequence[str] | None = None,
+        n_chosen: int | None = None,
+        *,
+        reduction: str = "sum",
+        return_mask: bool = False,
+        label: str | None = None,
+        key: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.label = one_label("InputChoice", label, key)
+        where = f"InputChoice {self.label!r}" if self.label else "InputChoice"
+        self.n_candidates = _count(n_candidates, choose_from, where)
+        if n_chosen is not None:
+            whole(where, "n_chosen", n_chosen, 1, self.n_candidates, "or None for any subset")
+        self.n_chosen, self.return_mask = n_chosen, return_mask
+        self.keys = None if choose_from is None else tuple(choose_from)
+        self.reduction: Reduction = checked_reduction(reduction, where)
+        named = self.keys is not None and len({*self.keys, NO_KEY}) == self.n_candidates + 1
+        self.options: tuple[Atom, ...] = (
+            tuple(self.keys or ()) if named else tuple(range(self.n_candidates))
+        )
+        self.route: tuple[int, ...] | Callable[..., Any] | None = None
+
+    def extra_repr(self) -> str:
+        """Return the label and what is picked from."""
+        picks = "any" if self.n_chosen is None else self.n_chosen
+        return f"label={self.label!r}, {picks} of {list(self.options)}"
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Labels of the mutables that must stand earlier in the model."""
+        return tuple(key for key in self.keys or () if key != NO_KEY)
+
+    def forward(self, inputs: Inputs) -> Any:
+        """Join the picked inputs, given in a list or, with ``choose_from``, in a dict by key."""
+        tensors = listed(inputs, self.keys, self.n_candidates, f"InputChoice {self.label!r}")
+        route = self.route
+        if isinstance(route, tuple):
+            return _joined(tensors, route, self.reduction, self.return_mask)
+        if not callable(route):
+            raise RuntimeError(
+                f"choice {self.label!r} has no inputs picked: call raynas.nn.activate(model, "
+                "arch), or raynas.nn.freeze(model, arch) for a plain module"
+            )
+        mixed = route([nn.Identity() for _ in tensors], tensors)
+        if not self.return_mask:
+            return mixed
+        return mixed, mask_of(len(tensors), range(len(tensors)), tensors[0].device)
+
+    def choices(self) -> tuple[Decision, ...]:
+        """Return the one decision: a Choice where one is picked, else a Subset."""
+        if self.n_chosen == 1:
+            return (Choice(str(self.label), self.options),)
+        return (Subset(str(self.label), self.options, self.n_chosen),)
+
+    def picked(self, arch: Mapping[str, Value]) -> tuple[int, ...]:
+        """Return the positions that ``arch`` picks."""
+        value = arch[str(self.label)]
+        values = value if isinstance(value, tuple) else (value,)
+        return tuple(self.options.index(one) for one in values)
+
+    def activate(self, arch: Mapping[str, Value]) -> None:
+        """Let ``forward`` join the picked inputs."""
+        self.route = self.picked(arch)
+
+    def frozen(self, arch: Mapping[str, Value], memo: Memo) -> nn.Module:
+        """Return a module that joins the picked inputs."""
+        return PickedInputs(self.picked(arch), self)
+
+
+class PickedInputs(nn.Module):
+    """What an ``InputChoice`` becomes once it is decided."""
+
+    def __init__(self, picked: tuple[int, ...], choice: InputChoice) -> None:
+        super().__init__()
+        self.picked, self.keys, self.count = picked, choice.keys, choice.n_candidates
+        self.reduction, self.return_mask = choice.reduction, choice.return_mask
+        self.training = choice.training
+
+    def forward(self, inputs: Inputs) -> Any:
+        """Join the picked inputs."""
+        tensors = listed(inputs, self.keys, self.count, "picked inputs")
+        return _joined(tensors, self.picked, self.reduction, self.return_mask)
+
+
+def listed(inputs: Inputs, keys: tuple[str, ...] | None, count: int, where: str) -> list[Any]:
+    """Return the inputs in order.
+
+    Raises:
+        ValueError: another number of inputs, a key that is missing, or a dict without keys.
+    """
+    if isinstance(inputs, Mapping):
+        if keys is None:
+            raise ValueError(f"{where}: got a dict, which needs choose_from to give it an order")
+        if missing := [key for key in keys if key not in inputs]:
+            raise ValueError(f"{where}: no input has key {missing[0]!r}; got {sorted(inputs)}")
+        return [inputs[key] for key in keys]
+    if len(inputs) != count:
+        raise ValueError(f"{where}: expected {count} inputs, got {len(inputs)}")
+    return list(inputs)
+
+
+def _joined(
+    tensors: Sequence[Any], picked: tuple[int, ...], reduction: Reduction, return_mask: bool
+) -> Any:
+    kept = [tensors[at] for at in picked]
+    if kept or reduction == "none":
+        out = reduce(kept, reduction) if kept else []
+    else:
+        out = torch.zeros_like(tensors[0])
+    return (out, mask_of(len(tensors), picked, tensors[0].device)) if return_mask else out
+
+
+def _count(n_candidates: int | None, choose_from: Sequence[str] | None, where: str) -> int:
+    if choose_from is not None:
+        listed = isinstance(choose_from, list | tuple)
+        if not listed or any(not isinstance(key, str) for key in choose_from):
+            raise InvalidSpace(f"{where}: choose_from is a list of labels, got {choose_from!r}")
+        named = len(choose_from)
+        if n_candidates not in (None, named):
+            raise InvalidSpace(
+                f"{where}: n_candidates is {n_candidates!r}, but choose_from names {named}"
+            )
+        n_candidates = named
+    if n_candidates is None or (choose_from is not None and not n_candidates):
+        raise InvalidSpace(f"{where} needs at least one candidate input, got none")
+    return whole(where, "n_candidates", n_candidates, 1)

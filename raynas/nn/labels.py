@@ -1,0 +1,123 @@
+"""Names of decisions: what is given by the user, and module paths for all others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from raynas.core.errors import InvalidSpace, nearest
+
+MAX_NESTING = 32  # copies and pickles of a deeper model exceed Python's recursion limit
+
+
+class Labelled(nn.Module):
+    """A module with a label, by which decisions are named.
+
+    Attributes:
+        label: None until ``name_labels`` gives it its module path.
+        holders: names of the children through which labels do not go, such as ``candidates``.
+        is_scope: whether labels below it begin with its own instead of its path.
+        decides: whether it stands for a decision, and counts as a level of nesting.
+        twin: in a copy, the one module whose label it takes.
+        references: labels that must stand earlier in the model.
+    """
+
+    label: str | None = None
+    holders: tuple[str, ...] = ()
+    is_scope = False
+    decides = False
+    twin: tuple[Labelled, ...] = ()
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Labels that must stand earlier in the model."""
+        return ()
+
+    def name_values(self, path: str) -> None:
+        """Give unlabelled values among the constructor's arguments labels below ``path``."""
+
+
+def name_labels(model: nn.Module) -> None:
+    """Give every mutable, scope and value without a label one made of its module path.
+
+    The path is that of a model written without choices. Below a scope it begins with the scope's
+    label, so that scopes of one label decide together.
+
+    Raises:
+        InvalidSpace: choices are nested more than 32 deep.
+        TypeError: the model is no module.
+    """
+    if not isinstance(model, nn.Module):
+        came = f"the class {model.__name__}" if isinstance(model, type) else repr(model)
+        raise TypeError(f"expected a model, an instance of nn.Module, got {shortened(came)}")
+    for path, module, prefix, depth in _walk(model):
+        if depth > MAX_NESTING:
+            told = f"choices are nested {depth} deep, expected at most {MAX_NESTING}"
+            raise InvalidSpace(f"{told}: {shortened(path)}")
+        if module.label is None:
+            twin = module.twin
+            module.label = twin[0].label if twin else prefix or type(module).__name__
+        module.name_values(prefix)
+
+
+def shortened(text: str, most: int = 80) -> str:
+    """Return a text without its middle where it is longer than ``most`` characters.
+
+    >>> shortened("features.candidates.in.candidates.out", 20)
+    'features...dates.out'
+    """
+    if len(text) <= most:
+        return text
+    half = (most - 3) // 2
+    return f"{text[:half]}...{text[len(text) - (most - 3 - half) :]}"
+
+
+def _walk(model: nn.Module) -> Iterator[tuple[str, Labelled, str, int]]:
+    """Yield module path, module, label path, and depth of nesting of all that has a label."""
+    seen: set[nn.Module] = set()
+    stack: list[tuple[nn.Module, str, str, int]] = [(model, "", "", 0)]
+    while stack:
+        module, path, prefix, depth = stack.pop()
+        if module in seen:
+            continue
+        seen.add(module)
+        held: tuple[str, ...] = ()
+        if isinstance(module, Labelled):
+            held, depth = module.holders, depth + module.decides
+            yield path, module, prefix, depth
+            if module.is_scope:
+                prefix = str(module.label)
+        for name, child in reversed(module._modules.items()):
+            if child is not None:
+                inner = prefix if name in held else f"{prefix}.{name}" if prefix else name
+                stack.append((child, f"{path}.{name}" if path else name, inner, depth))
+
+
+def check_references(model: nn.Module) -> None:
+    """Raise InvalidSpace unless what an ``InputChoice`` names stands before it."""
+    labelled = [m for m in model.modules() if isinstance(m, Labelled)]
+    if not any(module.references for module in labelled):
+        return
+    known = {str(module.label) for module in labelled}
+    before: set[str] = set()
+
+    def visit(module: nn.Module) -> None:
+        for child in module.children():
+            visit(child)
+        if isinstance(module, Labelled):
+            for key in module.references:
+                if key not in before:
+                    raise InvalidSpace(_unknown(str(module.label), key, known))
+            before.add(str(module.label))  # after its children: nothing inside may refer to it
+
+    visit(model)
+
+
+def _unknown(own: str, key: str, known: set[str]) -> str:
+    why = (
+        "which stands after it or holds it: its input would depend on itself"
+        if key in known
+        else f"which labels nothing in this model; {nearest(key, known)}"
+    )
+    return f"InputChoice {own!r}: choose_from names {key!r}, {why}"

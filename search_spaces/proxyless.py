@@ -1,0 +1,75 @@
+"""The space of ProxylessNAS (Cai, Zhu & Han, 2019, arXiv:1812.00332, section 4.2).
+
+A chain of 22 inverted residuals, of which all but the first are chosen; the numbers are those of
+the authors' code. A block that keeps its shape may also be left out, which sets the depth.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from torch import nn
+
+from raynas.nn.blocks import Chain, Layout, Place, Stage, chain_space, operator_choice, with_skip
+from raynas.nn.modelspace import SPACES, ModelSpace
+from raynas.nn.operators import InvertedResidual
+
+CANDIDATES = ("MB3E3", "MB3E6", "MB5E3", "MB5E6", "MB7E3", "MB7E6")
+ZERO = "NIL"
+LAYOUT = Layout(
+    stem=32,
+    stem_stride=2,
+    stages=(
+        Stage(16, 1, 1, expand=1),
+        Stage(24, 4, 2),
+        Stage(40, 4, 2),
+        Stage(80, 4, 2),
+        Stage(96, 4, 1),
+        Stage(192, 4, 2),
+        Stage(320, 1, 1),
+    ),
+    head=1280,
+    bn_eps=1e-3,
+)
+
+
+def block(place: Place) -> nn.Module:
+    """Return the fixed first block, or a choice; zeros beside a skip leave the block out."""
+    if place.stage.expand == 1:
+        return with_skip(InvertedResidual(*place.shape, kernel=3, expand=1), place)
+    names = (*CANDIDATES, ZERO) if place.same else CANDIDATES
+    return with_skip(operator_choice(place, names), place)
+
+
+@SPACES.register("proxyless", aliases=("ProxylessNAS",))
+def proxyless(
+    *,
+    num_classes: int = 1000,
+    in_channels: int = 3,
+    resolution: int = 224,
+    width: float = 1.0,
+    depth: float = 1.0,
+    dropout: float = 0.0,
+) -> ModelSpace:
+    """ProxylessNAS: 21 choices between MB{3,5,7}E{3,6}, and NIL in the 15 blocks with a skip.
+
+    Differs: blocks with a skip start as the identity (zero last BatchNorm weight).
+
+    Args:
+        num_classes: length of the output.
+        in_channels: of the images.
+        resolution: height and width of the images.
+        width: multiplier of all channels.
+        depth: multiplier of the blocks per stage.
+        dropout: probability before the classifier.
+    """
+    return chain_space(
+        "proxyless",
+        partial(Chain, LAYOUT, block),
+        num_classes=num_classes,
+        in_channels=in_channels,
+        resolution=resolution,
+        width=width,
+        depth=depth,
+        dropout=dropout,
+    )

@@ -1,0 +1,114 @@
+"""Architectures of a run as files that other programs read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx.reference import ReferenceEvaluator
+from torch import Tensor, nn
+
+import raynas
+from raynas.cli import main
+from raynas.nn import LayerChoice
+from raynas.nn.operators import OPERATORS
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+
+class Net(nn.Module):
+    """Blocks with BatchNorm, h-swish, squeeze-and-excite, channel shuffle and dilation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 8, 3, 2, 1)
+        names = ("MB3E3SH", "SHU3", "dil_conv_3x3")
+        self.block = LayerChoice({name: OPERATORS[name](8, 8, 2) for name in names}, label="block")
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.block(self.stem(x)).mean((2, 3)))
+        return logits
+
+
+def params(net: nn.Module) -> float:
+    return float(sum(p.numel() for p in net.parameters()))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> raynas.Result:  # noqa: ARG001
+    """All three architectures, measured by their size."""
+    out = str(tmp_path_factory.mktemp("export"))
+    return raynas.search(
+        Net,
+        algo="random",
+        evaluator=params,
+        objectives={"params": "min"},
+        trials=3,
+        data="digits",
+        out=out,
+    )
+
+
+def images(count: int) -> Tensor:
+    return torch.randn(count, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("block", ["MB3E3SH", "SHU3", "dil_conv_3x3"])
+def test_onnx_computes_the_same_for_any_batch(
+    run: raynas.Result, block: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "net.onnx"
+    run.export(file, {"block": block})
+    assert capfd.readouterr().out == ""
+    model = onnx.load(file)
+    onnx.checker.check_model(model, full_check=True)
+    assert [value.name for value in model.graph.input] == ["input"]
+    net = run.model({"block": block})
+    for count in (1, 5):
+        x = images(count)
+        found: Any = ReferenceEvaluator(model).run(["logits"], {"input": x.numpy()})
+        (logits,) = found
+        with torch.no_grad():
+            np.testing.assert_allclose(logits, net(x).numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_torch_export_computes_the_same_for_any_batch(run: raynas.Result, tmp_path: Path) -> None:
+    file = tmp_path / "net.pt2"
+    run.export(file)
+    program = torch.export.load(file).module()
+    for count in (1, 5):
+        with torch.no_grad():
+            torch.testing.assert_close(program(images(count)), run.model()(images(count)))
+
+
+def test_json_is_read_back(run: raynas.Result, tmp_path: Path) -> None:
+    file = tmp_path / "best.json"
+    run.export(file)
+    assert json.loads(file.read_text()) == dict(run.best.arch)
+    best = raynas.ModelSpace(Net).build(json.loads(file.read_text()))
+    assert params(best) == run.best.metrics["params"]
+
+
+def test_the_command_writes_any_trial(
+    run: raynas.Result, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    worst = run.trials.sort_values("params").iloc[-1]
+    file = tmp_path / "worst.json"
+    assert main(["export", run.path, str(file), "--trial", str(worst["trial"])]) == 0
+    assert json.loads(file.read_text()) == json.loads(worst["arch"])
+    assert f"trial {worst['trial']}" in capsys.readouterr().out
+    assert main(["export", run.path, str(file), "--trial", "7"]) == 1
+    assert "no trial 7; it has 0 to 2" in capsys.readouterr().err
+
+
+def test_what_cannot_be_written_is_said(run: raynas.Result, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"ending in \.json .* got .*net\.h5"):
+        run.export(tmp_path / "net.h5")
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere"):
+        run.export(tmp_path / "nowhere" / "net.json")

@@ -1,0 +1,114 @@
+"""Constraints and several objectives through the whole of a search."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import raynas
+from raynas.core.objectives import pareto_mask
+from raynas.costs import CostTable
+from tests.toynet import ToyNet
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+
+def params(net: nn.Module) -> dict[str, float]:
+    return {"accuracy": float(sum(p.numel() for p in net.parameters()))}
+
+
+def macs_of(arch: raynas.Arch) -> float:
+    supernet = raynas.ModelSpace(ToyNet).supernet()
+    return float(CostTable(supernet, torch.zeros(1, 1, 16, 16)).cost(arch).macs)
+
+
+@pytest.mark.parametrize("algo", ["random", "regularized_evolution"])
+def test_no_architecture_beyond_a_bound_on_costs_is_evaluated(algo: str, tmp_path: Path) -> None:
+    space = raynas.ModelSpace(ToyNet).arch_space
+    high = sorted(map(macs_of, space))[8]
+    inside = [arch for arch in space if macs_of(arch) <= high]
+    assert len(inside) < 18
+    result = raynas.search(
+        ToyNet,
+        algo=algo,
+        evaluator=params,
+        constraints={"macs": (None, high)},
+        trials=18,
+        out=str(tmp_path / "run"),
+    )
+    found = {raynas.Arch.from_json(str(text)) for text in result.trials["arch"]}
+    assert found == set(inside)  # all that keep it, and no other
+    assert set(result.trials["status"]) == {"completed"}
+    assert result.config.constraints == {"macs": (None, high)}
+
+
+def test_an_unreachable_bound_is_said_at_once(tmp_path: Path) -> None:
+    least = min(map(macs_of, raynas.ModelSpace(ToyNet).arch_space))
+    clock = time.monotonic()
+    with pytest.raises(ValueError, match=rf"macs <= 10: .* the smallest macs is {least:.0f}"):
+        raynas.search(
+            ToyNet, evaluator=params, constraints="macs<10", out=str(tmp_path / "run"), trials=3
+        )
+    assert time.monotonic() - clock < 30  # nothing was started: Ray alone takes seconds
+    assert not (tmp_path / "run").exists()
+
+
+def area(arch: Any) -> dict[str, float]:
+    return {"accuracy": 1.0 - 1.0 / (arch["w"] * arch["d"]), "cost": float(arch["w"])}
+
+
+WIDE = raynas.ArchSpace.of(w=[1, 2, 3, 4, 5, 6], d=[1, 2, 3])
+
+
+def test_several_objectives_give_a_front(tmp_path: Path) -> None:
+    result = raynas.search(
+        WIDE,
+        algo="nsga2",
+        evaluator=area,
+        objectives={"accuracy": "max", "cost": "min"},
+        trials=18,
+        out=str(tmp_path / "run"),
+    )
+    front = result.pareto()
+    scores = result.trials[["accuracy", "cost"]].to_numpy() * [1, -1]
+    assert len(front) == int(pareto_mask(scores).sum()) == 6
+    assert set(front["cost"]) == {1, 2, 3, 4, 5, 6}
+
+
+def test_a_weighted_sum_is_one_objective(tmp_path: Path) -> None:
+    result = raynas.search(
+        WIDE,
+        evaluator=area,
+        objectives={"accuracy": "max", "cost": "min"},
+        scalarize={"accuracy": 1.0, "cost": -0.01},
+        trials=18,
+        out=str(tmp_path / "run"),
+    )
+    merged = result.trials["accuracy"] - 0.01 * result.trials["cost"]
+    assert result.trials["objective"].to_numpy() == pytest.approx(merged.to_numpy())
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"objectives": {"accuracy": "max", "cost": "min"}},
+            "regularized_evolution optimises one objective, got accuracy, cost: use nsga2 or",
+        ),
+        ({"constraints": "cost<1<2<3"}, "expected METRIC<NUMBER"),
+        ({"constraints": ["cost<1", "cost>2"]}, "no value is at least 2 and at most 1"),
+        ({"constraints": {"cost": 3}}, r"expected \(low, high\), got 3"),
+        ({"scalarize": {"cost": 1.0}}, "'cost' is no objective"),
+    ],
+)
+def test_contradictions_are_said_before_anything_starts(
+    given: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        raynas.search(WIDE, evaluator=area, out=str(tmp_path / "run"), **given)
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,86 @@
+"""Whether scores can be trusted: statistics by hand, and retraining by real Ray."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import kendalltau
+
+import raynas
+from raynas.analysis import kendall, mean_difference
+from raynas.cli import main
+from raynas.core.arch import Arch
+from raynas.verification import summary
+from tests.toynet import ToyNet
+
+
+def test_intervals() -> None:
+    x = np.arange(12.0)
+    y = x.copy()
+    y[[0, 5]] = y[[5, 0]]
+    tau = kendall(x, y)
+    assert tau.value == pytest.approx(kendalltau(x, y).statistic)
+    assert tau.low < tau.value <= tau.high <= 1.0
+    assert kendall(x, np.ones(12)).value == 0.0
+    gap = mean_difference(np.array([2.0, 4.0]), np.array([1.0, 1.0, 1.0]))
+    assert (gap.value, gap.low, gap.high) == (2.0, 1.0, 3.0)  # of two values, both or either
+    assert str(gap) == "2.000 (95 %: 1.000 to 3.000)"
+
+
+def test_a_summary_by_hand() -> None:
+    archs = [Arch({"a": i}) for i in range(4)]
+    scores = [0.9, 0.8, 0.5, 0.4]
+    rows = pd.DataFrame(
+        [
+            {"arch_key": a.key, "arch": a.to_json(), "accuracy": score + shift}
+            for a, score in zip(archs, scores, strict=True)
+            for shift in (-0.1, 0.1)
+        ]
+    )
+    cheap = {a.key: c for a, c in zip(archs, [0.7, 0.6, 0.3, 0.2], strict=True)}
+    found = summary(rows, archs[:2], archs[2:], cheap)
+    assert list(found.table["group"]) == ["best", "best", "random", "random"]
+    assert list(found.table["mean"]) == pytest.approx(scores)
+    assert list(found.table["seeds"]) == [2, 2, 2, 2]
+    assert list(found.table["std"]) == pytest.approx([0.2 / np.sqrt(2)] * 4)
+    assert found.gain.value == pytest.approx(0.4)
+    assert found.correlation is not None
+    assert found.correlation.value == 1.0
+    alone = summary(rows, archs[:2], archs[2:], {archs[0].key: 0.7})
+    assert alone.correlation is None
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_the_best_and_random_ones_are_retrained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "run")
+    result = raynas.search(ToyNet, "random", data="digits", trials=4, epochs=1, out=out)
+    with pytest.raises(LookupError, match=r"call Result\.verify first"):
+        result.rank_correlation()
+    training = {"epochs": 1, "batch_size": 64}
+    found = result.verify(top=2, seeds=2, options=training)
+    table = found.table
+    assert list(table["group"].value_counts()) == [2, 2]
+    assert table["arch_key"].nunique() == 4
+    assert list(table["seeds"]) == [2] * 4
+    assert set(table.loc[table["group"] == "best", "arch_key"]) == set(result.top(2)["arch_key"])
+    assert table["cheap"].between(0, 1).all()
+    assert found.correlation is not None
+    files = sorted((tmp_path / "run" / "verify").rglob("*.parquet"))
+    assert "Kendall" in raynas.load(out, space=ToyNet).folder.read("verified.json")
+    page = Path(result.report(str(tmp_path / "report.html"))).read_text()
+    assert "Retrained on their own" in page
+    flags = ["--top", "2", "--seeds", "2", "--option", "epochs=1", "--option", "batch_size=64"]
+    assert main(["verify", out, *flags]) == 0
+    assert "best less random" in capsys.readouterr().out
+    again = raynas.load(out, space=ToyNet).verify(top=2, seeds=2, options=training)
+    assert sorted((tmp_path / "run" / "verify").rglob("*.parquet")) == files  # nothing anew
+    pd.testing.assert_frame_equal(again.table, table)
+
+
+def test_nothing_to_verify_is_refused(tmp_path: Path) -> None:
+    assert main(["verify", str(tmp_path)]) == 1
