@@ -79,7 +79,9 @@ class Evolution:
 
     def _mutated(self, arch: Arch) -> Arch:
         free = [d for d in self._space.reached(arch).values() if d.count() > 1]
-        chance = self._mutation_prob if self._mutation_prob is not None else CHANGES / max(len(free), 1)
+        chance = (
+            self._mutation_prob if self._mutation_prob is not None else CHANGES / max(len(free), 1)
+        )
         coins = self._rng.random(len(free))
         changed = {
             decision.label: decision.change(arch[decision.label], self._rng)

@@ -49,7 +49,7 @@ class Episode:
 
 @SAMPLERS.register("predictor", aliases=("ModelBasedOptim",))
 class Predictor:
-    """Fits a model to the ranks of all scores and asks the candidate of the largest mean + deviation.
+    """Fits a model to the ranks of all scores, and asks the candidate of the largest upper bound.
 
     An episode begins with a design in which every option occurs, then lets the model choose among
     neighbours and mutants of the best. When it stagnates, another begins far from the peaks found
@@ -143,7 +143,7 @@ class Predictor:
     def _next_of_design(self) -> Rows | None:
         while self._episode.design:
             row = self._episode.design.pop(0)
-            if self._codes.decode(row) not in self._visited:
+            if self._visited.is_open(self._codes.decode(row)):
                 return row
         return None
 
@@ -192,7 +192,7 @@ class Predictor:
         upper = self._upper(known, targets, candidates)
         hope = improvement(upper, targets) if several else upper[:, 0]
         for i in np.argsort(-hope, kind="stable"):
-            if self._codes.decode(candidates[i]) not in self._visited:
+            if self._visited.is_open(self._codes.decode(candidates[i])):
                 found: Rows = candidates[i]
                 return found
         return None
@@ -227,7 +227,9 @@ class Predictor:
         """Return mean + deviation of every objective, shape (C, M)."""
         known_NF, candidates_CF = self._features(known), self._codes.features(candidates)
         if self._model == "forest":
-            return forest_upper(known_NF, targets, candidates_CF, seed=int(self._rng.integers(2**31)))
+            return forest_upper(
+                known_NF, targets, candidates_CF, seed=int(self._rng.integers(2**31))
+            )
         flying_PF = self._features([row for row, _ in self._flying.values()][-IN_FLIGHT:])
         noise = 0.1 if targets.shape[1] == 1 else 0.03
         return quadratic_upper(known_NF, targets, candidates_CF, flying_PF, noise=noise)
@@ -270,7 +272,8 @@ def quadratic_upper(
     cross_C = kernel(points_F @ candidates_CF.T)
     mean_CM = cross_C[:n].T @ np.linalg.solve(gram[:n, :n], targets_NM)
     variance_C = 1 - (cross_C * np.linalg.solve(gram, cross_C)).sum(0)
-    return np.round(mean_CM + np.sqrt(np.maximum(variance_C, 0))[:, None], 9)
+    upper_CM: Matrix = np.round(mean_CM + np.sqrt(np.maximum(variance_C, 0))[:, None], 9)
+    return upper_CM
 
 
 def forest_upper(

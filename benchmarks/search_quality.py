@@ -52,7 +52,7 @@ class Table:
         if "arch" in frame:
             parts = pd.DataFrame([list(text) for text in frame["arch"]]).add_prefix("choice")
         else:
-            parts = frame[[name for name in frame if name.startswith(choices)]]
+            parts = frame[[name for name in frame if str(name).startswith(choices)]]
         options = {str(name): sorted(set(parts[name])) for name in parts}
         column = accuracy or ("acc_mean" if "acc_mean" in frame else "cifar10_valid_12")
         keys = parts.itertuples(index=False, name=None)

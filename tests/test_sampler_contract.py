@@ -291,12 +291,12 @@ def it_beats_random_search(make: Make) -> None:
             )
 
         rng = np.random.default_rng([2, seed])
-        by_chance = max(surface(FLAT.sample(rng)) for _ in range(100))
+        chance = max(surface(FLAT.sample(rng)) for _ in range(100))
         sampler = make(FLAT, seed=seed)
         for _ in range(100):
             arch = sampler.ask()
             value = surface(arch)
-            if value > by_chance:
+            if value > chance:
                 wins += 1
                 break
             sampler.tell(trial(arch, value))
@@ -319,14 +319,14 @@ def its_front_beats_random_search(make: Make) -> None:
 
         rng = np.random.default_rng([4, seed])
         reference = np.array([-12.0, -12.0])
-        by_chance = hypervolume(np.stack([scores(FLAT.sample(rng)) for _ in range(100)]), reference)
+        chance = hypervolume(np.stack([scores(FLAT.sample(rng)) for _ in range(100)]), reference)
         sampler = make(FLAT, seed=seed)
         found: list[Any] = []
-        while len(found) < 100 and hypervolume(np.array(found or [reference]), reference) <= by_chance:
+        while len(found) < 100 and hypervolume(np.array(found or [reference]), reference) <= chance:
             arch = sampler.ask()
             found.append(scores(arch))
             sampler.tell(Trial.scored_as(arch, found[-1]))
-        wins += hypervolume(np.array(found), reference) > by_chance
+        wins += hypervolume(np.array(found), reference) > chance
     assert wins >= 11, f"better than random search in only {wins} of 12 seeds"
 
 

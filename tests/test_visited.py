@@ -87,3 +87,47 @@ def test_the_order_of_the_rest_depends_on_the_seed_alone() -> None:
     # a random order of ten is one of these with probability 6e-7
     assert last not in (sorted(last), sorted(last, reverse=True))
     assert last != [len(arch) for arch in order(2)[-10:]]
+
+
+def halved(arch: Arch) -> Arch:
+    """Return what stands for all architectures of one half of the plane."""
+    return Arch({"x": 0, "y": int(str(arch["y"])) // 10})
+
+
+def test_of_every_class_one_is_proposed() -> None:
+    space = ArchSpace(SPACE.choices, isomorphism=halved)
+    assert space == SPACE  # isomorphism is no part of its value
+    assert hash(space) == hash(SPACE)
+    seen = fresh(space)
+    seen.add(Arch({"x": 3, "y": 12}))
+    assert Arch({"x": 19, "y": 19}) in seen
+    assert len(seen) == 1
+    other = seen.propose(lambda: Arch({"x": 3, "y": 15}))
+    assert halved(other)["y"] == 0
+    for _ in range(2):
+        with pytest.raises(Exhausted, match="isomorphic to, one of the 2 proposed"):
+            seen.propose(lambda: CORNER)
+
+
+def test_a_large_space_of_few_classes_comes_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(visited, "LISTABLE", 300)
+    space = ArchSpace(ArchSpace.of(x=range(10**6), y=range(10**6)).choices, isomorphism=parity)
+    seen = fresh(space)
+    found = {parity(seen.propose(lambda: CORNER)) for _ in range(4)}
+    assert len(found) == 4
+    with pytest.raises(Exhausted, match="isomorphic to, one of the 4 proposed"):
+        seen.propose(lambda: CORNER)
+
+
+def parity(arch: Arch) -> Arch:
+    """Return what stands for all architectures whose numbers are as odd."""
+    return Arch({label: int(str(value)) % 2 for label, value in arch.items()})
+
+
+def test_rare_architectures_of_a_large_space_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chance alone would need a million draws for some of the last ones."""
+    monkeypatch.setattr(visited, "LISTABLE", 30)
+    seen = fresh(LONG)
+    assert {seen.propose(lambda: STOP) for _ in range(41)} == set(LONG)
+    with pytest.raises(Exhausted, match="all 41 architectures"):
+        seen.propose(lambda: STOP)

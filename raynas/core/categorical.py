@@ -76,5 +76,5 @@ def numbers_of(decision: Decision, value: Value) -> dict[str, int]:
         if decision.count() > LISTED:
             mask = decision.index(value)
             return {name: mask >> i & 1 for i, name in enumerate(names)}
-        return dict.fromkeys(names, list(decision.values()).index(value))  # type: ignore[arg-type]
+        return dict.fromkeys(names, list(decision.values()).index(value))
     return dict.fromkeys(names, decision.index(value))

@@ -328,7 +328,10 @@ class Parametrized(Elastic):
 
     Choices inside the layers are part of the space where their value is taken.
 
+    >>> from raynas.nn import ValueChoice
     >>> drop = Parametrized(nn.Dropout, p=ValueChoice([0.1, 0.3], label="drop"))
+    >>> drop.choices()
+    (Choice(label='drop', options=(0.1, 0.3), opens={}),)
 
     Args:
         factory: class or function that builds the layer.
