@@ -14,24 +14,30 @@ from raynas.core.sampler import SAMPLERS
 from raynas.core.trial import Trial
 from raynas.core.visited import Visited
 
-WAITING = 16  # starts scored ahead that are kept
-
 
 @SAMPLERS.register("local_search")
 class LocalSearch:
     """Moves to the first better neighbour, and starts anew at random where there is none.
 
-    A neighbour differs in one decision; neighbours are tried in random order. Differs: a better
-    architecture is moved to whoever proposed it; scores known from earlier climbs are used, so that
-    no architecture is proposed twice; while the last neighbours are in flight, new starts are
-    scored ahead; what a changed decision newly opens is drawn once, not enumerated.
+    A neighbour differs in one decision; neighbours are tried in random order. Differs: a climb
+    starts from the best of a few random architectures; a better architecture is moved to whoever
+    proposed it; scores known from earlier climbs are used, so that no architecture is proposed
+    twice; while the last neighbours are in flight, new starts are scored ahead; what a changed
+    decision newly opens is drawn once, not enumerated.
 
     Args:
         space: what is searched.
         seed: fixes the run.
+        starts: a climb starts from the best of so many (ours; the paper has 1).
+
+    Raises:
+        ValueError: unless starts >= 1.
     """
 
-    def __init__(self, space: ArchSpace, *, seed: int) -> None:
+    def __init__(self, space: ArchSpace, *, seed: int, starts: int = 6) -> None:
+        if starts < 1:
+            raise ValueError(f"expected starts >= 1, got {starts}")
+        self.startup = starts
         self._space = space
         self._rng = np.random.default_rng(seed)
         self._visited = Visited(space, self._rng)
@@ -40,7 +46,7 @@ class LocalSearch:
         self._here: tuple[float, Arch] | None = None
         self._left: list[Arch] = []  # neighbours still to try
         self._flying: set[str] = set()  # neighbours being scored
-        self._starts: deque[tuple[float, Arch]] = deque(maxlen=WAITING)  # scored ahead
+        self._starts: deque[tuple[float, Arch]] = deque(maxlen=starts)  # of the next climb
 
     def ask(self) -> Arch:
         """Return an unseen neighbour of where the climb stands, else a random start."""
@@ -51,6 +57,7 @@ class LocalSearch:
                     self._visited.add(arch)
                     self._flying.add(self._name(arch))
                     return arch
+                self._climb_if_better(arch)
             if self._flying or not self._restarted():
                 return self._visited.propose(lambda: self._space.sample(self._rng))
 
@@ -64,29 +71,30 @@ class LocalSearch:
             return
         told = scores[0], trial.arch
         self._known[name] = scores[0]
-        if self._here is None or told[0] > self._here[0]:
+        if self._here is not None and told[0] > self._here[0]:
             self._climb_from(*told)
         elif not neighbour:
             self._starts.append(told)
+            if self._here is None:
+                self._restarted()
 
     def _climb_from(self, score: float, arch: Arch) -> None:
-        """Stand on ``arch``, or on what is known to lie above it."""
-        while True:
-            self._here = score, arch
-            rows = self._codes.neighbours(self._codes.encode(arch), self._rng)
-            around = [self._codes.decode(row) for row in self._rng.permutation(rows)]
-            scores = [self._known.get(self._name(other), score) for other in around]
-            better = next((i for i, known in enumerate(scores) if known > score), None)
-            if better is None:
-                self._left = around
-                return
-            score, arch = scores[better], around[better]
+        self._here = score, arch
+        rows = self._codes.neighbours(self._codes.encode(arch), self._rng)
+        self._left = [self._codes.decode(row) for row in self._rng.permutation(rows)]
+
+    def _climb_if_better(self, arch: Arch) -> None:
+        """Move to an architecture that was scored before, if its turn comes and it is better."""
+        score = self._known.get(self._name(arch))
+        if self._here is not None and score is not None and score > self._here[0]:
+            self._climb_from(score, arch)
 
     def _restarted(self) -> bool:
-        """Leave a peak for a start that was scored ahead; return whether there was one."""
+        """Leave a peak for the best start, once enough are scored; return whether they are."""
         self._here = None
-        if self._starts:
-            self._climb_from(*self._starts.pop())
+        if len(self._starts) == self.startup:
+            self._climb_from(*max(self._starts, key=lambda start: start[0]))
+            self._starts.clear()
         return self._here is not None
 
     def _name(self, arch: Arch) -> str:

@@ -6,21 +6,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from raynas.api import available as available
-    from raynas.api import cost as cost
-    from raynas.api import describe as describe
     from raynas.api import load as load
-    from raynas.api import profile as profile
     from raynas.api import sampler as sampler
     from raynas.api import search as search
     from raynas.api import space as space
     from raynas.api import train_supernet as train_supernet
+    from raynas.catalogue import available as available
+    from raynas.catalogue import describe as describe
     from raynas.core.arch import Arch as Arch
     from raynas.core.archspace import ArchSpace as ArchSpace
     from raynas.core.config import RayConfig as RayConfig
     from raynas.core.decision import Choice as Choice
     from raynas.core.decision import Subset as Subset
     from raynas.core.trial import Trial as Trial
+    from raynas.costing import cost as cost
+    from raynas.costing import profile as profile
     from raynas.nn.modelspace import ModelSpace as ModelSpace
     from raynas.result import Result as Result
 
@@ -28,20 +28,9 @@ __version__ = "0.1.0"
 
 # torch, ray and pandas take seconds to import: every public name loads its module when first used
 _HOMES = {
-    **dict.fromkeys(
-        (
-            "available",
-            "cost",
-            "describe",
-            "load",
-            "profile",
-            "sampler",
-            "search",
-            "space",
-            "train_supernet",
-        ),
-        "raynas.api",
-    ),
+    **dict.fromkeys(("load", "sampler", "search", "space", "train_supernet"), "raynas.api"),
+    **dict.fromkeys(("available", "describe"), "raynas.catalogue"),
+    **dict.fromkeys(("cost", "profile"), "raynas.costing"),
     "Arch": "raynas.core.arch",
     "ArchSpace": "raynas.core.archspace",
     "Choice": "raynas.core.decision",
@@ -51,7 +40,7 @@ _HOMES = {
     "Subset": "raynas.core.decision",
     "Trial": "raynas.core.trial",
 }
-_PACKAGES = ("algorithms", "cluster", "data", "nn", "search_spaces")
+_PACKAGES = ("algorithms", "cluster", "data", "evaluators", "nn", "search_spaces")
 __all__ = sorted([*_HOMES, *_PACKAGES])
 
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import importlib.metadata
-import inspect
 from collections.abc import Mapping
-from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from raynas import __version__, assemble
@@ -15,25 +11,19 @@ from raynas.bounds import bounded
 from raynas.core.archspace import ArchSpace
 from raynas.core.config import Named, RayConfig, SearchConfig, validated
 from raynas.core.constraints import Constraints, as_constraints
-from raynas.core.errors import Interrupted, UnknownName, nearest
-from raynas.core.evaluator import EVALUATORS
+from raynas.core.errors import Interrupted
 from raynas.core.goals import Goals, goals_of
-from raynas.core.options import options_of
 from raynas.core.progress import Progress
-from raynas.core.registry import Registry, nearest_spelling
-from raynas.core.sampler import SAMPLERS, Sampler
+from raynas.core.sampler import Sampler
 from raynas.core.study import Setting, Study
 from raynas.folder import BEST, Folder, absolute, fresh
 from raynas.measuring import SHARED, claim_supernet, training_plan
 from raynas.method import Method, method
-from raynas.report.plugin import without_arguments
 from raynas.result import Result, arch_json
 
 if TYPE_CHECKING:
     from raynas.core.constraints import Constraints
-    from raynas.costs.cost import Cost
     from raynas.nn.modelspace import ModelSpace
-    from raynas.report.profile import SpaceProfile
 
 Options = Mapping[str, Any]
 DEFAULT_DATA = "digits"
@@ -109,16 +99,18 @@ def search(
     if resume and out is None:
         raise ValueError("resume goes on with the run in a folder: name it (out=, --out)")
     bounds = as_constraints(constraints)
-    wanted = {"accuracy": "max"} if objectives is None else _mapping("objectives", objectives)
+    wanted = (
+        {"accuracy": "max"} if objectives is None else assemble.mapping("objectives", objectives)
+    )
     named, module = _data_of(space, data, data_options)
-    found = assemble.resolve_space(space, _mapping("space_options", space_options), module)
-    named_algo = Named(name=assemble.name_of(algo), options=_mapping("options", options))
+    found = assemble.resolve_space(space, assemble.mapping("space_options", space_options), module)
+    named_algo = Named(name=assemble.name_of(algo), options=assemble.mapping("options", options))
     fields = dict(
         space=found.spec,
         algo=named_algo,
         evaluator=Named(name=SHARED),
         objectives=wanted,
-        scalarize=_mapping("scalarize", scalarize),
+        scalarize=assemble.mapping("scalarize", scalarize),
         constraints={one.metric: (one.low, one.high) for one in bounds},
         trials=trials,
         seed=seed,
@@ -202,16 +194,10 @@ def _run(
 def _data_of(space: Any, data: Any, options: Options | None) -> tuple[Any, Any]:
     """Return the data's name in the run folder and the data; a plain ArchSpace has none."""
     if not isinstance(space, ArchSpace):
-        return assemble.resolve_data(data, _mapping("data_options", options))
+        return assemble.resolve_data(data, assemble.mapping("data_options", options))
     if options or data != DEFAULT_DATA:
         raise ValueError("an ArchSpace is searched with a function, which uses no data of ours")
     return None, None
-
-
-def _mapping(name: str, given: Any) -> dict[str, Any]:
-    if given is not None and not isinstance(given, Mapping):
-        raise TypeError(f"{name}: expected a dict, got {given!r}")
-    return dict(given or {})
 
 
 def _startup(sampler: Sampler) -> int | None:
@@ -327,206 +313,3 @@ def sampler(name: str, space: ArchSpace, *, seed: int = 0, **options: Any) -> Sa
         options: of the algorithm.
     """
     return assemble.resolve_sampler(name, space, seed, options)
-
-
-def cost(
-    what: Any,
-    arch: Mapping[str, Any] | None = None,
-    *,
-    input_shape: tuple[int, ...] | None = None,
-) -> Cost:
-    """Return parameters, multiply-accumulates and peak activation bytes of one example's pass.
-
-    Args:
-        what: a module, or a class or function that builds one, with ``input_shape``; or a
-            ModelSpace, or the name of a registered one.
-        arch: which of its architectures, if it has choices.
-        input_shape: of one example, without the batch.
-
-    Raises:
-        ValueError: the input shape, or a space's architecture, is missing.
-        TypeError: ``what`` is none of these, or the input shape is no tuple of whole numbers.
-    """
-    import torch
-    from torch import nn
-
-    from raynas.costs.cost import cost_of
-    from raynas.nn.modelspace import ModelSpace
-    from raynas.nn.mutable import freeze, mutables
-
-    _check_shape(input_shape)
-    if isinstance(what, str):
-        what = assemble.resolve_space(what, {}, None).model
-    elif callable(what) and not isinstance(what, nn.Module):
-        what = ModelSpace(what).supernet()
-    elif not isinstance(what, nn.Module | ModelSpace):
-        raise TypeError(
-            "expected a module, a ModelSpace, a registered space's name, or a class or function "
-            f"that builds a module, got {what!r}"
-        )
-    if isinstance(what, ModelSpace):
-        if arch is None:
-            raise ValueError("the cost of a space depends on the architecture: pass arch=")
-        example = what.example_input() if input_shape is None else torch.zeros(1, *input_shape)
-        return cost_of(what.build(arch), example)
-    if any(mutables(what)):
-        if arch is None:
-            raise ValueError("the cost of a model with choices depends on them: pass arch=")
-        what = freeze(what, arch)
-    if input_shape is None:
-        raise ValueError("pass input_shape=, the shape of one example without the batch")
-    return cost_of(what, torch.zeros(1, *input_shape))
-
-
-def profile(
-    space: Any,
-    *,
-    constraints: Constraints | None = None,
-    latency: Any = None,
-    samples: int = 1000,
-    seed: int = 0,
-    space_options: Options | None = None,
-    input_shape: tuple[int, ...] | None = None,
-) -> SpaceProfile:
-    """Return what a space costs, before anything is trained: print it, or read its fields.
-
-    Args:
-        space: as for ``search``, or a model with choices; but no plain ArchSpace, which has no
-            costs.
-        constraints: from metric to (low, high), or texts such as ``"macs<60e6"``; whether each can
-            be met, and by which share of the space, is part of the answer.
-        latency: a LatencyTable, or the path of one.
-        samples: architectures to draw for the median and the shares.
-        seed: fixes the draws.
-        space_options: of a registered space.
-        input_shape: of one example, where the space does not know it.
-
-    Raises:
-        ValueError: a malformed or contradictory constraint, or one on a metric that is not known
-            before training; or the input shape is not known.
-        TypeError: ``space`` is none of these, or the input shape is no tuple of whole numbers.
-    """
-    import torch
-    from torch import nn
-
-    from raynas.core.constraints import as_constraints
-    from raynas.costs import CostTable, LatencyTable
-    from raynas.nn.modelspace import ModelSpace
-    from raynas.report.profile import check_metrics, space_profile
-
-    wanted = as_constraints(constraints)
-    check_metrics(wanted, latency is not None)
-    _check_shape(input_shape)
-    if isinstance(space, nn.Module):
-        space = ModelSpace(partial(copy.deepcopy, space), name=type(space).__name__)
-        space.spec = Named(name=space.name)
-    found = assemble.resolve_space(space, _mapping("space_options", space_options), None)
-    if found.model is None:
-        raise TypeError("an ArchSpace has no networks whose costs could be told")
-    model, name = found.model, found.spec.name.rpartition(":")[2]
-    if input_shape is None and model.input_shape is None:
-        raise ValueError(
-            f"the input shape of {name} is not known; pass input_shape= (--input-shape), such as "
-            "(3, 32, 32) for images"
-        )
-    example = model.example_input() if input_shape is None else torch.zeros(1, *input_shape)
-    supernet = model.supernet()
-    if latency is not None and not isinstance(latency, LatencyTable):
-        latency = LatencyTable.load(latency, supernet)
-    table = CostTable(supernet, example)
-    return space_profile(
-        name,
-        found.arch,
-        table,
-        constraints=wanted,
-        latency=latency,
-        samples=samples,
-        seed=seed,
-    )
-
-
-def _check_shape(shape: object) -> None:
-    whole = isinstance(shape, list | tuple) and all(type(n) is int and n > 0 for n in shape)
-    if shape is not None and not whole:
-        raise TypeError(
-            "input_shape: expected a tuple of positive whole numbers without the batch, such as "
-            f"(3, 32, 32), got {shape!r}"
-        )
-
-
-def registries() -> dict[str, list[Registry[Any]]]:
-    """Return every registry by the kind that users call it."""
-    from raynas.data.module import DATA
-    from raynas.gradient.mixed import MIXED_OPS
-    from raynas.nn.construct.chain import CONSTRUCTORS
-    from raynas.nn.export.registry import EXPORTERS
-    from raynas.nn.graph import GRAPH_OPERATORS
-    from raynas.nn.modelspace import SPACES
-    from raynas.nn.oneshot import ONE_SHOTS
-    from raynas.nn.operators import OPERATORS
-
-    return {
-        "algorithms": [SAMPLERS, ONE_SHOTS],
-        "spaces": [SPACES],
-        "operators": [OPERATORS, GRAPH_OPERATORS],
-        "mixed_operators": [MIXED_OPS],
-        "constructors": [CONSTRUCTORS],
-        "exporters": [EXPORTERS],
-        "evaluators": [EVALUATORS],
-        "data": [DATA],
-    }
-
-
-def available(kind: str) -> list[str]:
-    """Return the registered names of a kind: algorithms, spaces, operators, evaluators, data, ...
-
-    Raises:
-        ValueError: there is no such kind.
-    """
-    kinds = registries()
-    if kind not in kinds:
-        raise ValueError(f"no kind of plug-in is named {kind!r}; {nearest(kind, kinds)}")
-    return sorted({name for registry in kinds[kind] for name in registry})
-
-
-def describe(name: str) -> str:
-    """Return what a registered name is: its kind, description, options and defaults.
-
-    An alias is told as such; what several registries know is described once for each.
-
-    Raises:
-        UnknownName: nothing has this name.
-        ImportError: an entry point offers it and cannot be loaded.
-    """
-    every = [registry for group in registries().values() for registry in group]
-    found: list[str] = []
-    for registry in every:
-        with suppress(UnknownName):
-            found.append(_described(registry, name))
-    if not found:
-        names = [(registry, known) for registry in every for known in registry]
-        aliases = (alias for registry, known in names for alias in registry.aliases_of(known))
-        hint = nearest_spelling(name, (known for _, known in names), aliases)
-        raise UnknownName(f"nothing is named {name!r}; {hint}")
-    return "\n\n".join(found)
-
-
-def _described(registry: Registry[Any], given: str) -> str:
-    name = registry.name_of(given)
-    builder, aliases = registry[name], registry.aliases_of(name)
-    target = builder.func if isinstance(builder, partial) else builder
-    options = options_of(builder, without=("seed",)).values()
-    lines = [] if given == name else [f"{given} is an alias of {name}.", ""]
-    told = without_arguments(inspect.getdoc(target) or "", {option.name for option in options})
-    lines += [f"{name} ({registry.kind})", "", told]
-    if aliases:
-        lines += ["", f"Aliases: {', '.join(aliases)}"]
-    if options:
-        lines += ["", "Defaults:", *(f"  {o.name} = {_default(o.default)}" for o in options)]
-    if "Source:" not in told:
-        lines += ["", f"Source: {inspect.getdoc(inspect.getmodule(target)) or 'unknown'}"]
-    return "\n".join(lines)
-
-
-def _default(value: object) -> str:
-    return "(required)" if value is inspect.Parameter.empty else repr(value)

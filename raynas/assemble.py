@@ -312,3 +312,10 @@ def check_fit(model: ModelSpace, data: DataModule) -> None:
             f"{model.name} returns shape {given} for 2 examples, expected (2, {data.num_classes}): "
             f"one logit for each class of {data.name}"
         )
+
+
+def mapping(name: str, given: Any) -> dict[str, Any]:
+    """Return what was given as a dict, empty for None; raise TypeError if it is none."""
+    if given is not None and not isinstance(given, Mapping):
+        raise TypeError(f"{name}: expected a dict, got {given!r}")
+    return dict(given or {})

@@ -191,7 +191,7 @@ def profile(
     ] = None,
 ) -> None:
     """Print what SPACE costs before anything is trained, and whether constraints can be met."""
-    from raynas.api import profile as run
+    from raynas.costing import profile as run
 
     shape = pairs([f"shape=[{input_shape}]"], "--input-shape")["shape"] if input_shape else None
     found = run(
@@ -213,7 +213,7 @@ def list_names(
     ] = None,
 ) -> None:
     """List registered names; MB{3,5}E{3,6} stands for MB3E3, MB3E6, MB5E3 and MB5E6."""
-    from raynas.api import available, registries
+    from raynas.catalogue import available, registries
     from raynas.report.plugin import name_list
 
     for one in [kind] if kind else registries():
@@ -224,7 +224,7 @@ def list_names(
 @app.command()
 def describe(name: Annotated[str, typer.Argument(help="Registered name.")]) -> None:
     """Print what a registered name is, its options and their defaults."""
-    from raynas.api import describe as text
+    from raynas.catalogue import describe as text
     from raynas.report.plugin import reflowed
 
     told = reflowed(text(name), out_console.width)

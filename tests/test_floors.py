@@ -35,6 +35,8 @@ FLOORS = {
     "raynas.method": 4,
     "raynas.analysis": 4,
     "raynas.bounds": 4,
+    "raynas.catalogue": 4,
+    "raynas.costing": 4,
     "raynas.result": 4,
     "raynas.rebuilt": 4,
     "raynas.verification": 4,

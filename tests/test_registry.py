@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import raynas
-from raynas.api import registries
+from raynas.catalogue import registries
 from raynas.core.archspace import ArchSpace
 from raynas.core.errors import UnknownName, nearest
 from raynas.core.plugins import by_class_name
@@ -509,7 +509,7 @@ def test_an_entry_point_never_replaces_a_plug_in(installed: str) -> None:
 SCRIPT = """
 import json, runpy, sys
 import raynas
-from raynas.api import registries
+from raynas.catalogue import registries
 
 known = {r.kind: set(r) for group in registries().values() for r in group}
 names = runpy.run_path(sys.argv[1])

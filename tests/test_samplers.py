@@ -145,8 +145,16 @@ def test_evolution_refuses_numbers_that_do_not_fit(options: dict[str, Any]) -> N
 # --- local search ---------------------------------------------------------------------------------
 
 
+def test_local_search_starts_from_the_best_of_a_few() -> None:
+    sampler = LocalSearch(PLANE, seed=0, starts=3)
+    starts = [told(sampler, sampler.ask(), score) for score in (0.0, 2.0, 1.0)]
+    assert all(distance(starts[1], sampler.ask()) == 1 for _ in range(5))
+    with pytest.raises(ValueError, match="expected starts >= 1, got 0"):
+        LocalSearch(PLANE, seed=0, starts=0)
+
+
 def test_local_search_moves_to_the_first_better_neighbour() -> None:
-    sampler = LocalSearch(PLANE, seed=0)
+    sampler = LocalSearch(PLANE, seed=0, starts=1)
     start = told(sampler, sampler.ask(), 0.0)
     worse = told(sampler, sampler.ask(), -1.0)
     better = told(sampler, sampler.ask(), 1.0)
@@ -156,7 +164,7 @@ def test_local_search_moves_to_the_first_better_neighbour() -> None:
 
 
 def test_local_search_restarts_where_no_neighbour_is_better() -> None:
-    sampler = LocalSearch(PLANE, seed=0)
+    sampler = LocalSearch(PLANE, seed=0, starts=1)
     peak = told(sampler, sampler.ask(), 1.0)
     around = [told(sampler, sampler.ask(), 0.0) for _ in range(8)]
     assert {distance(peak, arch) for arch in around} == {1}
@@ -166,7 +174,7 @@ def test_local_search_restarts_where_no_neighbour_is_better() -> None:
 
 
 def test_local_search_waits_for_its_last_neighbours_and_scores_starts_meanwhile() -> None:
-    sampler = LocalSearch(PLANE, seed=0)
+    sampler = LocalSearch(PLANE, seed=0, starts=1)
     peak = told(sampler, sampler.ask(), 1.0)
     around = [sampler.ask() for _ in range(8)]
     start = sampler.ask()
@@ -180,7 +188,7 @@ def test_local_search_waits_for_its_last_neighbours_and_scores_starts_meanwhile(
 
 
 def test_local_search_climbs_known_ground_without_asking() -> None:
-    sampler = LocalSearch(PLANE, seed=0)
+    sampler = LocalSearch(PLANE, seed=0, starts=1)
     line = [Arch({"x": x, "y": 0}) for x in range(5)]
     for arch in line:
         told(sampler, arch, float(arch["x"] == 4) + float(arch["x"]))  # type: ignore[arg-type]

@@ -1,0 +1,141 @@
+"""What a network or a space costs, asked without a search."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from raynas import assemble
+from raynas.core.config import Named
+from raynas.core.constraints import Constraints
+
+if TYPE_CHECKING:
+    from raynas.costs.cost import Cost
+    from raynas.report.profile import SpaceProfile
+
+
+def cost(
+    what: Any,
+    arch: Mapping[str, Any] | None = None,
+    *,
+    input_shape: tuple[int, ...] | None = None,
+) -> Cost:
+    """Return parameters, multiply-accumulates and peak activation bytes of one example's pass.
+
+    Args:
+        what: a module, or a class or function that builds one, with ``input_shape``; or a
+            ModelSpace, or the name of a registered one.
+        arch: which of its architectures, if it has choices.
+        input_shape: of one example, without the batch.
+
+    Raises:
+        ValueError: the input shape, or a space's architecture, is missing.
+        TypeError: ``what`` is none of these, or the input shape is no tuple of whole numbers.
+    """
+    import torch
+    from torch import nn
+
+    from raynas.costs.cost import cost_of
+    from raynas.nn.modelspace import ModelSpace
+    from raynas.nn.mutable import freeze, mutables
+
+    _check_shape(input_shape)
+    if isinstance(what, str):
+        what = assemble.resolve_space(what, {}, None).model
+    elif callable(what) and not isinstance(what, nn.Module):
+        what = ModelSpace(what).supernet()
+    elif not isinstance(what, nn.Module | ModelSpace):
+        raise TypeError(
+            "expected a module, a ModelSpace, a registered space's name, or a class or function "
+            f"that builds a module, got {what!r}"
+        )
+    if isinstance(what, ModelSpace):
+        if arch is None:
+            raise ValueError("the cost of a space depends on the architecture: pass arch=")
+        example = what.example_input() if input_shape is None else torch.zeros(1, *input_shape)
+        return cost_of(what.build(arch), example)
+    if any(mutables(what)):
+        if arch is None:
+            raise ValueError("the cost of a model with choices depends on them: pass arch=")
+        what = freeze(what, arch)
+    if input_shape is None:
+        raise ValueError("pass input_shape=, the shape of one example without the batch")
+    return cost_of(what, torch.zeros(1, *input_shape))
+
+
+def profile(
+    space: Any,
+    *,
+    constraints: Constraints | None = None,
+    latency: Any = None,
+    samples: int = 1000,
+    seed: int = 0,
+    space_options: Mapping[str, Any] | None = None,
+    input_shape: tuple[int, ...] | None = None,
+) -> SpaceProfile:
+    """Return what a space costs, before anything is trained: print it, or read its fields.
+
+    Args:
+        space: as for ``search``, or a model with choices; but no plain ArchSpace, which has no
+            costs.
+        constraints: from metric to (low, high), or texts such as ``"macs<60e6"``; whether each can
+            be met, and by which share of the space, is part of the answer.
+        latency: a LatencyTable, or the path of one.
+        samples: architectures to draw for the median and the shares.
+        seed: fixes the draws.
+        space_options: of a registered space.
+        input_shape: of one example, where the space does not know it.
+
+    Raises:
+        ValueError: a malformed or contradictory constraint, or one on a metric that is not known
+            before training; or the input shape is not known.
+        TypeError: ``space`` is none of these, or the input shape is no tuple of whole numbers.
+    """
+    import torch
+    from torch import nn
+
+    from raynas.core.constraints import as_constraints
+    from raynas.costs import CostTable, LatencyTable
+    from raynas.nn.modelspace import ModelSpace
+    from raynas.report.profile import check_metrics, space_profile
+
+    wanted = as_constraints(constraints)
+    check_metrics(wanted, latency is not None)
+    _check_shape(input_shape)
+    if isinstance(space, nn.Module):
+        space = ModelSpace(partial(copy.deepcopy, space), name=type(space).__name__)
+        space.spec = Named(name=space.name)
+    found = assemble.resolve_space(space, assemble.mapping("space_options", space_options), None)
+    if found.model is None:
+        raise TypeError("an ArchSpace has no networks whose costs could be told")
+    model, name = found.model, found.spec.name.rpartition(":")[2]
+    if input_shape is None and model.input_shape is None:
+        raise ValueError(
+            f"the input shape of {name} is not known; pass input_shape= (--input-shape), such as "
+            "(3, 32, 32) for images"
+        )
+    example = model.example_input() if input_shape is None else torch.zeros(1, *input_shape)
+    supernet = model.supernet()
+    if latency is not None and not isinstance(latency, LatencyTable):
+        latency = LatencyTable.load(latency, supernet)
+    table = CostTable(supernet, example)
+    return space_profile(
+        name,
+        found.arch,
+        table,
+        constraints=wanted,
+        latency=latency,
+        samples=samples,
+        seed=seed,
+    )
+
+
+def _check_shape(shape: object) -> None:
+    whole = isinstance(shape, list | tuple) and all(type(n) is int and n > 0 for n in shape)
+    if shape is not None and not whole:
+        raise TypeError(
+            "input_shape: expected a tuple of positive whole numbers without the batch, such as "
+            f"(3, 32, 32), got {shape!r}"
+        )
