@@ -8,6 +8,7 @@ import numpy as np
 
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
+from raynas.core.ranking import scores_of
 from raynas.core.sampler import SAMPLERS
 from raynas.core.trial import Trial
 from raynas.core.visited import Visited
@@ -62,5 +63,6 @@ class RegularizedEvolution:
     def tell(self, trial: Trial) -> None:
         """Let a scored trial join the population; a failed one is only remembered as seen."""
         self._visited.add(trial.arch)
-        if trial.objective is not None:
-            self._alive.append((trial.objective, trial.arch))
+        scores = scores_of(trial)
+        if scores is not None:
+            self._alive.append((scores[0], trial.arch))
