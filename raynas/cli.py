@@ -149,6 +149,7 @@ def _show(result: Any) -> None:
     shown = ", ".join(f"{n} {number(best.metrics[n], n)}" for n in metrics if n in best.metrics)
     if len(result.config.objectives) > 1:
         front = result.pareto()
+        out_console.print()
         out_console.print(
             trial_table(front.head(20), metrics, f"Pareto front ({len(front)} trials)")
         )
