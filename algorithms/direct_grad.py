@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterator
 
-from raynas.gradient.base import Differentiable
-from raynas.gradient.hardware import Hardware
-from raynas.gradient.mixed.base import MIXED_OPS
+from raynas.gradient.direct import Direct
 from raynas.nn.oneshot import ONE_SHOTS, Batch, Metrics
 
 
 @ONE_SHOTS.register("direct_grad", aliases=("DirectGradOptim",))
-class DirectGrad(Differentiable):
+class DirectGrad(Direct):
     """Trains logits by the gradients that the training loss leaves (one level).
 
     Args:
@@ -27,40 +24,6 @@ class DirectGrad(Differentiable):
     Raises:
         ValueError: a mixed operator that gives logits no gradient, as ``index``.
     """
-
-    defaults: ClassVar[dict[str, Any]] = {
-        "epochs": 50,
-        "batch_size": 64,
-        "lr": 0.025,
-        "weight_decay": 3e-4,
-        "nesterov": False,
-        "label_smoothing": 0.0,
-    }
-
-    def __init__(
-        self,
-        *,
-        seed: int = 0,
-        mixed_op: str = "weighted_sum",
-        alpha_lr: float = 3e-4,
-        alpha_betas: tuple[float, float] = (0.5, 0.999),
-        alpha_weight_decay: float = 1e-3,
-        warmup_epochs: int = 0,
-        hardware: Hardware | Mapping[str, Any] | None = None,
-    ) -> None:
-        self.mixed_op = MIXED_OPS.name_of(mixed_op)
-        if self.mixed_op == "index":
-            raise ValueError("mixed_op 'index' gives the logits no gradient; use a gate or a sum")
-        super().__init__(
-            MIXED_OPS[mixed_op](),
-            seed=seed,
-            alpha_lr=alpha_lr,
-            alpha_betas=alpha_betas,
-            alpha_weight_decay=alpha_weight_decay,
-            warmup_epochs=warmup_epochs,
-            hardware=hardware,
-            floor=0.04,
-        )
 
     def step(self, train: Batch, valid: Iterator[Batch]) -> Metrics:
         """Train weights and logits on one batch."""

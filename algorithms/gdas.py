@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-from raynas.gradient.base import Differentiable
+from raynas.gradient.base import DARTS_TRAINING, Differentiable
 from raynas.gradient.hardware import Hardware
 from raynas.gradient.mixed.gumbel_sum import GumbelSum
 from raynas.nn.oneshot import ONE_SHOTS, Batch, Metrics
@@ -30,13 +30,10 @@ class GDAS(Differentiable):
         hardware: cost that takes part in the logits' loss, such as ``{"target": "macs"}``.
     """
 
-    defaults: ClassVar[dict[str, Any]] = {
+    defaults: ClassVar[dict[str, Any]] = DARTS_TRAINING | {
         "epochs": 250,
-        "batch_size": 64,
-        "lr": 0.025,
         "weight_decay": 5e-4,
         "nesterov": True,
-        "label_smoothing": 0.0,
     }
 
     def __init__(

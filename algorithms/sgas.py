@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raynas.core.arch import Value
-from raynas.gradient.base import Differentiable
+from raynas.gradient.base import DARTS_TRAINING, Differentiable
 from raynas.gradient.bilevel import bilevel_step
 from raynas.gradient.hardware import Hardware
 from raynas.gradient.mixed.weighted_sum import WeightedSum
@@ -45,14 +45,7 @@ class SGAS(Differentiable):
         hardware: cost that takes part in the logits' loss, such as ``{"target": "macs"}``.
     """
 
-    defaults: ClassVar[dict[str, Any]] = {
-        "epochs": 50,
-        "batch_size": 64,
-        "lr": 0.025,
-        "weight_decay": 3e-4,
-        "nesterov": False,
-        "label_smoothing": 0.0,
-    }
+    defaults: ClassVar[dict[str, Any]] = DARTS_TRAINING
 
     def __init__(
         self,

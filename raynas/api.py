@@ -12,14 +12,16 @@ from raynas.core.archspace import ArchSpace
 from raynas.core.config import Named, RayConfig, SearchConfig, validated
 from raynas.core.constraints import Constraints, as_constraints
 from raynas.core.errors import Interrupted
+from raynas.core.fixed import write_arch
 from raynas.core.goals import Goals, goals_of
 from raynas.core.progress import Progress
 from raynas.core.sampler import Sampler
 from raynas.core.study import Setting, Study
 from raynas.folder import BEST, Folder, absolute, fresh
-from raynas.measuring import SHARED, claim_supernet, training_plan
+from raynas.measuring import claim_supernet, training_plan
 from raynas.method import Method, method
-from raynas.result import Result, arch_json
+from raynas.plans import SHARED
+from raynas.result import Result
 
 if TYPE_CHECKING:
     from raynas.core.constraints import Constraints
@@ -188,7 +190,7 @@ def _run(
     finally:
         progress.close()
         if study is not None and study.best is not None:
-            Folder(config.out).write(BEST, arch_json(study.best.arch))
+            Folder(config.out).write(BEST, write_arch(study.best.arch))
 
 
 def _data_of(space: Any, data: Any, options: Options | None) -> tuple[Any, Any]:

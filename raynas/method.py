@@ -11,7 +11,8 @@ from raynas.core.config import Named, SearchConfig
 from raynas.core.goals import Goals
 from raynas.core.listed import FOUND, Listed
 from raynas.core.sampler import SAMPLERS, Sampler
-from raynas.measuring import SHARED, Plan, plan, training_plan
+from raynas.measuring import plan, training_plan
+from raynas.plans import SHARED, Plan
 
 if TYPE_CHECKING:
     from raynas.data.module import DataModule

@@ -267,7 +267,7 @@ class Result:
         chosen = Arch(self.best.arch if arch is None else arch)
         if file.endswith(".json"):
             with open(file, "w") as out:
-                out.write(arch_json(chosen))
+                out.write(write_arch(chosen))
         elif file.endswith(".pt2"):
             self._export_program(file, chosen)
         elif file.endswith(".onnx"):
@@ -328,8 +328,3 @@ class Result:
 
         example = torch.zeros(2, *self.rebuilt.data.input_shape)
         return example, ({0: torch.export.Dim("batch")},)
-
-
-def arch_json(arch: Arch) -> str:
-    """Return the fixed-architecture form: label to choice, one a line."""
-    return write_arch(arch)

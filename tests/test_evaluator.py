@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from raynas.core.batching import LARGEST, BatchSize
 from raynas.core.evaluator import RESERVED, describe, measure, numbers
-from raynas.core.objectives import MissingObjective, Objective, pareto_mask, parse_goal, single
+from raynas.core.objectives import MissingObjective, Objective, pareto_mask, parse_goal
 from raynas.store import trial_schema
 
 # --- metrics --------------------------------------------------------------------------------------
@@ -244,16 +244,6 @@ def test_a_missing_objective_names_the_nearest_metric() -> None:
 )
 def test_a_goal_is_read_from_text(text: str, goal: tuple[str, str]) -> None:
     assert parse_goal(text) == goal
-
-
-def test_several_objectives_are_never_merged() -> None:
-    one, other = Objective("accuracy"), Objective("latency_ms", "min")
-    assert single([one], "darts") is one
-    told = "darts optimises exactly one objective, got accuracy, latency_ms"
-    with pytest.raises(ValueError, match=told):
-        single([one, other], "darts")
-    with pytest.raises(ValueError, match="exactly one objective, got none"):
-        single([], "darts")
 
 
 def beaten(point: NDArray[Any], others: NDArray[Any]) -> bool:

@@ -27,7 +27,8 @@ from raynas.data.module import TensorData
 from raynas.evaluators import NWOT, GradNorm, Standalone, SynFlow, Table
 from raynas.evaluators.loaded import Loaded
 from raynas.evaluators.sample import training_batch
-from raynas.measuring import Plan, plan
+from raynas.measuring import plan
+from raynas.plans import Plan
 from tests.toynet import ToyNet
 
 SPACE = raynas.ArchSpace.of(depth=[1, 2], op=["conv", "skip"])

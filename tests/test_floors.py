@@ -33,6 +33,7 @@ FLOORS = {
     "raynas.assemble": 4,
     "raynas.measuring": 4,
     "raynas.method": 4,
+    "raynas.plans": 4,
     "raynas.analysis": 4,
     "raynas.bounds": 4,
     "raynas.catalogue": 4,

@@ -472,7 +472,9 @@ def _defaults() -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", sorted(ONE_SHOTS))
 def test_the_stated_defaults_are_settings_of_training(name: str) -> None:
-    TrainSettings(**_defaults()[name])
+    stated = _defaults()[name]
+    settings = TrainSettings(**stated)
+    assert {key: getattr(settings, key) for key in stated} == stated
 
 
 def test_every_registered_algorithm_stands_in_the_list() -> None:

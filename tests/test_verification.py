@@ -13,6 +13,10 @@ import raynas
 from raynas.analysis import kendall, mean_difference
 from raynas.cli import main
 from raynas.core.arch import Arch
+from raynas.core.config import Named, SearchConfig
+from raynas.core.trial import Trial
+from raynas.folder import CONFIG, Folder
+from raynas.store import TrialStore
 from raynas.verification import summary
 from tests.toynet import ToyNet
 
@@ -80,6 +84,43 @@ def test_the_best_and_random_ones_are_retrained(
     again = raynas.load(out, space=ToyNet).verify(top=2, seeds=2, options=training)
     assert sorted((tmp_path / "run" / "verify").rglob("*.parquet")) == files  # nothing anew
     pd.testing.assert_frame_equal(again.table, table)
+
+
+def test_rank_correlation_of_two_evaluators(tmp_path: Path) -> None:
+    space = raynas.ArchSpace.of(a=list(range(5)))
+    config = SearchConfig(
+        space=Named(name="toy"),
+        algo=Named(name="random"),
+        evaluator=Named(name="shared"),
+        objectives={"accuracy": "max"},
+        out=str(tmp_path),
+    )
+    Folder(str(tmp_path)).write(CONFIG, config.to_json())
+
+    def write(folder: str, evaluator: str, epochs: int, scores: list[float]) -> None:
+        trials = [
+            Trial(
+                arch=Arch({"a": i}),
+                number=i,
+                objective=score,
+                metrics={"accuracy": score},
+                evaluator=evaluator,
+                epochs=epochs,
+                told_event=2 * i + 1,
+            )
+            for i, score in enumerate(scores)
+        ]
+        TrialStore(str(tmp_path / folder), space, ("accuracy",)).append(trials)
+
+    write("", "shared", 0, [0.1, 0.2, 0.3, 0.4, 0.5])
+    write("verify/long/seed-0", "standalone", 9, [0.1, 0.2, 0.4, 0.3])
+    write("verify/long/seed-1", "standalone", 9, [0.1, 0.2, 0.4, 0.3])
+    write("verify/short/seed-0", "standalone", 1, [0.9, 0.8, 0.7, 0.6])  # another measure
+    result = raynas.load(str(tmp_path))
+    # four architectures in common, one of six pairs the other way round
+    assert result.rank_correlation().value == pytest.approx(4 / 6)
+    with pytest.raises(LookupError, match="there are scores by shared, standalone"):
+        result.rank_correlation("shared", "table")
 
 
 def test_nothing_to_verify_is_refused(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -63,14 +63,6 @@ class Evaluator(Protocol):
 
     def __call__(self, archs: Sequence[Arch], budget: Budget, seed: int) -> list[Measurement]:
         """Return one measurement per architecture, in the same order."""
-        ...
-
-
-class EpochEvaluator(Evaluator, Protocol):
-    """Trains architectures, and can tell after every epoch what is known by then."""
-
-    def by_epoch(self, arch: Arch, seed: int) -> Iterator[Measurement]:
-        """Yield a measurement per epoch; the last is of the whole training, or says what failed."""
         ...
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -127,15 +127,3 @@ def parse_goal(text: str) -> tuple[str, str]:
     """
     metric, _, goal = text.partition(":")
     return metric, goal or "max"
-
-
-def single(objectives: Sequence[Objective], algo: str) -> Objective:
-    """Return the only objective.
-
-    Raises:
-        ValueError: there are several; they are never merged silently.
-    """
-    if len(objectives) != 1:
-        names = ", ".join(objective.metric for objective in objectives) or "none"
-        raise ValueError(f"{algo} optimises exactly one objective, got {names}")
-    return objectives[0]

@@ -18,6 +18,15 @@ from raynas.gradient.relaxation import Relaxation, check_finite, strongest
 from raynas.nn.mutable import inner_space
 from raynas.nn.oneshot import Batch, Metrics, Training
 
+# how DARTS trains weights (arXiv:1806.09055, section A.1), and those that build on it
+DARTS_TRAINING: dict[str, Any] = {
+    "epochs": 50,
+    "batch_size": 64,
+    "lr": 0.025,
+    "weight_decay": 3e-4,
+    "nesterov": False,
+    "label_smoothing": 0.0,
+}
 ALPHA = "alpha."  # history columns alpha.<label>.<option> hold probabilities
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +15,8 @@ from raynas.core.decision import Choice, Decision, Subset
 from raynas.core.errors import InvalidArch, InvalidSpace
 from raynas.core.fixed import read_arch
 from raynas.nn.choice import LayerChoice, one_label
+from raynas.nn.edge_layers import Candidates, edge_layers
+from raynas.nn.fixed_cell import FixedCell, split_inputs
 from raynas.nn.logits import Logits, Probabilities, Rank, derived, logits_of
 from raynas.nn.mutable import (
     SKIP,
@@ -27,13 +27,6 @@ from raynas.nn.mutable import (
     frozen,
     inner_space,
     merged,
-)
-
-Factory = Callable[[int, int, int], nn.Module]
-Candidates = (
-    Mapping[str, nn.Module | Factory]
-    | Sequence[nn.Module | Factory]
-    | Callable[[int, int], Mapping[str, nn.Module]]
 )
 
 
@@ -125,7 +118,9 @@ class Cell(Mutable):
         self._name_edges()
 
     def _edge(self, candidates: Candidates, node: int, slot: int, at: int, source: str) -> Edge:
-        layers = _layers(candidates, node, slot, at, f"{self._where}, edge n{node} from {source}")
+        layers = edge_layers(
+            candidates, node, slot, at, f"{self._where}, edge n{node} from {source}"
+        )
         edge = Edge(layers, source, named=not isinstance(candidates, list | tuple | nn.ModuleList))
         if not self._real(edge):
             raise InvalidSpace(f"{self._where}: an edge needs an operation, not zeros")
@@ -376,101 +371,3 @@ class Cell(Mutable):
             )
         edge = self.edge(node, source, 0 if self.distinct else min(slot, self.keep - 1))
         return source, edge.decided(operation)
-
-
-class FixedCell(nn.Module):
-    """What a cell becomes once it is decided."""
-
-    def __init__(
-        self,
-        cell: Cell,
-        edges: Mapping[str, nn.Module],
-        wiring: list[list[tuple[int, str]]],
-        pre: nn.Module | None,
-        post: nn.Module | None,
-    ) -> None:
-        super().__init__()
-        self.num_predecessors, self.concat_dim = cell.num_predecessors, cell.concat_dim
-        self.merge_op, self.wiring = cell.merge_op, wiring
-        self.pre, self.post = pre, post
-        self.edges = nn.ModuleDict(edges)
-        self.training = self.edges.training = cell.training  # what is inside keeps its own mode
-
-    def forward(self, *inputs: Any, **kwargs: Any) -> Any:
-        """Return the cell's output, as the cell that it was made from."""
-        given, rest = split_inputs(inputs, self.num_predecessors, "cell")
-        states = list(given if self.pre is None else self.pre(given))
-        for node in self.wiring:
-            terms = None
-            for at, name in node:
-                term = self.edges[name](states[at], *rest, **kwargs)
-                terms = term if terms is None else terms + term
-            states.append(terms)
-        used = {at for node in self.wiring for at, _ in node} if self.merge_op != "all" else set()
-        nodes = range(self.num_predecessors, len(states))
-        merged = torch.cat(
-            [torch.zeros_like(states[i]) if i in used else states[i] for i in nodes],
-            self.concat_dim,
-        )
-        return merged if self.post is None else self.post(merged, list(given))
-
-
-def split_inputs(inputs: Sequence[Any], count: int, where: str) -> tuple[list[Any], Sequence[Any]]:
-    """Return a cell's inputs, given in a list or one by one, and what came behind them."""
-    listed = bool(inputs) and isinstance(inputs[0], list | tuple)
-    given, rest = (
-        (list(inputs[0]), inputs[1:]) if listed else (list(inputs[:count]), inputs[count:])
-    )
-    if len(given) != count:
-        raise ValueError(f"{where}: expected {count} inputs, got {len(given)}")
-    return given, rest
-
-
-def _layers(
-    candidates: Candidates, node: int, slot: int, source: int, where: str
-) -> dict[str, nn.Module]:
-    """Return an edge's operations by name; raise InvalidSpace where they are none."""
-    if callable(candidates) and not isinstance(candidates, nn.Module):
-        given: Any = _called(candidates, (node, source), where)
-        if not isinstance(given, Mapping | nn.ModuleDict):
-            raise InvalidSpace(
-                f"{where}: the function must return operations by name, got {given!r}"
-            )
-    elif isinstance(candidates, Mapping | nn.ModuleDict):
-        given = candidates
-    elif isinstance(candidates, list | tuple | nn.ModuleList):
-        given = {str(i): layer for i, layer in enumerate(candidates)}
-    else:
-        raise InvalidSpace(
-            f"{where}: operations stand in a dict, a list or a function, got {candidates!r}"
-        )
-    if not given:
-        raise InvalidSpace(f"{where} needs at least one operation, got none")
-    layers = {}
-    for name, layer in given.items():
-        shared = isinstance(layer, nn.Module) and not callable_factory(candidates)
-        made = copy.deepcopy(layer) if shared else layer
-        if not isinstance(made, nn.Module) and callable(made):
-            made = _called(made, (node, slot, source), f"{where}, operation {name!r}")
-        if not isinstance(made, nn.Module):
-            kind = type(made).__name__
-            raise InvalidSpace(f"{where}: operation {name!r} must be an nn.Module, got a {kind}")
-        layers[name] = made
-    return layers
-
-
-def callable_factory(candidates: Candidates) -> bool:
-    """Return whether one function makes the operations of every edge, so that none is shared."""
-    return callable(candidates) and not isinstance(candidates, nn.Module)
-
-
-def _called(function: Callable[..., Any], arguments: tuple[int, ...], where: str) -> Any:
-    try:
-        inspect.signature(function).bind(*arguments)
-    except TypeError as error:
-        raise InvalidSpace(
-            f"{where}: the function must take {len(arguments)} positions: {error}"
-        ) from None
-    except ValueError:  # a builtin, which has no signature
-        pass
-    return function(*arguments)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -172,11 +172,20 @@ class Linear(Elastic, nn.Linear):
 class ElasticBatchNorm(Elastic):
     """What the BatchNorms of one and two dimensions have in common.
 
+    Args:
+        num_features: channels.
+        eps: added to the variance.
+        momentum: of the running statistics; None averages plainly.
+        affine: whether there are weights.
+        track_running_stats: whether statistics are kept for evaluation.
+
     Attributes:
+        kind: PyTorch's own layer.
         statistics: in place of the running ones, what gives (mean, variance) of an input; set by
             the calibration that scores sub-networks.
     """
 
+    kind: ClassVar[type[nn.BatchNorm1d | nn.BatchNorm2d]]
     statistics: Any = None
     weight: Tensor | None
     bias: Tensor | None
@@ -185,6 +194,27 @@ class ElasticBatchNorm(Elastic):
     num_batches_tracked: Tensor | None
     momentum: float | None
     eps: float
+    affine: bool
+    track_running_stats: bool
+
+    def __init__(
+        self,
+        num_features: int | Expression,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+    ) -> None:
+        checked_whole(type(self).__name__, {"num_features": num_features})
+        own: Any = self  # its other base, which the type checker does not see here
+        self.kind.__init__(own, largest(num_features), eps, momentum, affine, track_running_stats)
+        self.label, self.arguments = "", {"num_features": num_features}
+
+    def plain(self, arguments: Arguments) -> nn.Module:
+        """Return PyTorch's own layer of these channels."""
+        channels = arguments["num_features"]
+        tracked = self.track_running_stats
+        return self.kind(channels, self.eps, self.momentum, self.affine, tracked)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the active channels."""
@@ -211,75 +241,15 @@ class ElasticBatchNorm(Elastic):
 
 
 class BatchNorm1d(ElasticBatchNorm, nn.BatchNorm1d):  # type: ignore[misc]
-    """``nn.BatchNorm1d`` whose features may be a value.
+    """``nn.BatchNorm1d`` whose features may be a value; arguments as ``ElasticBatchNorm``'s."""
 
-    Args:
-        num_features: channels.
-        eps: added to the variance.
-        momentum: of the running statistics; None averages plainly.
-        affine: whether there are weights.
-        track_running_stats: whether statistics are kept for evaluation.
-    """
-
-    def __init__(
-        self,
-        num_features: int | Expression,
-        eps: float = 1e-5,
-        momentum: float | None = 0.1,
-        affine: bool = True,
-        track_running_stats: bool = True,
-    ) -> None:
-        checked_whole("BatchNorm1d", {"num_features": num_features})
-        nn.BatchNorm1d.__init__(
-            self, largest(num_features), eps, momentum, affine, track_running_stats
-        )
-        self.label, self.arguments = "", {"num_features": num_features}
-
-    def plain(self, arguments: Arguments) -> nn.Module:
-        """Return an ``nn.BatchNorm1d``."""
-        return nn.BatchNorm1d(
-            arguments["num_features"],
-            self.eps,
-            self.momentum,
-            self.affine,
-            self.track_running_stats,
-        )
+    kind = nn.BatchNorm1d
 
 
 class BatchNorm2d(ElasticBatchNorm, nn.BatchNorm2d):  # type: ignore[misc]
-    """``nn.BatchNorm2d`` whose channels may be a value.
+    """``nn.BatchNorm2d`` whose channels may be a value; arguments as ``ElasticBatchNorm``'s."""
 
-    Args:
-        num_features: channels.
-        eps: added to the variance.
-        momentum: of the running statistics; None averages plainly.
-        affine: whether there are weights.
-        track_running_stats: whether statistics are kept for evaluation.
-    """
-
-    def __init__(
-        self,
-        num_features: int | Expression,
-        eps: float = 1e-5,
-        momentum: float | None = 0.1,
-        affine: bool = True,
-        track_running_stats: bool = True,
-    ) -> None:
-        checked_whole("BatchNorm2d", {"num_features": num_features})
-        nn.BatchNorm2d.__init__(
-            self, largest(num_features), eps, momentum, affine, track_running_stats
-        )
-        self.label, self.arguments = "", {"num_features": num_features}
-
-    def plain(self, arguments: Arguments) -> nn.Module:
-        """Return an ``nn.BatchNorm2d``."""
-        return nn.BatchNorm2d(
-            arguments["num_features"],
-            self.eps,
-            self.momentum,
-            self.affine,
-            self.track_running_stats,
-        )
+    kind = nn.BatchNorm2d
 
 
 class LayerNorm(Elastic, nn.LayerNorm):
