@@ -5,7 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO := runs/demo
-BENCHMARKS := $(filter-out benchmarks/_% benchmarks/search_quality.py,$(sort $(wildcard benchmarks/*.py)))
+# run by hand: they take a table or a data set, or half an hour
+LONG := benchmarks/search_quality.py benchmarks/ranking.py benchmarks/compile.py
+BENCHMARKS := $(filter-out benchmarks/_% $(LONG),$(sort $(wildcard benchmarks/*.py)))
 # a Parquet table of trained networks, for the quality of samplers: make bench TABLE=FILE
 TABLE ?=
 
@@ -33,7 +35,7 @@ lint: venv ## check style and format
 types: venv ## check the types
 	$(BIN)/mypy
 
-bench: venv ## run every benchmark
+bench: venv ## run every benchmark but the longest
 	@set -e; for benchmark in $(BENCHMARKS); do \
 		echo "== $$benchmark"; $(BIN)/python $$benchmark; done
 	@test -z "$(TABLE)" || $(BIN)/python benchmarks/search_quality.py --table "$(TABLE)"

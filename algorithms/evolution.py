@@ -9,7 +9,7 @@ import numpy as np
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
 from raynas.core.ranking import scores_of
-from raynas.core.sampler import SAMPLERS
+from raynas.core.sampler import SAMPLERS, Origin
 from raynas.core.trial import Trial
 from raynas.core.visited import Visited
 
@@ -58,6 +58,7 @@ class Evolution:
         self._space = space
         self._rng = np.random.default_rng(seed)
         self._visited = Visited(space, self._rng)
+        self.origin = Origin()
         self._selected, self._parents = selected, parents
         self._mutation_prob = mutation_prob
         self._best: list[tuple[float, Arch]] = []  # at most ``selected``, the best first
@@ -66,13 +67,18 @@ class Evolution:
     def ask(self) -> Arch:
         """Return a random architecture at first, then a child of the best."""
         self._asked += 1
+        self.origin = Origin()
         if self._asked <= self.startup or not self._best:
             return self._visited.propose(lambda: self._space.sample(self._rng))
-        return self._visited.propose(self._child)
+        child = self._visited.propose(self._child)
+        if not self._visited.drawn:
+            self.origin = Origin()
+        return child
 
     def _child(self) -> Arch:
         order = self._rng.permutation(len(self._best))[: self._parents]
         child, *others = (self._best[i][1] for i in order)
+        self.origin = Origin(child.key)
         for other in others:
             child = self._space.cross(child, other, self._rng)
         return self._mutated(child)

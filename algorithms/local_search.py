@@ -10,7 +10,7 @@ from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
 from raynas.core.codes import Codes
 from raynas.core.ranking import scores_of
-from raynas.core.sampler import SAMPLERS
+from raynas.core.sampler import SAMPLERS, Origin
 from raynas.core.trial import Trial
 from raynas.core.visited import Visited
 
@@ -41,8 +41,9 @@ class LocalSearch:
         self._space = space
         self._rng = np.random.default_rng(seed)
         self._visited = Visited(space, self._rng)
+        self.origin = Origin()
         self._codes = Codes(space)
-        self._known: dict[str, float] = {}  # score by canonical JSON
+        self._known: dict[str, float] = {}  # score by the canonical architecture's key
         self._here: tuple[float, Arch] | None = None
         self._left: list[Arch] = []  # neighbours still to try
         self._flying: set[str] = set()  # neighbours being scored
@@ -50,12 +51,14 @@ class LocalSearch:
 
     def ask(self) -> Arch:
         """Return an unseen neighbour of where the climb stands, else a random start."""
+        self.origin = Origin()
         while True:
             while self._left:
                 arch = self._left.pop()
                 if self._visited.is_open(arch):
                     self._visited.add(arch)
                     self._flying.add(self._name(arch))
+                    self.origin = Origin(self._here and self._here[1].key)
                     return arch
                 self._climb_if_better(arch)
             if self._flying or not self._restarted():
@@ -98,4 +101,4 @@ class LocalSearch:
         return self._here is not None
 
     def _name(self, arch: Arch) -> str:
-        return self._space.canonical(arch).to_json()
+        return self._space.canonical(arch).key

@@ -20,7 +20,7 @@ from raynas.core.codes import Codes, Rows
 from raynas.core.decision import Choice, Decision
 from raynas.core.objectives import hypervolume, pareto_mask
 from raynas.core.ranking import rank_normal, scores_of
-from raynas.core.sampler import SAMPLERS
+from raynas.core.sampler import SAMPLERS, Origin
 from raynas.core.trial import Trial
 from raynas.core.visited import Visited
 
@@ -81,6 +81,7 @@ class Predictor:
         self._space, self._model, self._objectives = space, model, objectives
         self._rng = np.random.default_rng(seed)
         self._visited = Visited(space, self._rng)
+        self.origin = Origin()
         self._codes = Codes(space)
         self._seen: set[bytes] = set()
         self._rows: list[Rows] = []
@@ -97,18 +98,19 @@ class Predictor:
     def ask(self) -> Arch:
         """Return the next of a design, or the candidate that a model is most hopeful about."""
         episode: Episode | None = self._episode
-        row = self._next_of_design()
+        row, origin = self._next_of_design(), Origin()
         if row is None:
             everywhere = bool(self._peaks) and self._turn
             self._turn = not self._turn
             if everywhere:
                 episode = None
             members = range(len(self._rows)) if everywhere else self._episode.members
-            row = self._most_hopeful(members)
+            row, origin = self._most_hopeful(members)
         arch = self._visited.propose(
             lambda: self._space.sample(self._rng) if row is None else self._codes.decode(row)
         )
         self._flying[arch.key] = self._see(arch), episode
+        self.origin = origin if self._visited.drawn else Origin()
         return arch
 
     def tell(self, trial: Trial) -> None:
@@ -127,7 +129,9 @@ class Predictor:
             episode.members.append(len(self._rows) - 1)
         better = scores is not None and scores[0] > episode.best
         if scores is not None and better:
-            episode.best, episode.peak, episode.stale = scores[0], row, 0
+            episode.best, episode.peak = scores[0], row
+            # asked before this was known, hence no sign that nothing is better
+            episode.stale = -sum(one is episode for _, one in self._flying.values())
         elif own:
             episode.stale += 1
         if len(self._objectives) < 2 and self._episode.stale >= self._patience:
@@ -175,27 +179,30 @@ class Predictor:
 
     # --- the model's choice ---
 
-    def _most_hopeful(self, members: Sequence[int]) -> Rows | None:
+    def _most_hopeful(self, members: Sequence[int]) -> tuple[Rows | None, Origin]:
         """Return the unseen candidate of the largest acquisition, or None if there is none."""
         if not members:
-            return None
+            return None, Origin()
         scores = np.array([self._scores[i] for i in members])
         several = scores.shape[1] > 1
         best = self._best_first(scores)
         centres = best[: FRONT_CENTRES if several else CENTRES]
         fitted = self._fitted(best, len(scores))
-        candidates = self._candidates([self._rows[members[i]] for i in centres])
+        candidates, owners = self._candidates([self._rows[members[i]] for i in centres])
         if not len(candidates):
-            return None
+            return None, Origin()
         targets = np.stack([rank_normal(column) for column in scores[fitted].T], axis=1)
         known = [self._rows[members[i]] for i in fitted]
-        upper = self._upper(known, targets, candidates)
+        mean, upper = self._bounds(known, targets, candidates)
         hope = improvement(upper, targets) if several else upper[:, 0]
         for i in np.argsort(-hope, kind="stable"):
             if self._visited.is_open(self._codes.decode(candidates[i])):
                 found: Rows = candidates[i]
-                return found
-        return None
+                parent = None if owners[i] < 0 else members[centres[owners[i]]]
+                key = None if parent is None else self._codes.decode(self._rows[parent]).key
+                score = None if several else expected(mean[i, 0], targets[:, 0], scores[fitted, 0])
+                return found, Origin(key, score)
+        return None, Origin()
 
     def _best_first(self, scores: Matrix) -> NDArray[np.intp]:
         """Return the best points in order; with several objectives the front, in random order."""
@@ -209,30 +216,38 @@ class Predictor:
         others = np.setdiff1d(np.arange(count), best)
         return np.concatenate([best, self._rng.permutation(others)[: FITTED - len(best)]])
 
-    def _candidates(self, centres: list[Rows]) -> Rows:
-        """Return unseen rows, each once: neighbours and mutants of the centres, and any others."""
+    def _candidates(self, centres: list[Rows]) -> tuple[Rows, NDArray[np.intp]]:
+        """Return unseen rows, each once: neighbours and mutants of the centres, and any others.
+
+        Beside them, which centre each was made from; -1 if from none.
+        """
         codes, rng = self._codes, self._rng
         near = [codes.neighbours(row, rng) for row in centres]
         mutants = codes.mutate(codes.mutate(np.repeat(np.array(centres), MUTANTS, 0), rng), rng)
         thrice = rng.random(len(mutants)) < 0.3
         mutants[thrice] = codes.mutate(mutants[thrice], rng)
         rows = np.concatenate([*near, mutants, codes.uniform(UNIFORM, rng)])
+        each = np.arange(len(centres))
+        owners = [np.repeat(each, list(map(len, near))), np.repeat(each, MUTANTS)]
         first: dict[bytes, int] = {}
         for i, key in enumerate(codes.keys(rows)):
             if key not in self._seen:
                 first.setdefault(key, i)
-        return rows[list(first.values())]
+        kept = list(first.values())
+        return rows[kept], np.concatenate([*owners, np.full(UNIFORM, -1)])[kept]
 
-    def _upper(self, known: list[Rows], targets: Matrix, candidates: Rows) -> Matrix:
-        """Return mean + deviation of every objective, shape (C, M)."""
+    def _bounds(
+        self, known: list[Rows], targets: Matrix, candidates: Rows
+    ) -> tuple[Matrix, Matrix]:
+        """Return mean and mean + deviation of every objective, each of shape (C, M)."""
         known_NF, candidates_CF = self._features(known), self._codes.features(candidates)
         if self._model == "forest":
-            return forest_upper(
+            return forest_bounds(
                 known_NF, targets, candidates_CF, seed=int(self._rng.integers(2**31))
             )
         flying_PF = self._features([row for row, _ in self._flying.values()][-IN_FLIGHT:])
         noise = 0.1 if targets.shape[1] == 1 else 0.03
-        return quadratic_upper(known_NF, targets, candidates_CF, flying_PF, noise=noise)
+        return quadratic_bounds(known_NF, targets, candidates_CF, flying_PF, noise=noise)
 
     def _features(self, rows: Sequence[Rows]) -> Matrix:
         columns = len(self._codes.sizes)
@@ -252,15 +267,25 @@ def kernel(shares: Matrix) -> Matrix:
     return 0.3 * shares + 0.7 * shares**2
 
 
-def quadratic_upper(
+def expected(target: float, targets_N: Matrix, scores_N: Matrix) -> float:
+    """Return the score of an expected rank, between the known ones, in their own unit.
+
+    >>> expected(0.25, np.array([0.5, -0.5, 0.0]), np.array([0.9, 0.1, 0.6]))
+    0.75
+    """
+    order = np.argsort(targets_N, kind="stable")
+    return float(np.interp(target, targets_N[order], scores_N[order]))
+
+
+def quadratic_bounds(
     known_NF: Matrix,
     targets_NM: Matrix,
     candidates_CF: Matrix,
     flying_PF: Matrix,
     *,
     noise: float,
-) -> Matrix:
-    """Return mean + deviation of kernel ridge regression, shape (C, M).
+) -> tuple[Matrix, Matrix]:
+    """Return mean and mean + deviation of kernel ridge regression, each of shape (C, M).
 
     The P points in flight lower the deviation around them and leave the mean as it is (Desautels,
     Krause and Burdick, 2014, arXiv:1206.6402). Rounded, so that no linear algebra library's last
@@ -270,24 +295,26 @@ def quadratic_upper(
     points_F = np.vstack([known_NF, flying_PF])
     gram = kernel(points_F @ points_F.T) + noise * np.eye(len(points_F))
     cross_C = kernel(points_F @ candidates_CF.T)
-    mean_CM = cross_C[:n].T @ np.linalg.solve(gram[:n, :n], targets_NM)
+    mean_CM: Matrix = cross_C[:n].T @ np.linalg.solve(gram[:n, :n], targets_NM)
     variance_C = 1 - (cross_C * np.linalg.solve(gram, cross_C)).sum(0)
     upper_CM: Matrix = np.round(mean_CM + np.sqrt(np.maximum(variance_C, 0))[:, None], 9)
-    return upper_CM
+    mean_CM = np.round(mean_CM, 9)
+    return mean_CM, upper_CM
 
 
-def forest_upper(
+def forest_bounds(
     known_NF: Matrix, targets_NM: Matrix, candidates_CF: Matrix, *, seed: int
-) -> Matrix:
-    """Return mean + deviation over the trees of a random forest per objective, shape (C, M)."""
+) -> tuple[Matrix, Matrix]:
+    """Return mean and mean + deviation over a random forest's trees, each of shape (C, M)."""
     from sklearn.ensemble import RandomForestRegressor
 
-    upper = []
+    mean, upper = [], []
     for target in targets_NM.T:
         forest = RandomForestRegressor(TREES, random_state=seed).fit(known_NF, target)
         trees = np.stack([tree.predict(candidates_CF) for tree in forest.estimators_])
+        mean.append(trees.mean(0))
         upper.append(trees.mean(0) + trees.std(0))
-    return np.round(np.stack(upper, axis=1), 9)
+    return np.round(np.stack(mean, axis=1), 9), np.round(np.stack(upper, axis=1), 9)
 
 
 def improvement(upper_CM: Matrix, known_NM: Matrix) -> NDArray[np.float64]:

@@ -136,7 +136,10 @@ class SGAS(Differentiable):
                     self.relaxation.fix(edge.label, SKIP)
 
     def _release(self) -> None:
-        """Decide what nothing leads to any more, and free the memory of idle weights' training."""
+        """Decide what nothing leads to any more, and free the memory of idle weights.
+
+        They keep their shapes, so that checkpoints fit the supernet, and hold zeros.
+        """
         labels, weights = self.relaxation.reachable()
         for label in self.relaxation.specs:
             if label not in labels and label not in self.relaxation.fixed:
@@ -144,6 +147,7 @@ class SGAS(Differentiable):
         for weight in self.training.model.parameters():
             if weight not in weights:
                 weight.grad = None
+                weight.data = weight.data.new_zeros(()).expand(weight.shape)
                 self.training.optimizer.state.pop(weight, None)
 
     def batch_size(self, base: int) -> int:
@@ -166,6 +170,7 @@ class SGAS(Differentiable):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take what ``state_dict`` gave."""
         super().load_state_dict(state)
+        self._release()
         self.decisions = state["decisions"]
         self.past = {
             group: [[np.asarray(v, dtype=np.float64) for v in q] for q in rows]

@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from raynas.core.arch import Arch, Value
 from raynas.core.archspace import ArchSpace
+from raynas.core.decision import Choice
+from raynas.nn.choice import LayerChoice
 from raynas.nn.inherit import spread_weights
-from raynas.nn.mutable import activate_unchecked, space_of
-from raynas.nn.oneshot import ONE_SHOTS, Batch, Metrics, Training, cosine
+from raynas.nn.mutable import activate_unchecked, mutables, space_of
+from raynas.nn.oneshot import ONE_SHOTS, Batch, Distribution, Metrics, Training, cosine
 
 
 @ONE_SHOTS.register("spos", aliases=("RandomOneShot", "SinglePathTrainer"))
@@ -26,7 +29,7 @@ class SPOS:
     Args:
         seed: fixes the paths.
         warm_start_steps: training steps of the first path, made of every choice's first
-            candidate, at most half of all steps; 0 is the published algorithm.
+            candidate that has weights, at most half of all steps; 0 is the published algorithm.
         warm_start_lr_scale: learning rate of these steps over that of the others.
         warm_start_noise: noise on inherited weights, as a share of their standard deviation.
 
@@ -60,7 +63,7 @@ class SPOS:
         """Read the space off the model."""
         self._training = training
         self._space = space_of(training.model)
-        self._first = first_path(self._space)
+        self._first = first_path(self._space, training.model)
         self._left_out = 0
 
     def path(self, step: int) -> Arch:
@@ -113,6 +116,10 @@ class SPOS:
         """Return nothing: all architectures are equally likely."""
         return []
 
+    def distribution(self) -> Distribution:
+        """Return nothing: none is learned."""
+        return {}
+
     def state_dict(self) -> dict[str, Any]:
         """Return what the history repeats: paths are functions of seed and step."""
         return {"left_out": self._left_out}
@@ -122,6 +129,29 @@ class SPOS:
         self._left_out = state["left_out"]
 
 
-def first_path(space: ArchSpace) -> Arch:
-    """Return the architecture of every reached decision's first value."""
-    return next(iter(space))
+def first_path(space: ArchSpace, model: nn.Module) -> Arch:
+    """Return the first architecture whose choices take, where they can, a candidate with weights.
+
+    Others inherit from it, and from one without weights nobody could.
+    """
+    trained: dict[str, Value] = {}
+    for choice in mutables(model):
+        if isinstance(choice, LayerChoice):
+            pairs = zip(choice.options, choice.layers(), strict=True)
+            heavy = [
+                option for option, layer in pairs if next(layer.parameters(), None) is not None
+            ]
+            if heavy:
+                trained.setdefault(str(choice.label), heavy[0])
+    found: dict[str, Value] = {}
+    pending = list(space.choices)
+    while pending:
+        decision = pending.pop(0)
+        if decision.label not in found:
+            wanted = trained.get(decision.label)
+            if wanted is None or not isinstance(decision, Choice) or wanted not in decision.options:
+                wanted = next(iter(decision.values()))
+            found[decision.label] = wanted
+        opened = decision.opened(found[decision.label])
+        pending = [inner for one in opened for inner in one.choices] + pending
+    return Arch(found)

@@ -21,6 +21,7 @@ from raynas.core.errors import Interrupted
 from raynas.core.listed import FOUND
 from raynas.core.progress import Progress
 from raynas.data.module import DataModule
+from raynas.gradient.hardware import checked_hardware
 from raynas.nn.modelspace import ModelSpace
 from raynas.nn.oneshot import ONE_SHOTS
 from raynas.nn.training import SupernetTraining
@@ -42,6 +43,8 @@ class SupernetJob:
         settings: of the weights' training.
         seed: fixes initial weights, paths and batches.
         about: joined to what the checkpoint says of itself.
+        latency: table, as JSON, of latencies that take part in the algorithm's loss; None leaves
+            that to the algorithm.
     """
 
     space: ModelSpace
@@ -50,6 +53,7 @@ class SupernetJob:
     settings: TrainSettings
     seed: int
     about: dict[str, Any]
+    latency: str | None = None
 
 
 class _History(ray.train.UserCallback):
@@ -118,14 +122,15 @@ def _worker(given: dict[str, Any]) -> None:
     job: SupernetJob = given["job"]
     torch.set_num_threads(given["threads"])
     gpu = torch.cuda.is_available() and ray.train.torch.get_device().type == "cuda"
-    training = SupernetTraining(
-        job.space.supernet(job.seed),
-        ONE_SHOTS[job.algo.name](seed=job.seed, **job.algo.options),
-        job.data,
-        job.settings,
-        seed=job.seed,
-        device=ray.train.torch.get_device() if gpu else None,
-    )
+    with _options(job) as options:
+        training = SupernetTraining(
+            job.space.supernet(job.seed),
+            ONE_SHOTS[job.algo.name](seed=job.seed, **options),
+            job.data,
+            job.settings,
+            seed=job.seed,
+            device=ray.train.torch.get_device() if gpu else None,
+        )
     if (start := ray.train.get_checkpoint()) is not None:
         with start.as_directory() as folder:
             training.model.load_state_dict(load_weights(Path(folder)))
@@ -138,6 +143,19 @@ def _worker(given: dict[str, Any]) -> None:
         saved = time.monotonic() if due else saved
 
 
+@contextmanager
+def _options(job: SupernetJob) -> Iterator[dict[str, Any]]:
+    """Give the algorithm's options, with the job's latencies as a file that lasts as long."""
+    hardware = checked_hardware(job.algo.options.get("hardware"))
+    if job.latency is None or hardware is None:
+        yield job.algo.options
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "latency.json"
+        file.write_text(job.latency, encoding="utf-8")
+        yield job.algo.options | {"hardware": hardware.model_copy(update={"table": str(file)})}
+
+
 def _report(job: SupernetJob, training: SupernetTraining, row: dict[str, Any], save: bool) -> None:
     if not save:
         ray.train.report(row)
@@ -148,6 +166,7 @@ def _report(job: SupernetJob, training: SupernetTraining, row: dict[str, Any], s
             "epoch": training.epoch,
             "epochs": job.settings.epochs,
             "found": training.found(FOUND),
+            "distribution": training.distribution(),
         }
         save_checkpoint(Path(folder), training.model, training.state_dict(), about)
         ray.train.report(row, checkpoint=ray.train.Checkpoint.from_directory(folder))

@@ -11,7 +11,7 @@ import os
 import uuid
 import warnings
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -22,6 +22,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler
 from ray.tune.search import Searcher
 
 from raynas.cluster.connect import own_sigint, resource, scratch
+from raynas.cluster.crew import Crew
 from raynas.cluster.evaluators import Recipe
 from raynas.core.archspace import ArchSpace
 from raynas.core.batching import BatchSize
@@ -103,7 +104,7 @@ class SubnetEvaluator(tune.Trainable):
         """Keep the task; nothing is loaded yet."""
         self._task = task
         self._evaluator: Any = None
-        self._epochs: Iterator[Measurement] | None = None
+        self._epochs: Generator[Measurement, None, None] | None = None
         self._spent_s = 0.0
 
     def step(self) -> dict[str, Any]:
@@ -165,8 +166,21 @@ class SubnetEvaluator(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial's batch."""
-        self.config, self._epochs, self._spent_s = new_config, None, 0.0
+        self._stop()
+        self.config, self._spent_s = new_config, 0.0
         return True
+
+    def cleanup(self) -> None:
+        """End what the evaluator has started."""
+        self._stop()
+        if hasattr(self._evaluator, "close"):
+            self._evaluator.close()
+
+    def _stop(self) -> None:
+        """End a training that was stopped before its last epoch."""
+        if self._epochs is not None:
+            self._epochs.close()
+        self._epochs = None
 
 
 class StudySearcher(Searcher):
@@ -297,7 +311,7 @@ def run_study(
     """
     if study.finished or study.trials <= study.told:
         return
-    workers = _workers(config)
+    workers = _workers(config, recipe.crew)
     fixed = 1 if recipe.epochs else config.batch
     sizes = BatchSize(workers, startup, fixed)
     first = min(math.ceil((study.trials - study.told) / (fixed or 1)), space.size())
@@ -313,7 +327,9 @@ def run_study(
         "budget": Budget(epochs=recipe.epochs),
         "seed": study.seed,
     }
-    resources = {"cpu": config.cpus_per_worker, "gpu": config.gpus_per_worker}
+    resources: dict[str, float] = {"cpu": config.cpus_per_worker, "gpu": config.gpus_per_worker}
+    if recipe.crew is not None:  # the worker itself only waits; a trial must take something
+        resources = {"memory": 1}
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(SubnetEvaluator, task=task), resources),
         tune_config=tune.TuneConfig(
@@ -374,11 +390,21 @@ def _scheduler(recipe: Recipe) -> AsyncHyperBandScheduler | None:
     )
 
 
-def _workers(config: RayConfig) -> int:
-    """Return how many workers can run at a time, at most as many as are asked for."""
-    fit = [resource("CPU") // config.cpus_per_worker]
-    if config.gpus_per_worker:
-        fit.append(resource("GPU") // config.gpus_per_worker)
+def _workers(config: RayConfig, crew: Crew | None) -> int:
+    """Return how many workers can run at a time, at most as many as are asked for.
+
+    Raises:
+        ValueError: not even one crew fits.
+    """
+    each = {"CPU": float(config.cpus_per_worker), "GPU": config.gpus_per_worker}
+    if crew is not None:
+        each = {name: crew.ranks * share for name, share in crew.resources.items()}
+    fit = [resource(name) // share for name, share in each.items() if share]
+    if crew is not None and min(fit) < 1:
+        raise ValueError(
+            f"train_workers: {crew.ranks} of {crew.resources} each do not fit the cluster, which "
+            f"has {resource('CPU'):g} CPU and {resource('GPU'):g} GPU"
+        )
     return max(int(min([*fit, config.workers or math.inf])), 1)
 
 

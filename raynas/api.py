@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raynas import __version__, assemble
@@ -12,19 +13,21 @@ from raynas.core.archspace import ArchSpace
 from raynas.core.config import Named, RayConfig, SearchConfig, validated
 from raynas.core.constraints import Constraints, as_constraints
 from raynas.core.errors import Interrupted
+from raynas.core.feasible import Violation
 from raynas.core.fixed import write_arch
 from raynas.core.goals import Goals, goals_of
 from raynas.core.progress import Progress
 from raynas.core.sampler import Sampler
 from raynas.core.study import Setting, Study
 from raynas.folder import BEST, Folder, absolute, fresh
+from raynas.latencies import latencies
 from raynas.measuring import claim_supernet, training_plan
 from raynas.method import Method, method
 from raynas.plans import SHARED
 from raynas.result import Result
 
 if TYPE_CHECKING:
-    from raynas.core.constraints import Constraints
+    from raynas.costs.latency import LatencyTable
     from raynas.nn.modelspace import ModelSpace
 
 Options = Mapping[str, Any]
@@ -41,6 +44,7 @@ def search(
     objectives: Mapping[str, str] | None = None,
     scalarize: Mapping[str, float] | None = None,
     constraints: Constraints | None = None,
+    latency: str | Path | None = None,
     trials: int = 100,
     epochs: int | None = None,
     seed: int = 0,
@@ -79,6 +83,10 @@ def search(
         constraints: bounds on metrics, as ``{"macs": (None, 60e6)}`` or ``["macs<60e6"]``. What
             costs alone decide is never evaluated beyond its bounds; other trials that break one
             become ``infeasible``.
+        latency: what the metric ``latency_ms`` is looked up in: ``cpu`` or ``gpu``, measured once
+            on this machine, operator by operator; or the path of a table (see
+            ``raynas.costs.LatencyTable``). Where an objective or a constraint asks for it, None
+            measures on what the workers compute on.
         trials: how many architectures to tell in all, at most.
         epochs: of the supernet's training, or of each architecture's where the evaluator trains
             them.
@@ -121,7 +129,8 @@ def search(
         versions=_versions(),
     )
     config = validated(SearchConfig, fields)
-    found, left = bounded(found, module, bounds)
+    timed = latencies(latency, evaluator, found, module, config, bounds, resume=resume)
+    found, left = bounded(found, module, bounds, timed)
     goals = goals_of(config.objectives, weights=config.scalarize, constraints=left)
     how = method(
         algo,
@@ -134,12 +143,24 @@ def search(
         epochs=epochs,
         goals=goals,
         seed=seed,
+        timed=timed is not None,
     )
-    parts = {"evaluator": how.plan.spec, "data": how.plan.data, "supernet": how.plan.supernet}
-    most = min(config.trials, how.most or config.trials)
-    config = config.model_copy(update=parts | {"algo": how.algo, "trials": most}).normalised()
+    most = config.trials if resume else min(config.trials, how.most or config.trials)
+    source = None if timed is None else timed.source
+    parts = {
+        "algo": how.algo,
+        "evaluator": how.plan.spec,
+        "data": how.plan.data,
+        "supernet": how.plan.supernet,
+        "trials": most,
+        "latency": source,
+    }
+    config = config.model_copy(update=parts).normalised()
+    table = None if timed is None else timed.table
     Folder(config.out).begin(config, resume)
-    _run(config, found, goals, how, progress or Progress())
+    if timed is not None:
+        timed.record()
+    _run(config, found, goals, how, table, progress or Progress())
     return Result(
         config.out,
         space=None if isinstance(space, str | ArchSpace) else space,
@@ -152,10 +173,12 @@ def _run(
     space: assemble.Space,
     goals: Goals,
     how: Method,
+    latency: LatencyTable | None,
     progress: Progress,
 ) -> None:
     """Evaluate, with Ray, until the configuration is fulfilled."""
     from raynas.cluster.connect import connected
+    from raynas.cluster.evaluators import timed
     from raynas.cluster.tune import run_study
     from raynas.store import TrialStore, load_trials
 
@@ -163,8 +186,10 @@ def _run(
     progress.phase("starting Ray")
     try:
         with connected(config.ray):
-            recipe = how.plan.recipe(config, progress)
-            sampler = how.sampler(config)
+            recipe = timed(how.plan.recipe(config, progress), latency)
+            history = load_trials(config.out, space.arch)
+            sampler = how.sampler(config, history)
+            bounds = space.arch.violation
             store = TrialStore(config.out, space.arch, recipe.metrics)
             study = Study(
                 sampler,
@@ -177,7 +202,8 @@ def _run(
                     seed=config.seed,
                 ),
                 sink=store.append,
-                history=load_trials(config.out, space.arch),
+                bounds=bounds if isinstance(bounds, Violation) else None,
+                history=history,
             )
             progress.phase("starting workers")
             run_study(study, space.arch, recipe, config.ray, progress, startup=_startup(sampler))

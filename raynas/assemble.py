@@ -7,6 +7,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -248,6 +249,39 @@ def resolve_one_shot(
     return Named(name=algo, options=fitted), validated(TrainSettings, ours)
 
 
+def supernet_space(space: ModelSpace, algo: Named) -> ModelSpace:
+    """Return the space whose supernets a one-shot algorithm trains: most often the given one.
+
+    Args:
+        space: of the architectures.
+        algo: the algorithm; one that is not registered here is taken to train the space's own.
+
+    Raises:
+        InvalidSpace: the algorithm cannot make a supernet of the space.
+    """
+    from raynas.nn.oneshot import ONE_SHOTS
+
+    if algo.name not in ONE_SHOTS:
+        return space
+    made = ONE_SHOTS[algo.name](seed=0, **algo.options)
+    own = getattr(made, "supernet_space", None)
+    found: ModelSpace = space if own is None else own(space)
+    return found
+
+
+def trained_space(space: ModelSpace, checkpoint: Path) -> ModelSpace:
+    """Return the space that a checkpoint's weights are of (see ``supernet_space``).
+
+    Args:
+        space: of the architectures.
+        checkpoint: says which algorithm left it.
+    """
+    from raynas.nn.weights import load_about
+
+    algo = load_about(checkpoint).get("algo")
+    return space if algo is None else supernet_space(space, Named(**algo))
+
+
 def own_options(
     cls: Callable[..., Any], thing: object, without: tuple[str, ...] = ()
 ) -> dict[str, Any]:
@@ -295,11 +329,12 @@ def check_fit(model: ModelSpace, data: DataModule) -> None:
 
     shape = data.input_shape
     net = model.supernet().eval()
-    activate(net, model.arch_space.sample(np.random.default_rng(0)))
     try:
+        # runs every candidate, and names the one that does not fit
+        CostTable(net, torch.zeros(1, *shape))
+        activate(net, model.arch_space.sample(np.random.default_rng(0)))
         with torch.no_grad():
             out = net(torch.zeros(2, *shape))
-        CostTable(net, torch.zeros(1, *shape))  # runs every candidate
     except InvalidSpace:
         raise
     except Exception as error:

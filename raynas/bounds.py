@@ -10,16 +10,20 @@ from raynas.assemble import Space
 from raynas.core.arch import Arch
 from raynas.core.constraints import Constraint
 from raynas.core.feasible import Violation
+from raynas.latencies import LATENCY, Latencies
 
 if TYPE_CHECKING:
-    from raynas.costs.table import CostTable
+    from raynas.costs.table import Additive
     from raynas.data.module import DataModule
 
 CHEAP = ("params", "macs", "activation_bytes")
 
 
 def bounded(
-    space: Space, data: DataModule | None, constraints: Sequence[Constraint]
+    space: Space,
+    data: DataModule | None,
+    constraints: Sequence[Constraint],
+    latency: Latencies | None = None,
 ) -> tuple[Space, tuple[Constraint, ...]]:
     """Return the space with the bounds that its costs alone decide, and all other constraints.
 
@@ -29,21 +33,31 @@ def bounded(
         space: a model's, or a plain ArchSpace, whose metrics only an evaluation gives.
         data: says what the inputs look like; None for a plain ArchSpace.
         constraints: all of the search's.
+        latency: a table of it; None leaves it to an evaluation.
 
     Raises:
         ValueError: no architecture keeps one of the bounds; the message says how near one comes.
     """
-    cheap = [one for one in constraints if one.metric in CHEAP]
-    if not cheap or space.model is None or data is None:
+    model = None if data is None else space.model
+    counted = [one for one in constraints if model is not None and one.metric in CHEAP]
+    timed = [one for one in constraints if latency is not None and one.metric == LATENCY]
+    cheap = [*counted, *timed]
+    if not cheap:
         return space, tuple(constraints)
     import torch
 
     from raynas.costs.table import CostTable
 
-    table = CostTable(space.model.supernet(), torch.zeros(1, *data.input_shape))
-    for constraint in cheap:
-        _check_reachable(space, table, constraint)
-    violation = Violation(cheap, _Costs(table))
+    tables: list[Additive] = []
+    if model is not None and data is not None:
+        tables.append(CostTable(model.supernet(), torch.zeros(1, *data.input_shape)))
+    for constraint in counted:  # before latencies are measured, which takes seconds
+        _check_reachable(space, tables[0], constraint)
+    if latency is not None:
+        tables.append(latency.table)
+    for constraint in timed:
+        _check_reachable(space, tables[-1], constraint)
+    violation = Violation(cheap, _Costs(tables))
     left = tuple(one for one in constraints if one not in cheap)
     return replace(space, arch=replace(space.arch, violation=violation)), left
 
@@ -51,14 +65,14 @@ def bounded(
 class _Costs:
     """The costs of an architecture, by metric."""
 
-    def __init__(self, table: CostTable) -> None:
-        self._table = table
+    def __init__(self, tables: Sequence[Additive]) -> None:
+        self._tables = tuple(tables)
 
     def __call__(self, arch: Arch) -> Mapping[str, float]:
-        return self._table.cost(arch).as_metrics()
+        return {k: v for table in self._tables for k, v in table.cost(arch).as_metrics().items()}
 
 
-def _check_reachable(space: Space, table: CostTable, constraint: Constraint) -> None:
+def _check_reachable(space: Space, table: Additive, constraint: Constraint) -> None:
     from raynas.costs.extreme import extreme
 
     metric = constraint.metric

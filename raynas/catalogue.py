@@ -7,6 +7,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from raynas.core.config import TrainSettings
 from raynas.core.errors import UnknownName, nearest
 from raynas.core.evaluator import EVALUATORS
 from raynas.core.options import options_of
@@ -84,9 +85,21 @@ def _described(registry: Registry[Any], given: str) -> str:
         lines += ["", f"Aliases: {', '.join(aliases)}"]
     if options:
         lines += ["", "Defaults:", *(f"  {o.name} = {_default(o.default)}" for o in options)]
+    if trained := _training_options(registry, builder):
+        lines += ["", "Defaults of its training:", *trained]
     if "Source:" not in told:
         lines += ["", f"Source: {inspect.getdoc(inspect.getmodule(target)) or 'unknown'}"]
     return "\n".join(lines)
+
+
+def _training_options(registry: Registry[Any], builder: Any) -> list[str]:
+    """Return the ``TrainSettings`` that a one-shot algorithm takes among its options, as lines."""
+    from raynas.nn.oneshot import ONE_SHOTS
+
+    if registry is not ONE_SHOTS:
+        return []
+    settings = TrainSettings(**getattr(builder, "defaults", {}))
+    return [f"  {name} = {value!r}" for name, value in settings]
 
 
 def _default(value: object) -> str:

@@ -59,6 +59,10 @@ def search(
     constraint: Annotated[
         Pairs | None, typer.Option(help="METRIC<NUMBER or METRIC>NUMBER, such as macs<60e6.")
     ] = None,
+    latency: Annotated[
+        str | None,
+        typer.Option(help="Of latency_ms: cpu or gpu, measured here once, or a table's file."),
+    ] = None,
     trials: Annotated[int, typer.Option(help="Architectures to evaluate in all.")] = 100,
     epochs: Annotated[int | None, typer.Option(help="Of the supernet's training.")] = None,
     seed: Annotated[int, typer.Option(help="Fixes the run.")] = 0,
@@ -73,7 +77,8 @@ def search(
         Pairs | None, typer.Option(help="key=value, of the evaluator.")
     ] = None,
     supernet_option: Annotated[
-        Pairs | None, typer.Option(help="key=value, of the supernet's training.")
+        Pairs | None,
+        typer.Option(help="key=value, of the supernet's training: lr, precision, ..."),
     ] = None,
     ray_option: Annotated[
         Pairs | None, typer.Option(help="key=value, of Ray: workers, address, ...")
@@ -100,6 +105,7 @@ def search(
         objectives=dict(map(parse_goal, objective)) if objective else None,
         scalarize=pairs(scalarize or [], "--scalarize"),
         constraints=constraint,
+        latency=latency,
         trials=trials,
         epochs=epochs,
         seed=seed,
@@ -139,7 +145,7 @@ def _show(result: Any) -> None:
     from raynas.report.table import number, trial_table
 
     result.report()
-    metrics = [*result.config.objectives, "loss", "params", "macs"]
+    metrics = [*result.config.objectives, *result.config.constraints, "loss", "params", "macs"]
     metrics = list(dict.fromkeys(metrics))
     out_console.print()
     best = result.best
@@ -167,6 +173,9 @@ def _show(result: Any) -> None:
         ("trials/", "every trial, as Parquet"),
         ("history/", "the supernet's training, as Parquet"),
         ("supernet/", "its weights"),
+        ("latency_cpu.json", "latencies, as measured"),
+        ("latency_gpu.json", "latencies, as measured"),
+        ("latency_table.json", "latencies, as given"),
         ("best.json", "the best architecture"),
         ("report.html", "pictures"),
         ("run.json", "the configuration"),
@@ -182,7 +191,8 @@ def profile(
         Pairs | None, typer.Option(help="METRIC<NUMBER or METRIC>NUMBER, such as macs<60e6.")
     ] = None,
     latency: Annotated[
-        str | None, typer.Option(help="Latency table: a .parquet, .csv or .json file.")
+        str | None,
+        typer.Option(help="Table: a .parquet, .csv or .json file; or cpu or gpu, measured here."),
     ] = None,
     samples: Annotated[int, typer.Option(help="Architectures to draw.")] = 1000,
     seed: Annotated[int, typer.Option(help="Fixes the draws.")] = 0,

@@ -82,7 +82,8 @@ def profile(
             costs.
         constraints: from metric to (low, high), or texts such as ``"macs<60e6"``; whether each can
             be met, and by which share of the space, is part of the answer.
-        latency: a LatencyTable, or the path of one.
+        latency: a LatencyTable, or the path of one; or ``cpu`` or ``gpu``, measured here, operator
+            by operator.
         samples: architectures to draw for the median and the shares.
         seed: fixes the draws.
         space_options: of a registered space.
@@ -98,6 +99,7 @@ def profile(
 
     from raynas.core.constraints import as_constraints
     from raynas.costs import CostTable, LatencyTable
+    from raynas.costs.timing import latency_from
     from raynas.nn.modelspace import ModelSpace
     from raynas.report.profile import check_metrics, space_profile
 
@@ -119,7 +121,7 @@ def profile(
     example = model.example_input() if input_shape is None else torch.zeros(1, *input_shape)
     supernet = model.supernet()
     if latency is not None and not isinstance(latency, LatencyTable):
-        latency = LatencyTable.load(latency, supernet)
+        latency = latency_from(latency, supernet, example)
     table = CostTable(supernet, example)
     return space_profile(
         name,

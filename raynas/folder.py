@@ -71,6 +71,11 @@ class Folder:
         if local:
             Path(written).replace(target)
 
+    def remove(self, name: str) -> None:
+        """Remove a folder and what is in it; it may be missing."""
+        if self.has(name):
+            self._fs.delete_dir(f"{self._root}/{name}")
+
     def read_config(self) -> SearchConfig:
         """Return the run's configuration.
 
@@ -92,8 +97,8 @@ class Folder:
 
         Raises:
             FileExistsError: another run is in it and ``resume`` is off.
-            StoreMismatch: the run in it has another space, data, evaluator, supernet, objective
-                or seed, or the same algorithm with other options.
+            StoreMismatch: the run in it has another space, data, evaluator, supernet, objective,
+                source of latencies or seed, or the same algorithm with other options.
         """
         if self.has(CONFIG) and (self.has("trials") or self.has("history")):
             before = self.read_config()
@@ -106,7 +111,7 @@ class Folder:
         self.write(CONFIG, config.to_json())
 
     def _check_same(self, before: SearchConfig, config: SearchConfig) -> None:
-        same = ["space", "data", "evaluator", "supernet", "objectives", "seed"]
+        same = ["space", "data", "evaluator", "supernet", "objectives", "latency", "seed"]
         if before.algo.name == config.algo.name:
             same.append("algo")  # another algorithm may go on; the same one with other options not
         for name in same:

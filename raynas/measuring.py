@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from raynas.core.evaluator import EVALUATORS, RESERVED
 from raynas.core.options import options_of
 from raynas.evaluators.shared import Shared
 from raynas.folder import SUPERNET, Folder, absolute, local_copy
+from raynas.latencies import LATENCY
 from raynas.plans import FUNCTION, SHARED, FunctionPlan, NetworkPlan, Plan, SharedPlan
 
 if TYPE_CHECKING:
@@ -57,7 +59,8 @@ def plan(
     named = isinstance(evaluator, str | tuple | list | Mapping)
     thing, spec = _registered(evaluator, epochs) if named else (evaluator, _own_spec(evaluator))
     if spec.name == SHARED:
-        return _shared(space, module, data, supernet, epochs, objectives)
+        shared = _shared(space, module, data, supernet, epochs, objectives)
+        return replace(shared, scoring=thing)
     if supernet is not None:
         raise ValueError(
             f"options of a supernet go with the evaluator {SHARED!r}, not with {_called(spec)}"
@@ -85,6 +88,21 @@ def plan(
     return FunctionPlan(
         function=thing, metrics=tuple(objectives), space=space, spec=spec, data=data
     )
+
+
+def shared_of(evaluator: Any) -> Shared | None:
+    """Return how a supernet's weights are to score; None if the evaluator is another."""
+    if not isinstance(evaluator, str | tuple | list | Mapping):
+        return evaluator if isinstance(evaluator, Shared) else None
+    thing, spec = _registered(evaluator, None)
+    return thing if spec.name == SHARED else None
+
+
+def check_shared(objectives: Sequence[str]) -> None:
+    """Raise ValueError, naming the nearest, for a metric that shared weights do not give."""
+    from raynas.cluster.evaluators import SHARED_METRICS
+
+    _check_objectives(objectives, SHARED_METRICS, SHARED)
 
 
 def _registered(given: Any, epochs: int | None) -> tuple[Any, Named]:
@@ -148,14 +166,12 @@ def _shared(
     epochs: int | None,
     objectives: Sequence[str],
 ) -> SharedPlan:
-    from raynas.cluster.evaluators import SHARED_METRICS
-
     if space.model is None or module is None:
         raise ValueError(
             "an ArchSpace has no weights to share: pass evaluator=, a function from Arch to a dict "
             "of metrics"
         )
-    _check_objectives(objectives, SHARED_METRICS, SHARED)
+    check_shared(objectives)
     if isinstance(supernet, str | Path):
         return _trained(space, module, data, absolute(str(supernet)), epochs)
     options = dict(supernet) if isinstance(supernet, Mapping) else {}
@@ -210,15 +226,40 @@ def training_plan(
     """Return the plan that trains a supernet first.
 
     Raises:
-        ValueError: the space has no weights, or the data do not fit it.
+        ValueError: the space has no weights, the data do not fit it, they are in memory and fewer
+            than a batch, or the algorithm would warm up until the end.
+        InvalidSpace: the algorithm cannot make a supernet of the space.
     """
     if space.model is None:
         raise ValueError("an ArchSpace has no weights to train")
     assemble.check_fit(space.model, module)
+    _check_batch(settings.batch_size, module)
+    _check_warmup(algo, settings.epochs)
     spec = Named(name=algo.name, options=algo.options | settings.model_dump())
     return SharedPlan(
-        space=space, module=module, data=data, supernet=spec, algo=algo, settings=settings
+        space=space,
+        supernets=assemble.supernet_space(space.model, algo),
+        module=module,
+        data=data,
+        supernet=spec,
+        algo=algo,
+        settings=settings,
     )
+
+
+def _check_warmup(algo: Named, epochs: int) -> None:
+    """Raise ValueError if an algorithm that learns architectures has no epoch left to do so."""
+    from raynas.nn.oneshot import ONE_SHOTS
+
+    if algo.name not in ONE_SHOTS:
+        return
+    made = ONE_SHOTS[algo.name](seed=0, **algo.options)
+    warmup = getattr(made, "warmup_epochs", 0)
+    if warmup >= epochs:
+        raise ValueError(
+            f"{algo.name} learns nothing about architectures in its first {warmup} epochs, and "
+            f"there are {epochs} in all: use more (epochs={2 * warmup}), or a smaller warmup_epochs"
+        )
 
 
 def _trained(
@@ -230,11 +271,28 @@ def _trained(
     assemble.check_fit(space.model, module)
     if epochs is not None:
         raise ValueError("epochs are for training a supernet, and a trained one is given")
-    _check_weights(space.model, load_weights(find_checkpoint(local_copy(path))), path)
+    checkpoint = find_checkpoint(local_copy(path))
+    supernets = assemble.trained_space(space.model, checkpoint)
+    _check_weights(supernets, load_weights(checkpoint), path)
     found = Named(name="checkpoint", options={"path": path})
     return SharedPlan(
-        space=space, module=module, data=data, supernet=found, algo=None, settings=TrainSettings()
+        space=space,
+        supernets=supernets,
+        module=module,
+        data=data,
+        supernet=found,
+        algo=None,
+        settings=TrainSettings(),
     )
+
+
+def _check_batch(size: int | None, data: DataModule) -> None:
+    """Check what can be without reading files; the rest is seen when the data are loaded."""
+    from raynas.data.module import TensorData
+
+    count = len(data.load().train[1]) if isinstance(data, TensorData) else None
+    if count is not None and size is not None and size > count:
+        raise ValueError(f"batch_size {size} is larger than the {count} training examples")
 
 
 def claim_supernet(out: str, resume: bool) -> None:
@@ -271,6 +329,5 @@ def _check_function(
 def _check_objectives(objectives: Sequence[str], metrics: Sequence[str], name: str) -> None:
     for metric in objectives:
         if metric not in metrics:
-            raise ValueError(
-                f"the evaluator {name!r} gives no metric {metric!r}; {nearest(metric, metrics)}"
-            )
+            hint = nearest(metric, dict.fromkeys((*metrics, LATENCY)))
+            raise ValueError(f"the evaluator {name!r} gives no metric {metric!r}; {hint}")

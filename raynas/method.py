@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from raynas import assemble
 from raynas.core.config import Named, SearchConfig
 from raynas.core.goals import Goals
-from raynas.core.listed import FOUND, Listed
+from raynas.core.listed import FOUND, Listed, in_place
 from raynas.core.sampler import SAMPLERS, Sampler
-from raynas.measuring import plan, training_plan
-from raynas.plans import SHARED, Plan
+from raynas.core.trial import Trial
+from raynas.evaluators.shared import Shared
+from raynas.latencies import LATENCY
+from raynas.measuring import check_shared, plan, shared_of, training_plan
+from raynas.plans import Plan
 
 if TYPE_CHECKING:
     from raynas.data.module import DataModule
@@ -25,13 +28,14 @@ class Method:
     Attributes:
         algo: how the run folder names the algorithm.
         plan: of the measurements.
-        sampler: makes the sampler once the plan's recipe is there.
+        sampler: makes the sampler once the plan's recipe is there, given the trials of an earlier
+            start.
         most: architectures that it proposes at most; None if the space is the limit.
     """
 
     algo: Named
     plan: Plan
-    sampler: Callable[[SearchConfig], Sampler]
+    sampler: Callable[[SearchConfig, list[Trial]], Sampler]
     most: int | None = None
 
 
@@ -47,22 +51,37 @@ def method(
     epochs: int | None,
     goals: Goals,
     seed: int,
+    timed: bool = False,
 ) -> Method:
     """Return the method of a search, with all that can be checked beforehand checked.
+
+    Args:
+        algo: as for ``raynas.search``, and so are those not listed.
+        space: of the architectures, with the bounds that costs alone decide.
+        module: the data.
+        data: how the run folder names them.
+        options: of the algorithm.
+        evaluator: likewise.
+        supernet: likewise.
+        epochs: likewise.
+        goals: objectives, and all constraints that are left.
+        seed: likewise.
+        timed: whether latencies are looked up beside the evaluator.
 
     Raises:
         ValueError, LookupError, TypeError: as ``raynas.search``.
     """
+    wanted = [objective.metric for objective in goals.objectives]
+    wanted += [constraint.metric for constraint in goals.constraints]
+    measured = tuple(one for one in dict.fromkeys(wanted) if not (timed and one == LATENCY))
     if assemble.trains(algo):
-        _check_trained(algo, module, evaluator, supernet)
+        scoring = _check_trained(algo, module, evaluator, supernet)
         assert module is not None
-        return _by_training(algo, space, module, data, options, epochs)
+        check_shared(measured)
+        return _by_training(algo, space, module, data, options, epochs, scoring)
     name = assemble.name_of(algo)
     _check_several(name, goals)
     sampler = assemble.resolve_sampler(name, space.arch, seed, options, goals=goals)
-    wanted = [objective.metric for objective in goals.objectives]
-    wanted += [constraint.metric for constraint in goals.constraints]
-    measured = tuple(dict.fromkeys(wanted))
     how = plan(
         evaluator,
         space,
@@ -73,7 +92,9 @@ def method(
         objectives=measured,
         several=goals.several,
     )
-    return Method(Named(name=name, options=dict(options)), how, lambda _: sampler)
+    if timed and LATENCY in getattr(how, "metrics", ()):
+        raise ValueError(f"the evaluator {how.spec.name!r} gives {LATENCY}: leave out latency=")
+    return Method(Named(name=name, options=dict(options)), how, lambda *_: sampler)
 
 
 def _by_training(
@@ -83,11 +104,17 @@ def _by_training(
     data: Named | None,
     options: Mapping[str, Any],
     epochs: int | None,
+    scoring: Shared,
 ) -> Method:
     named, settings = assemble.resolve_one_shot(algo, options, epochs)
-    how = training_plan(space, module, data, named, settings)
+    how = replace(training_plan(space, module, data, named, settings), scoring=scoring)
     how.check_relaxable()
-    return Method(named, how, lambda config: Listed(how.found(config)), FOUND)
+    violation = space.arch.violation
+
+    def sampler(config: SearchConfig, history: list[Trial]) -> Sampler:
+        return Listed(in_place(how.found(config), history, violation))
+
+    return Method(named, how, sampler, FOUND + (violation is not None))  # and one beyond them
 
 
 def _check_several(name: str, goals: Goals) -> None:
@@ -103,11 +130,14 @@ def _check_several(name: str, goals: Goals) -> None:
         )
 
 
-def _check_trained(algo: Any, module: DataModule | None, evaluator: Any, supernet: Any) -> None:
+def _check_trained(algo: Any, module: DataModule | None, evaluator: Any, supernet: Any) -> Shared:
+    """Return how the trained weights are to score."""
     name = algo if isinstance(algo, str) else type(algo).__name__
     if module is None:
         raise ValueError(f"{name} trains a model's weights, and a plain ArchSpace has none")
-    if evaluator != SHARED:
+    scoring = shared_of(evaluator)
+    if scoring is None:
         raise ValueError(f"{name} scores with the weights that it trains: leave out evaluator=")
     if supernet is not None:
         raise ValueError(f"{name} trains its own supernet: leave out supernet=")
+    return scoring

@@ -19,7 +19,6 @@ import secrets
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import pyarrow as pa
@@ -186,6 +185,7 @@ class PartWriter(Parts):
         own = [part for part in kept if part.writer == writer]
         self._number = own[-1].last if own else 0
         self.schema = schema
+        self._encodings: dict[bool, dict[str, Any]] = {}  # of small and of large parts
         # trailing parts of this writer that may still be merged, with their rows where at hand
         self._small: list[tuple[Part, pa.Table | None]] = []
         footers = self._footers()
@@ -233,6 +233,7 @@ class PartWriter(Parts):
         parts = [part for part, _ in self._small]
         tables = [self._load(part) if table is None else table for part, table in self._small]
         table = pa.concat_tables([fitted(table, self.schema) for table in tables])
+        table = table.combine_chunks()  # many short ones are slow to write
         whole = Part(self._writer, parts[0].first, parts[-1].last)
         self._put(whole, table)
         for part in parts:
@@ -245,6 +246,7 @@ class PartWriter(Parts):
         schemas = {part: footer.schema.to_arrow_schema() for part, footer in footers.items()}
         named = [(self._path(part), schema) for part, schema in schemas.items()]
         self.schema = self._combine([("this store", self.schema), *named, *others])
+        self._encodings.clear()
         for part, schema in schemas.items():
             if not schema.equals(self.schema):
                 with contextlib.suppress(FileNotFoundError):
@@ -253,7 +255,10 @@ class PartWriter(Parts):
     def _put(self, part: Part, table: pa.Table) -> None:
         """Write a file such that its name never stands for a part of it."""
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, **_encoding(table.schema))
+        large = table.num_rows >= SMALL
+        if large not in self._encodings:
+            self._encodings[large] = _encoding(self.schema, large)
+        pq.write_table(table, sink, **self._encodings[large])
         rows, path = sink.getvalue(), self._path(part)
         # beside the folder, not in it: some programs read hidden files as well
         hidden = f"{self._root}/.{self._folder}-{self._token}.tmp"
@@ -288,34 +293,33 @@ def fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.table(columns, schema=schema)
 
 
-@cache
-def _encoding(schema: pa.Schema) -> dict[str, Any]:
+def _encoding(schema: pa.Schema, large: bool) -> dict[str, Any]:
     """Return how each column is written: measured for parts of 100 trials of 20 choices.
 
     No statistics and no copy of the Arrow schema, which cost more than the rows of a small part;
     few-valued columns as dictionaries, and the rest by what its type packs best; zstd only where
-    it gains, since setting it up costs more than a short column.
+    it gains, since setting it up costs more than a short column: not for the numbers of a small
+    part, and at its lowest level, since higher ones gain nothing.
     """
     dictionary, encoding, compression = [], {}, {}
     for field in schema:
         nested = pa.types.is_list(field.type)
         kind = field.type.value_type if nested else field.type
         path = f"{field.name}.list.element" if nested else field.name
-        compression[path] = "none"
         if field.name in ("arch", "arch_key"):
             compression[path] = "zstd"
         elif pa.types.is_string(kind) or field.name.startswith("choice."):
             dictionary.append(path)
         elif pa.types.is_floating(kind):
-            encoding[path], compression[path] = "BYTE_STREAM_SPLIT", "zstd"
+            encoding[path] = "BYTE_STREAM_SPLIT"
+            if large:
+                compression[path] = "zstd"
         else:
             encoding[path] = "DELTA_BINARY_PACKED"
-    levels = {"compression_level": {"arch": 8}} if "arch" in schema.names else {}
     return {
         "use_dictionary": dictionary,
         "column_encoding": encoding,
-        "compression": compression,
+        "compression": compression or "none",
         "write_statistics": False,
         "store_schema": False,
-        **levels,
     }

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from raynas import assemble
 from raynas.core.arch import Arch
 from raynas.core.config import Named, RayConfig, SearchConfig, TrainSettings
+from raynas.core.errors import SearchFailed
 from raynas.core.evaluator import Halving
+from raynas.core.feasible import Violation
+from raynas.core.listed import FOUND
 from raynas.core.progress import Progress
-from raynas.folder import Folder
+from raynas.evaluators.shared import Shared
+from raynas.folder import SUPERNET, Folder
+from raynas.latencies import hardware_table
 
 if TYPE_CHECKING:
+    from raynas.cluster.crew import Crew
     from raynas.cluster.evaluators import Recipe
     from raynas.data.module import DataModule
+    from raynas.nn.modelspace import ModelSpace
 
 SHARED, FUNCTION = "shared", "function"
+JOBS = "jobs"  # folder of what Ray Train writes for itself while several ranks train a network
 
 
 class Plan(Protocol):
@@ -46,19 +54,26 @@ class Plan(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class SharedPlan:
-    """Train a supernet, or read a trained one, and share its weights with all workers."""
+    """Train a supernet, or read a trained one, and share its weights with all workers.
+
+    Attributes:
+        supernets: builds the supernet; the space's own model, unless the algorithm has another.
+        scoring: how the weights score.
+    """
 
     space: assemble.Space
+    supernets: ModelSpace
     module: DataModule
     data: Named | None
     supernet: Named | None
     algo: Named | None
     settings: TrainSettings
+    scoring: Shared = field(default_factory=Shared)
 
     @property
     def spec(self) -> Named:
         """How the run folder names the evaluator."""
-        return Named(name=SHARED)
+        return Named(name=SHARED, options=self.scoring.chosen)
 
     def recipe(self, config: SearchConfig, progress: Progress) -> Recipe:
         """Return the recipe of an evaluator whose weights are in the object store."""
@@ -68,20 +83,33 @@ class SharedPlan:
 
         checkpoint = self._checkpoint(config, progress)
         return SharedRecipe(
-            pickled=pickled((self.space.model, self.module)),
+            pickled=pickled((self.supernets, self.space.model, self.module)),
             arrays=share(to_arrays(load_weights(checkpoint))),
             seed=config.seed,
             threads=config.ray.cpus_per_worker,
             gpu=config.ray.gpus_per_worker > 0,
+            settings=self.scoring.settings,
         )
 
     def _checkpoint(self, config: SearchConfig, progress: Progress) -> Path:
         from raynas.nn.weights import find_checkpoint
 
         assert self.supernet is not None
-        if "path" not in self.supernet.options:
+        if "path" not in self.supernet.options and not self._trained(config.out):
             self.train(config.out, config.seed, config.ray, progress)
         return find_checkpoint(Folder(config.out).supernet(self.supernet))
+
+    def _trained(self, out: str) -> bool:
+        """Return whether a run that goes on has its supernet already; its job takes a while."""
+        from raynas.nn.weights import find_checkpoint, load_about
+
+        if "://" in out:
+            return False
+        try:
+            about = load_about(find_checkpoint(Path(out) / SUPERNET))
+        except FileNotFoundError:
+            return False
+        return bool(about["epoch"] >= self.settings.epochs)
 
     def check_relaxable(self) -> None:
         """Raise InvalidSpace, naming label and reason, unless gradients can search the space.
@@ -99,14 +127,34 @@ class SharedPlan:
                 f"{self.algo.name} trains a supernet and learns no architecture: search with a "
                 "sampler and supernet={...}, or call raynas.train_supernet"
             )
-        logits_of(self.space.model.supernet())
+        logits_of(self.supernets.supernet())
 
     def found(self, config: SearchConfig) -> list[Arch]:
-        """Return the most probable architectures of the trained supernet, the derived one first."""
-        from raynas.nn.weights import find_checkpoint, load_found
+        """Return the most probable architectures of the trained supernet, the derived one first.
+
+        Under bounds, those that keep them; a derived one that does not comes last.
+
+        Raises:
+            SearchFailed: none was found within the bounds.
+        """
+        from raynas.gradient.bounded import likeliest_within
+        from raynas.nn.weights import find_checkpoint, load_distribution, load_found
 
         assert self.supernet is not None
-        return load_found(find_checkpoint(Folder(config.out).supernet(self.supernet)))
+        checkpoint = find_checkpoint(Folder(config.out).supernet(self.supernet))
+        found, space = load_found(checkpoint), self.space.arch
+        if not isinstance(space.violation, Violation):
+            return found
+        specs, p = load_distribution(checkpoint)
+        inside = likeliest_within(space, found[0], p, specs, FOUND)
+        if not inside:
+            costs, bounds = space.violation.costs(found[0]), space.violation.constraints
+            has = ", ".join(f"{one.metric} {costs[one.metric]:.6g}" for one in bounds)
+            raise SearchFailed(
+                f"no architecture with {space.violation} was found; the derived one has {has}. "
+                "The training is kept: go on with wider bounds (resume=True, --resume)"
+            )
+        return inside if found[0] in inside else [*inside, found[0]]
 
     def train(self, out: str, seed: int, ray: RayConfig, progress: Progress) -> None:
         """Run the supernet's job, or go on with it."""
@@ -114,12 +162,14 @@ class SharedPlan:
 
         assert self.algo is not None
         assert self.space.model is not None
+        threads = ray.cpus_per_worker
         job = SupernetJob(
-            space=self.space.model,
+            space=self.supernets,
             data=self.module,
             algo=self.algo,
             settings=self.settings,
             seed=seed,
+            latency=hardware_table(self.algo, self.space, self.module, Folder(out), threads),
             about={"space": self.space.spec.model_dump(), "algo": self.algo.model_dump()},
         )
         progress.phase("starting training")
@@ -179,4 +229,19 @@ class NetworkPlan:
             gpu=config.ray.gpus_per_worker > 0,
             epochs=self.epochs,
             stopping=self.stopping,
+            crew=self._crew(config),
+        )
+
+    def _crew(self, config: SearchConfig) -> Crew | None:
+        """Return who trains each architecture; None if it is one process, the worker itself."""
+        from raynas.cluster.crew import Crew
+
+        ray = config.ray
+        if self.epochs == 0 or ray.train_workers == 1:
+            return None
+        return Crew(
+            ranks=ray.train_workers,
+            cpus=ray.cpus_per_train_worker or ray.cpus_per_worker,
+            gpus=ray.gpus_per_train_worker,
+            storage=f"{config.out}/{JOBS}",
         )

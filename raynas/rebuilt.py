@@ -27,6 +27,10 @@ CALIBRATION_IMAGES = 2000
 class Rebuilt:
     """A run's space, data and supernet.
 
+    With a supernet, networks are those that were scored. Of an algorithm that trains another
+    supernet than the space's (``pc_darts``) they are that one's, narrower than the architecture;
+    the whole one is ``space.build(arch)``, without weights.
+
     Attributes:
         space: builds the architectures.
         own_data: None if the data were a user's own and are not at hand.
@@ -54,10 +58,13 @@ class Rebuilt:
         """
         if self.checkpoint is None:
             return self.space.build(arch, seed=self.seed).eval()
-        net = self.space.build(arch, load_weights(self.checkpoint))
         x, _ = self.data.load().train
+        net = self._supernets(self.checkpoint).build(arch, load_weights(self.checkpoint))
         recalibrate(net, x[:CALIBRATION_IMAGES])
         return net.eval()
+
+    def _supernets(self, checkpoint: Path) -> ModelSpace:
+        return assemble.trained_space(self.space, checkpoint)
 
     def rescore(self, archs: Sequence[Mapping[str, Value]]) -> list[dict[str, float]]:
         """Score architectures on all validation and test images, better calibrated than in search.
@@ -73,9 +80,9 @@ class Rebuilt:
     def _rescored(
         self, checkpoint: Path, archs: Sequence[Mapping[str, Value]]
     ) -> list[dict[str, float]]:
-        supernet = self.space.supernet().to(memory_format=torch.channels_last)
-        supernet.load_state_dict(load_weights(checkpoint))
         splits = self.data.load()
+        supernet = self._supernets(checkpoint).supernet().to(memory_format=torch.channels_last)
+        supernet.load_state_dict(load_weights(checkpoint))
         parts = {"valid": splits.valid} | ({"test": splits.test} if splits.test else {})
         rows: list[dict[str, float]] = [{} for _ in archs]
         for name, part in parts.items():

@@ -55,9 +55,13 @@ class Result:
 
     @cached_property
     def trials(self) -> pd.DataFrame:
-        """One row per trial, in the order of tells; columns as in docs/trials.md."""
+        """One row per trial, in the order of tells; columns as in docs/trials.md.
+
+        Added is ``duplicates``: how often the row's architecture was asked again.
+        """
         frame: pd.DataFrame = read_trials(self.path).to_pandas()
-        return frame
+        asked = frame.groupby("arch_key", sort=False)["arch_key"].transform("size")
+        return frame.assign(duplicates=asked.astype("int64") - 1)
 
     @cached_property
     def history(self) -> pd.DataFrame:
@@ -221,7 +225,9 @@ class Result:
         """Return an architecture as a plain module in evaluation mode.
 
         With a supernet, it has the supernet's weights, and BatchNorm statistics of up to 2,000
-        training images under this architecture; otherwise initial weights, by the run's seed.
+        training images under this architecture; otherwise initial weights, by the run's seed. It
+        is the network that was scored: after ``pc_darts`` one that acts on a share of its channels
+        (``found_space()[0].model.build(arch)`` is the whole one, to be trained from scratch).
 
         Args:
             arch: None takes the best.

@@ -7,7 +7,7 @@ goes on, after it, and after it was killed. ``docs/trials.md`` explains the colu
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any
@@ -27,6 +27,8 @@ _HEAD = {"trial": pa.int64(), "arch_key": pa.string(), "arch": pa.string()}
 _SCORE = {"status": pa.string(), "objective": pa.float64()}
 _TAIL = {
     "algo": pa.string(),
+    "parent": pa.string(),
+    "predicted": pa.float64(),
     "evaluator": pa.string(),
     "epochs": pa.int64(),
     "seed": pa.int64(),
@@ -40,18 +42,13 @@ _TAIL = {
     "error": pa.string(),
 }
 _BASE = {**_HEAD, **_SCORE, **_TAIL}
-_FILLED = _BASE.keys() - {"objective", "error"}  # never null
+_LATER = {"parent", "predicted"}  # older folders lack them: nothing is known then
+_FILLED = _BASE.keys() - _LATER - {"objective", "error"}  # never null
 _PLAIN = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
 _HISTORY = (pa.int64(), pa.float64(), pa.string())
 _CHOICE = "choice."
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_VALUE: dict[str, Callable[[Trial], Any]] = {
-    **{name: attrgetter(name) for name in _BASE},
-    "trial": attrgetter("number"),
-    "arch_key": attrgetter("arch.key"),
-    "arch": lambda trial: trial.arch.to_json(),
-    "error": lambda trial: _printable(trial.error),
-}
+_FIELDS = attrgetter(*({"trial": "number", "arch_key": "arch.key"}.get(n, n) for n in _BASE))
 
 
 def trial_schema(space: ArchSpace | None, metrics: Iterable[str] = ()) -> pa.Schema:
@@ -109,6 +106,7 @@ class TrialStore:
         decisions = {} if space is None else space.decisions
         self._mixed = {label for label, decision in decisions.items() if _mixed(decision)}
         self._parts = PartWriter(out, "trials", _one_trial_schema, declared, writer)
+        self._filling = _Filling(self.schema, self._mixed)
 
     @property
     def schema(self) -> pa.Schema:
@@ -124,29 +122,43 @@ class TrialStore:
         """
         if not trials:
             return
-        known = _metrics(self.schema)
+        if self._filling.schema is not self.schema:
+            self._filling = _Filling(self.schema, self._mixed)
+        filling = self._filling
         told = dict.fromkeys(name for trial in trials for name in trial.metrics)
-        schema = self.schema
-        if not told.keys() <= set(known):
-            choices = {field.name: field.type for field in schema if _is_choice(field.name)}
-            schema = _schema(choices, [*known, *told])
-        archs = [trial.arch.get for trial in trials]
-        measured = [trial.metrics.get for trial in trials]
-        columns: list[pa.Array] = []
-        for field in schema:
-            name = field.name
-            if name in _BASE:
-                values = list(map(_VALUE[name], trials))
-            elif _is_choice(name):
-                values = self._choices(name.removeprefix(_CHOICE), archs)
-            else:
-                values = [metric(name) for metric in measured]
-            columns.append(_array(field, values))
-        self._parts.append(pa.table(columns, schema))
+        if not told.keys() <= filling.metrics.keys():
+            choices = {field.name: field.type for field in self.schema if _is_choice(field.name)}
+            schema = _schema(choices, [*filling.metrics, *told])
+            filling = _Filling(schema, self._mixed)
+        self._parts.append(filling.table(trials))
 
-    def _choices(self, label: str, archs: Sequence[Callable[[str], Any]]) -> list[Any]:
-        values = [arch(label) for arch in archs]
-        return list(map(_jsoned, values)) if label in self._mixed else values
+
+class _Filling:
+    """How the columns of one schema are filled: worked out once, since parts may be small."""
+
+    def __init__(self, schema: pa.Schema, mixed: Container[str]) -> None:
+        self.schema = schema
+        self.metrics = dict.fromkeys(_metrics(schema))
+        self._kinds = {field.name: field.type for field in schema}
+        self._labels = [n.removeprefix(_CHOICE) for n in self._kinds if _is_choice(n)]
+        self._mixed = [label for label in self._labels if label in mixed]
+
+    def table(self, trials: Sequence[Trial]) -> pa.Table:
+        """Return trials as rows."""
+        values: dict[str, Sequence[Any]] = dict(
+            zip(_BASE, zip(*map(_FIELDS, trials), strict=True), strict=True)
+        )
+        values["arch"] = [trial.arch.to_json() for trial in trials]
+        values["error"] = [_printable(trial.error) for trial in trials]
+        chosen = zip(*(trial.arch.at(self._labels) for trial in trials), strict=True)
+        for label, column in zip(self._labels, chosen, strict=True):
+            values[_CHOICE + label] = column
+        for label in self._mixed:
+            values[_CHOICE + label] = list(map(_jsoned, values[_CHOICE + label]))
+        for name in self.metrics:
+            values[name] = [trial.metrics.get(name) for trial in trials]
+        columns = [_array(name, kind, values[name]) for name, kind in self._kinds.items()]
+        return pa.table(columns, self.schema)
 
 
 def _is_choice(name: str) -> bool:
@@ -168,11 +180,11 @@ def _printable(text: str | None) -> str | None:
     return text and text.encode("utf-8", "backslashreplace").decode()
 
 
-def _array(field: pa.Field, values: list[Any]) -> pa.Array:
+def _array(name: str, kind: pa.DataType, values: Sequence[Any]) -> pa.Array:
     try:
-        return pa.array(values, field.type)
+        return pa.array(values, kind)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-        raise StoreMismatch(f"column {field.name!r} holds {field.type}: {error}") from error
+        raise StoreMismatch(f"column {name!r} holds {kind}: {error}") from error
 
 
 def _one_trial_schema(found: Iterable[tuple[str, pa.Schema]]) -> pa.Schema:
@@ -181,7 +193,8 @@ def _one_trial_schema(found: Iterable[tuple[str, pa.Schema]]) -> pa.Schema:
     metrics: dict[str, None] = {}
     for where, schema in found:
         for name, kind in _BASE.items():
-            _require(where, schema, name, kind)
+            if name not in _LATER or name in schema.names:
+                _require(where, schema, name, kind)
         own = {field.name: field.type for field in schema if _is_choice(field.name)}
         choices = own if choices is None else choices
         if unknown := sorted(own.keys() - choices.keys()):
@@ -271,7 +284,10 @@ class HistoryStore:
             for row in rows
             if row.get(name) is not None
         )
-        columns = [_array(field, [row.get(field.name) for row in rows]) for field in schema]
+        columns = [
+            _array(field.name, field.type, [row.get(field.name) for row in rows])
+            for field in schema
+        ]
         if len(schema):
             self._parts.append(pa.table(columns, schema))
 

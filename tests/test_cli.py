@@ -31,7 +31,10 @@ REPO = Path(__file__).parent.parent
         ("search mobilenet_v2_cifar --trails 3", "--trails"),
         ("search mobilenet_v2_cifar --option populatoin=3", "did you mean 'population'?"),
         ("search mobilenet_v2_cifar --option population=few", "valid integer"),
-        ("search mobilenet_v2_cifar --option population=5", "tournament 10 and population 5"),
+        (
+            "search mobilenet_v2_cifar --option population=5 --option tournament=10",
+            "tournament 10 and population 5",
+        ),
         ("search mobilenet_v2_cifar --option population", "expected key=value"),
         ("search mobilenet_v2_cifar --space-option widht=1", "did you mean 'width'?"),
         ("search mobilenet_v2_cifar --data-option size=4", "size must be at least 8, got 4"),

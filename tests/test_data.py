@@ -227,6 +227,9 @@ def test_an_image_set_is_read_from_its_files(
     )
     assert torch.equal(again.valid[0], splits.valid[0])
     assert not torch.equal(other.valid[0], splits.valid[0])
+    few = DATA[name](root=str(tmp_path), train=5, valid=7, split_seed=3).load()
+    assert torch.equal(few.train[0], splits.train[0][:5])
+    assert torch.equal(few.valid[0], splits.valid[0])
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -241,6 +244,11 @@ def test_missing_files_are_told_with_what_to_do(name: str, tmp_path: Path) -> No
 def test_some_images_must_be_left(valid: int) -> None:
     with pytest.raises(ValueError, match=f"0 < valid < 50000, got {valid}"):
         DATA["cifar10"](valid=valid)
+
+
+def test_training_on_no_image_is_refused() -> None:
+    with pytest.raises(ValueError, match="train of at least 1, got 0"):
+        DATA["cifar10"](train=0)
 
 
 def test_nothing_is_read_or_fetched_before_it_is_needed() -> None:
@@ -327,7 +335,8 @@ class Endless(IterableDataset[Any]):
         ((GOOD, GOOD, TensorDataset(X[:0], Y[:0])), ValueError, "test split is empty"),
         ((GOOD, GOOD_1), ValueError, r"splits have inputs of different shapes: .*\[1\].*\[2\]"),
         ((Pairs([(X[0], 0), (X[0, :1], 1)]), GOOD), ValueError, "train has inputs of different"),
-        ((TensorDataset(X, 0 * Y), TensorDataset(X, 0 * Y)), ValueError, "only one class"),
+        ((TensorDataset(X, 0 * Y), TensorDataset(X, 0 * Y)), ValueError, "only one class, 0, in 6"),
+        ((TensorDataset(X, 0 * Y + 3), GOOD), ValueError, "train split has only one class, 3, in"),
         ((TensorDataset(X, Y - 1), GOOD), ValueError, "class index -1"),
         (
             (Endless(), GOOD),

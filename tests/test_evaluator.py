@@ -163,8 +163,8 @@ def test_a_batch_takes_no_longer_than_its_target(seconds: float, expected: int) 
 def test_the_sampler_does_not_fly_blind() -> None:
     batch = BatchSize(workers=2)
     batch.measured(seconds=0.0, count=1)
-    grown = [batch.next(asked=told, told=told) for told in (0, 7, 8, 16, 31, 32, 80, 400, 400)]
-    assert grown == [1, 1, 1, 2, 3, 4, 8, 16, 32]
+    grown = [batch.next(asked=told, told=told) for told in (0, 16, 31, 32, 63, 64, 160, 800, 800)]
+    assert grown == [1, 1, 1, 2, 3, 4, 8, 16, 32]  # two workers: twice as many in flight
 
 
 def test_first_asks_that_need_no_tell_are_shared_out_at_once() -> None:

@@ -77,6 +77,7 @@ def test_every_way_to_name_an_evaluator_leaves_all_its_options(given: Any) -> No
         **{"epochs": 3, "lr": 0.1, "batch_size": None, "momentum": 0.9, "nesterov": True},
         **{"weight_decay": 4e-5, "label_smoothing": 0.1, "clip": 5.0, "early_stopping": True},
         **{"grace_epochs": 1, "reduction_factor": 4.0},
+        **{"precision": "float32", "channels_last": True, "sync_batch_norm": False},
     }
 
 

@@ -38,6 +38,7 @@ FLOORS = {
     "raynas.bounds": 4,
     "raynas.catalogue": 4,
     "raynas.costing": 4,
+    "raynas.latencies": 4,
     "raynas.result": 4,
     "raynas.rebuilt": 4,
     "raynas.verification": 4,

@@ -17,11 +17,12 @@ from raynas.algorithms.local_search import LocalSearch
 from raynas.algorithms.nsga2 import NSGA2
 from raynas.algorithms.predictor import (
     Predictor,
-    forest_upper,
+    forest_bounds,
     improvement,
     kernel,
-    quadratic_upper,
+    quadratic_bounds,
 )
+from raynas.algorithms.regularized_evolution import RegularizedEvolution
 from raynas.algorithms.reinforce import Baseline, Reinforce, chances, draw, entropy_gradient
 from raynas.algorithms.tpe import TPE
 from raynas.core.arch import Arch
@@ -140,6 +141,42 @@ def test_evolution_mutates_every_decision_with_the_given_chance() -> None:
 def test_evolution_refuses_numbers_that_do_not_fit(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="expected"):
         Evolution(PLANE, seed=0, **options)
+
+
+# --- regularized evolution ------------------------------------------------------------------------
+
+
+def test_the_oldest_of_the_population_dies_and_not_the_worst() -> None:
+    space = ArchSpace.of(**{f"c{i}": range(50) for i in range(6)})
+    sampler = RegularizedEvolution(space, seed=0, population=3, tournament=3)
+    asked = [sampler.ask() for _ in range(3)]
+    for arch, score in zip(asked, (3.0, 1.0, 2.0), strict=True):
+        told(sampler, arch, score)
+    child = told(sampler, sampler.ask(), 0.0)  # the best is still alive, and dies now
+    assert distance(asked[0], child) == 1
+    assert all(distance(asked[2], sampler.ask()) == 1 for _ in range(5))
+
+
+def test_the_best_of_a_tournament_is_the_parent() -> None:
+    """The r-th best of 20 wins if it is among 16 drawn and no better one: 4/5, 16/95, 8/285, ..."""
+    space = ArchSpace.of(**{f"c{i}": range(500) for i in range(6)})
+    sampler = RegularizedEvolution(space, seed=0)
+    ranked = [told(sampler, sampler.ask(), -float(rank)) for rank in range(20)]
+    wins = [0] * 20
+    for _ in range(400):
+        child = sampler.ask()
+        wins[[distance(parent, child) for parent in ranked].index(1)] += 1
+    # six standard deviations of a share of 400 draws: false alarm below 1e-8
+    assert abs(wins[0] - 320) < 6 * math.sqrt(400 * 4 / 25)
+    assert sum(wins[5:]) == 0  # at most four of the twenty do not compete
+
+
+@pytest.mark.parametrize(
+    "options", [{"tournament": 0}, {"population": 5, "tournament": 6}, {"tournament": 21}]
+)
+def test_regularized_evolution_refuses_numbers_that_do_not_fit(options: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="expected 1 <= tournament <= population"):
+        RegularizedEvolution(PLANE, seed=0, **options)
 
 
 # --- local search ---------------------------------------------------------------------------------
@@ -378,14 +415,15 @@ def test_mean_and_deviation_of_one_known_point() -> None:
     """k = 0.325 for half the decisions: mean k z / 1.1, variance 1 - k^2 / 1.1."""
     known = np.array([[1.0, 0.0]])
     candidates = np.array([[1.0, 0.0], [0.5, 0.0], [0.0, 1.0]])
-    upper = quadratic_upper(known, np.array([[2.0]]), candidates, known[:0], noise=0.1)
+    mean, upper = quadratic_bounds(known, np.array([[2.0]]), candidates, known[:0], noise=0.1)
     k = np.array([1.0, 0.325, 0.0])
+    assert mean[:, 0] == pytest.approx(2 * k / 1.1, abs=1e-8)
     assert upper[:, 0] == pytest.approx(2 * k / 1.1 + np.sqrt(1 - k**2 / 1.1), abs=1e-8)
 
 
 def test_what_is_in_flight_lowers_the_deviation_and_leaves_the_mean() -> None:
     known, flying = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])
-    upper = quadratic_upper(known, np.array([[2.0]]), np.eye(2), flying, noise=0.1)
+    _, upper = quadratic_bounds(known, np.array([[2.0]]), np.eye(2), flying, noise=0.1)
     deviation = math.sqrt(1 - 1 / 1.1)
     assert upper[:, 0] == pytest.approx([2 / 1.1 + deviation, deviation], abs=1e-8)
 
@@ -402,10 +440,11 @@ def test_the_forest_trusts_what_it_saw_often() -> None:
     rng = np.random.default_rng(0)
     known = rng.integers(2, size=(60, 4)).astype(float)
     target = known[:, :1]
-    upper = forest_upper(known, target, np.eye(4), seed=0)
+    mean, upper = forest_bounds(known, target, np.eye(4), seed=0)
+    assert (mean <= upper).all()
     assert upper[0, 0] == 1.0
     assert upper[1:, 0].tolist() == [0.0, 0.0, 0.0]
-    assert forest_upper(known, target, np.eye(4), seed=0).tolist() == upper.tolist()
+    assert forest_bounds(known, target, np.eye(4), seed=0)[1].tolist() == upper.tolist()
 
 
 def test_a_forest_may_be_the_model() -> None:
@@ -449,6 +488,19 @@ def test_an_episode_ends_when_nothing_gets_better_and_the_next_begins_far_away()
     for _ in range(6):  # every second query is chosen by a model of everything, for no episode
         told(sampler, sampler.ask(), 0.0)
     assert len(sampler._episode.members) == before + 3
+
+
+def test_what_was_in_flight_when_it_got_better_is_no_stagnation() -> None:
+    space = ArchSpace.of(**{f"c{i}": range(3) for i in range(12)})  # 24 steps: patience 36
+    sampler = Predictor(space, seed=0)
+    first, *others = [sampler.ask() for _ in range(8)]
+    for arch in (first, *others):
+        told(sampler, arch, float(arch == first))
+    for _ in range(35):
+        told(sampler, sampler.ask(), 0.0)
+    assert not sampler._peaks
+    told(sampler, sampler.ask(), 0.0)
+    assert [sampler._codes.decode(row) for row in sampler._peaks] == [first]
 
 
 def test_one_objective_restarts_and_several_do_not() -> None:

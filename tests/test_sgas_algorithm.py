@@ -255,6 +255,8 @@ def test_nothing_is_learned_or_kept_for_logits_and_candidates_that_are_out(unrol
         if id(weight) not in running:
             assert weight.grad is None
             assert weight not in run.optimizer.state
+            assert weight.untyped_storage().nbytes() == weight.element_size()
+    assert algo.likeliest(9) == [algo.derive()]
     passes.clear()
     row = run.run_epoch()
     assert "valid_loss" not in row

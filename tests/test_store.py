@@ -14,6 +14,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -113,6 +114,8 @@ def trials(draw: st.DrawFn) -> list[Trial]:
             node=draw(st.text(st.characters(codec="utf-8"))),
             worker=draw(st.sampled_from(["17", "18"])),
             error=draw(st.none() | st.text(st.characters(codec="utf-8"))),
+            parent=draw(st.none() | st.sampled_from(["55327d8bf662197b", "0"])),
+            predicted=draw(st.none() | numbers),
         )
         for event in range(draw(st.integers(0, 5)))
     ]
@@ -181,6 +184,8 @@ EXPECTED = {
     "accuracy": pa.float64(),
     "latency_ms": pa.float64(),
     "algo": pa.string(),
+    "parent": pa.string(),
+    "predicted": pa.float64(),
     "evaluator": pa.string(),
     "epochs": pa.int64(),
     "seed": pa.int64(),
@@ -324,6 +329,36 @@ def test_parts_of_several_writers_read_as_one(tmp_path: Path) -> None:
     assert load_trials(str(tmp_path)) == numbered(range(6))
     plain = pd.read_parquet(tmp_path / "trials")
     assert sorted(plain["trial"]) == list(range(6))
+
+
+def without_lineage(out: Path) -> None:
+    """Make of every part what earlier releases wrote."""
+    for path in (out / "trials").iterdir():
+        pq.write_table(pq.read_table(path).drop_columns(["parent", "predicted"]), path)
+
+
+def test_a_folder_of_an_earlier_release_is_read_and_gone_on_with(tmp_path: Path) -> None:
+    told = numbered(range(4))
+    store = TrialStore(str(tmp_path), FLAT)
+    store.append(told[:2])
+    store.append(told[2:3])
+    without_lineage(tmp_path)
+    assert load_trials(str(tmp_path)) == told[:3]
+    assert read_trials(str(tmp_path))["parent"].null_count == 3
+    last = replace(told[3], parent=told[0].arch.key, predicted=0.25)
+    TrialStore(str(tmp_path), FLAT).append([last])
+    assert load_trials(str(tmp_path)) == [*told[:3], last]
+    frame = pd.read_parquet(tmp_path / "trials")
+    assert frame["predicted"].isna().tolist() == [True, True, True, False]
+
+
+def test_lineage_of_another_type_is_refused(tmp_path: Path) -> None:
+    TrialStore(str(tmp_path), FLAT).append(numbered([0]))
+    path = tmp_path / "trials" / "part-000001.parquet"
+    table = pq.read_table(path).drop_columns(["parent"])
+    pq.write_table(table.append_column("parent", pa.array([1])), path)
+    with pytest.raises(StoreMismatch, match=r"column 'parent' of .* holds int64, expected string"):
+        read_trials(str(tmp_path))
 
 
 def test_a_writer_whose_metrics_differ_hides_no_other_column(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from raynas.data.digits import Digits
 from raynas.data.module import DataModule, TensorData
 from raynas.nn import LayerChoice, freeze, space_of
 from raynas.nn.mutable import mutables
-from raynas.nn.oneshot import Batch, Metrics, OneShot, Training, cosine
+from raynas.nn.oneshot import Batch, Distribution, Metrics, OneShot, Training, cosine
 from raynas.nn.training import SupernetTraining
 from raynas.nn.weights import load_state, load_weights, save_checkpoint
 
@@ -302,6 +302,9 @@ class Pulling:
     def likeliest(self, count: int) -> list[dict[str, Value]]:
         return []
 
+    def distribution(self) -> Distribution:
+        return {}
+
     def state_dict(self) -> dict[str, Any]:
         return {}
 
@@ -461,6 +464,23 @@ def test_random_sub_networks_learn_the_digits() -> None:
     assert rows[0]["accuracy"] < rows[2]["accuracy"]
     assert rows[0]["loss"] > rows[2]["loss"]
     assert rows[2]["accuracy"] > 0.7
+
+
+def test_a_warm_start_begins_where_there_are_weights() -> None:
+    """Candidates without weights stand first, in choices and in what these open."""
+    inner = LayerChoice([nn.Identity(), nn.ReLU()], "inner")
+    net = nn.Sequential(
+        LayerChoice({"skip": nn.Identity(), "one": nn.Linear(6, 6), "two": nn.Linear(6, 6)}, "a"),
+        LayerChoice([nn.Identity(), nn.Sequential(nn.Linear(6, 6), inner)], "b"),
+        LayerChoice([nn.ReLU(), nn.Tanh()], "c"),
+        nn.Linear(6, 3),
+    ).double()
+    algo = SPOS(warm_start_steps=3, warm_start_noise=0.0)
+    run = training(net, algo, numbers(), epochs=2)
+    assert algo.path(0) == {"a": "one", "b": 1, "inner": 0, "c": 0}
+    for _ in range(2):
+        row = run.run_epoch()
+    assert row["not_inherited"] == 0.0
 
 
 def test_a_warm_start_takes_at_most_half_of_a_short_training() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from raynas.core.errors import InvalidArch
@@ -59,6 +59,10 @@ class Arch(Mapping[str, Value]):
 
     def __setstate__(self, state: dict[str, Value]) -> None:
         self.__init__(state)  # type: ignore[misc]
+
+    def at(self, labels: Iterable[str]) -> list[Value | None]:
+        """Return the values at labels, None at those that are not reached."""
+        return list(map(self._decisions.get, labels))
 
     def to_json(self) -> str:
         """Return the canonical JSON: sorted labels, no blanks, tuples as lists."""

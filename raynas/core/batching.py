@@ -7,14 +7,16 @@ from dataclasses import dataclass, field
 
 LARGEST = 32
 TARGET_S = 0.3
+PER_FLYING = 8  # told trials for each that may be in flight (ours: a tenth more queries)
 
 
 @dataclass
 class BatchSize:
     """Grows a worker's batch until dispatch costs little, without letting the sampler fly blind.
 
-    The size is at most ``told // 8``, what fits into ``target_s``, ``LARGEST``, and twice the last
-    one; first asks that no tell can change (``startup``) are exempt from the first bound.
+    The size is at most what fits into ``target_s``, ``LARGEST``, and twice the last one; beyond one
+    for each worker, no more are in flight than an eighth of what was told. First asks that no tell
+    can change (``startup``) are exempt from that.
 
     Args:
         workers: how many workers are asked for.
@@ -47,7 +49,7 @@ class BatchSize:
         if self.startup is None:
             return LARGEST
         free = math.ceil((self.startup - asked) / self.workers)
-        return max(told // 8, free)
+        return max(told // (PER_FLYING * self.workers), free)
 
     def _timely(self) -> int:
         if self._seconds is None:

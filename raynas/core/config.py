@@ -37,9 +37,10 @@ class RayConfig(_Strict):
             a whole run repeatable, since no order of arrival is left to chance.
         timeout_s: seconds that the evaluation of one architecture may take before its process is
             ended and its trial failed; None sets no limit. Loading data and weights is not counted.
-        train_workers: ranks of the supernet's training job.
+        train_workers: ranks of the supernet's training job; with an evaluator that trains, of a job
+            for each architecture, if there are several.
         cpus_per_train_worker: CPU share, and torch threads, of each; None shares out all CPUs
-            but one.
+            but one, or takes ``cpus_per_worker`` where each architecture has its own job.
         gpus_per_train_worker: GPU share of each rank.
     """
 
@@ -67,6 +68,13 @@ class TrainSettings(_Strict):
         weight_decay: of SGD.
         label_smoothing: of the cross-entropy.
         clip: largest norm of the gradient; None does not clip.
+        precision: of convolutions and matrix products; ``bfloat16`` runs them under autocast.
+            Weights, gradients, logits and the loss stay in float32, and so does all scoring. As
+            bfloat16 has the range of float32, no loss is scaled; float16, which needs that, is
+            not offered. It is for GPUs: CPUs without matrix units take longer with it.
+        channels_last: whether images and weights lie in memory with channels last (NHWC).
+        sync_batch_norm: whether BatchNorm takes its statistics from the batches of all ranks
+            together, so that more ranks train as one would; one rank has the whole batch anyway.
     """
 
     epochs: PositiveInt = 30
@@ -77,6 +85,9 @@ class TrainSettings(_Strict):
     weight_decay: float = Field(default=4e-5, ge=0.0)
     label_smoothing: float = Field(default=0.1, ge=0.0, lt=1.0)
     clip: float | None = Field(default=5.0, gt=0.0)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    channels_last: bool = True
+    sync_batch_norm: bool = False
 
 
 class SearchConfig(_Strict):
@@ -90,6 +101,7 @@ class SearchConfig(_Strict):
     objectives: dict[str, Goal]
     scalarize: dict[str, float] = Field(default_factory=dict)
     constraints: dict[str, tuple[float | None, float | None]] = Field(default_factory=dict)
+    latency: str | None = None
     trials: PositiveInt = 100
     seed: int = Field(default=0, ge=0)
     out: str

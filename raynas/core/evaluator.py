@@ -13,7 +13,7 @@ from raynas.core.arch import Arch
 from raynas.core.registry import Registry
 from raynas.core.trial import Trial
 
-RESERVED = frozenset(Trial.__dataclass_fields__) | {"trial", "arch_key"}
+RESERVED = frozenset(Trial.__dataclass_fields__) | {"trial", "arch_key", "duplicates"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,8 +140,14 @@ def _shown(value: object) -> str:
     return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
 
 
+class Described(RuntimeError):
+    """A failure in another process, whose message is what ``describe`` said there."""
+
+
 def describe(failure: BaseException) -> str:
     """Return an exception as one line: its type, its text, and the line that raised it."""
+    if isinstance(failure, Described):
+        return str(failure)
     frames = traceback.extract_tb(failure.__traceback__)
     own = [frame for frame in frames if frame.filename != __file__]
     place = f" (in {own[-1].name}, line {own[-1].lineno})" if own else ""

@@ -28,8 +28,15 @@ class Violation:
 
     def __call__(self, arch: Arch) -> float:
         """Return the sum over constraints of the excess, as a share of the bound."""
-        metrics = self._cheap(arch)
+        metrics = self.costs(arch)
         return sum(excess(one, metrics[one.metric]) for one in self.constraints)
+
+    def costs(self, arch: Arch) -> Mapping[str, float]:
+        """Return what is known of an architecture without evaluating it."""
+        return self._cheap(arch)
+
+    def __str__(self) -> str:
+        return " and ".join(map(str, self.constraints))
 
 
 def excess(constraint: Constraint, value: float) -> float:

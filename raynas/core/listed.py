@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from raynas.core.arch import Arch
 from raynas.core.errors import Exhausted
@@ -32,3 +32,36 @@ class Listed:
 
     def tell(self, trial: Trial) -> None:
         """Learn nothing: the order is given."""
+
+
+def in_place(
+    archs: Iterable[Arch],
+    history: Iterable[Trial],
+    violation: Callable[[Arch], float] | None = None,
+) -> list[Arch]:
+    """Return the architectures with those that were asked before in their old places.
+
+    A run that goes on under other bounds lists others, and replays the asks that it recorded.
+
+    Args:
+        archs: to be proposed now.
+        history: told trials.
+        violation: by how much one exceeds the bounds of now; what was infeasible before and is not
+            any more is proposed again.
+    """
+    trials = list(history)
+    old = {trial.number: trial.arch for trial in trials}
+    over = {
+        trial.arch
+        for trial in trials
+        if trial.status != "infeasible" or (violation is not None and violation(trial.arch) > 0.0)
+    }
+    new = (arch for arch in archs if arch not in over)
+    found: list[Arch] = []
+    while old:
+        arch = old.pop(len(found), None)
+        arch = next(new, None) if arch is None else arch
+        if arch is None:  # nothing new is left for a place between old ones
+            return [*found, *(old[number] for number in sorted(old))]
+        found.append(arch)
+    return [*found, *new]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from raynas.core.arch import Arch
@@ -11,13 +12,29 @@ from raynas.core.registry import Registry
 from raynas.core.trial import Trial
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where a proposal comes from.
+
+    Attributes:
+        parent: key of the told architecture that it was changed from; with several parents, of the
+            first; None if it was drawn anew.
+        predicted: the objective that a model expects of it, as the ``objective`` of a trial is
+            given: to be maximised; None without such a model.
+    """
+
+    parent: str | None = None
+    predicted: float | None = None
+
+
 class Sampler(Protocol):
     """Proposes architectures and learns from trials, in whatever order they finish.
 
     Any number may be in flight; trials of architectures that it never proposed, and failed ones
     without an objective, may be told as well. An optional attribute ``startup`` says how many
     first asks do not depend on any tell (None: no ask ever does), so that those can be sent out in
-    larger batches; without it every ask may depend on every tell.
+    larger batches; without it every ask may depend on every tell. An optional attribute ``origin``
+    says where the last answer of ``ask`` came from.
     """
 
     def ask(self) -> Arch:
@@ -42,6 +59,12 @@ SAMPLERS: Registry[SamplerFactory] = Registry(
 )
 
 
+def origin_of(sampler: Sampler) -> Origin:
+    """Return where a sampler's last proposal came from, as far as it says."""
+    origin: Origin = getattr(sampler, "origin", Origin())
+    return origin
+
+
 def replay(sampler: Sampler, history: Iterable[Trial]) -> dict[int, Arch]:
     """Bring a fresh sampler to where the recorded run stopped.
 
@@ -55,15 +78,23 @@ def replay(sampler: Sampler, history: Iterable[Trial]) -> dict[int, Arch]:
     Returns:
         By event number, the architectures that were asked but never told: evaluate those first.
     """
+    return {event: arch for event, arch, _ in replayed(sampler, history)}
+
+
+def replayed(sampler: Sampler, history: Iterable[Trial]) -> Iterator[tuple[int, Arch, Origin]]:
+    """Replay step by step; yield event, architecture and origin of what was asked but never told.
+
+    Args:
+        sampler: as for ``replay``.
+        history: as for ``replay``.
+    """
     trials = list(history)
     told = {trial.told_event: trial for trial in trials}
     asked = {trial.asked_event for trial in trials}
-    pending: dict[int, Arch] = {}
     for event in range(max(told, default=-1) + 1):
         if event in told:
             sampler.tell(told[event])
         elif event in asked:
             sampler.ask()
         else:
-            pending[event] = sampler.ask()
-    return pending
+            yield event, sampler.ask(), origin_of(sampler)

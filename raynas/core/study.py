@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from typing import Any
 
 from raynas.core.arch import Arch
 from raynas.core.errors import Exhausted
 from raynas.core.evaluator import Measurement
+from raynas.core.feasible import Violation
 from raynas.core.goals import Goals
+from raynas.core.known import Known
 from raynas.core.objectives import MissingObjective
-from raynas.core.sampler import Sampler, replay
+from raynas.core.sampler import Origin, Sampler, origin_of, replayed
 from raynas.core.trial import Status, Trial
 
 
@@ -24,6 +27,7 @@ class Asked:
     number: int
     arch: Arch
     event: int
+    origin: Origin = field(default_factory=Origin)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +57,8 @@ class Study:
         trials: how many trials to tell in all, those in ``history`` included.
         setting: what stands in every row.
         sink: takes the told trials, in order.
+        bounds: on what is known beforehand; an architecture beyond them gets a trial of status
+            ``infeasible`` and is never evaluated.
         history: trials of the same study that an earlier run told; the sampler replays them if
             they are its own, and is told them as strangers' otherwise.
     """
@@ -65,6 +71,7 @@ class Study:
         trials: int,
         setting: Setting,
         sink: Callable[[list[Trial]], None],
+        bounds: Violation | None = None,
         history: Iterable[Trial] = (),
     ) -> None:
         self.goals = goals
@@ -75,7 +82,8 @@ class Study:
         self.told = 0
         self.failed = 0
         self._sampler, self._setting, self._sink = sampler, setting, sink
-        self._known: dict[str, Trial] = {}
+        self._bounds = bounds
+        self._known = Known()
         self._flying: dict[str, list[Asked]] = {}
         self._event = self._number = 0
         self._exhausted = False
@@ -101,10 +109,12 @@ class Study:
             asked = self._next()
             if asked is None:
                 return None
-            if (known := self._known.get(asked.arch.key)) is not None:
-                self._repeat(asked, known)
+            if (result := self._known.result(asked.arch.key)) is not None:
+                self._repeat(asked, result)
             elif (group := self._flying.get(asked.arch.key)) is not None:
                 group.append(asked)
+            elif self._bounds is not None and self._bounds(asked.arch) > 0.0:
+                self._refuse(asked, self._bounds.costs(asked.arch))
             else:
                 self._flying[asked.arch.key] = [asked]
                 return asked
@@ -119,7 +129,7 @@ class Study:
             self._exhausted = True
             return None
         self._number += 1
-        return Asked(self._number - 1, arch, self._count_event())
+        return Asked(self._number - 1, arch, self._count_event(), origin_of(self._sampler))
 
     def tell(
         self, results: Iterable[tuple[Asked, Measurement]], *, node: str = "", worker: str = ""
@@ -129,12 +139,12 @@ class Study:
         trials = [self._trial(asked, found, node, worker) for asked, found in results]
         self._record(trials)
         followers = [
-            (follower, trial)
-            for (asked, _), trial in zip(results, trials, strict=True)
-            for follower in self._flying.pop(asked.arch.key)[1:]
+            follower for asked, _ in results for follower in self._flying.pop(asked.arch.key)[1:]
         ]
-        for follower, trial in sorted(followers, key=lambda pair: pair[0].event):
-            self._repeat(follower, trial)
+        for follower in sorted(followers, key=lambda asked: asked.event):
+            result = self._known.result(follower.arch.key)
+            assert result is not None
+            self._repeat(follower, result)
         return trials
 
     def _trial(self, asked: Asked, found: Measurement, node: str, worker: str) -> Trial:
@@ -169,6 +179,7 @@ class Study:
             node=node,
             worker=worker,
             error=error,
+            **vars(asked.origin),
             **{**vars(self._setting), "epochs": epochs},
         )
 
@@ -178,22 +189,39 @@ class Study:
             return trial
         return replace(trial, scores=self.goals.scores(trial.metrics))
 
-    def _repeat(self, asked: Asked, known: Trial) -> None:
+    def _repeat(self, asked: Asked, result: dict[str, Any]) -> None:
         """Tell a trial that asks for what is known already."""
         now = datetime.now(UTC)
-        same = {
-            **vars(known),
+        fields = {
             **vars(self._setting),
-            "epochs": known.epochs,
+            **vars(asked.origin),
+            **result,
+            "arch": asked.arch,
             "number": asked.number,
-            "status": "duplicate" if known.status == "completed" else known.status,
+            "status": "duplicate" if result["status"] == "completed" else result["status"],
             "asked_event": asked.event,
             "told_event": self._count_event(),
             "started_utc": now,
             "finished_utc": now,
-            "duration_s": 0.0,
         }
-        self._record([Trial(**same)])
+        self._record([Trial(**fields)])
+
+    def _refuse(self, asked: Asked, costs: Mapping[str, float]) -> None:
+        """Tell a trial that lies beyond the bounds, with what is known of it."""
+        now = datetime.now(UTC)
+        trial = Trial(
+            arch=asked.arch,
+            number=asked.number,
+            status="infeasible",
+            metrics=costs,
+            asked_event=asked.event,
+            told_event=self._count_event(),
+            started_utc=now,
+            finished_utc=now,
+            **vars(asked.origin),
+            **{**vars(self._setting), "epochs": 0},
+        )
+        self._record([trial])
 
     def _record(self, trials: list[Trial]) -> None:
         self._sink(trials)
@@ -204,9 +232,17 @@ class Study:
     def _remember(self, trial: Trial) -> None:
         self.told += 1
         self.failed += trial.status == "failed"
-        self._known.setdefault(trial.arch.key, trial)
+        if not self._allowed_now(trial):
+            self._known.add(trial)
         if trial.scored and (self.best is None or rank(trial) > rank(self.best)):
             self.best = trial
+
+    def _allowed_now(self, trial: Trial) -> bool:
+        """Return whether a trial was refused without a measurement, under bounds of then."""
+        measured = all(objective.metric in trial.metrics for objective in self.goals.objectives)
+        if trial.status != "infeasible" or measured:
+            return False
+        return self._bounds is None or self._bounds(trial.arch) == 0.0
 
     def _count_event(self) -> int:
         self._event += 1
@@ -214,7 +250,7 @@ class Study:
 
     def _recover(self, history: list[Trial]) -> deque[Asked]:
         """Bring the sampler up to date; return what was in flight, under its old numbers."""
-        pending: dict[int, Arch] = {}
+        pending: list[tuple[int, Arch, Origin]] = []
         history = [self._rescored(trial) for trial in history]
         for trial in history:
             self._remember(trial)
@@ -224,12 +260,12 @@ class Study:
                 self._sampler.tell(trial)
         else:
             try:
-                pending = replay(self._sampler, history)
+                pending = list(replayed(self._sampler, history))
             except Exhausted:
                 self._exhausted = True
         taken = {trial.number for trial in history}
         free = (number for number in count() if number not in taken)
-        again = deque(Asked(next(free), arch, event) for event, arch in sorted(pending.items()))
+        again = deque(Asked(next(free), arch, event, origin) for event, arch, origin in pending)
         self._number = max([*taken, *(asked.number for asked in again)], default=-1) + 1
         return again
 

@@ -30,6 +30,8 @@ class Trial:
         node: name of the machine that evaluated it.
         worker: process id of the worker that evaluated it.
         error: why it failed.
+        parent: key of the architecture that this one was changed from, if the sampler says so.
+        predicted: the objective that the sampler's model expected, if it has one.
     """
 
     arch: Arch
@@ -50,6 +52,8 @@ class Trial:
     node: str = ""
     worker: str = ""
     error: str | None = None
+    parent: str | None = None
+    predicted: float | None = None
 
     @classmethod
     def completed(cls, arch: Arch, objective: float, **metrics: float) -> Trial:

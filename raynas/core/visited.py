@@ -19,7 +19,12 @@ LISTABLE = 100_000  # spaces up to this size are listed once random tries keep f
 class Visited:
     """The architectures that a sampler has proposed or been told of.
 
-    Isomorphic architectures are one: of each class, one member is proposed.
+    Isomorphic architectures are one: of each class, one member is proposed. Kept are keys alone,
+    since a run may have very many.
+
+    Attributes:
+        drawn: whether the last proposal came from the sampler's own draw, mutated further where it
+            broke the space's bounds.
     """
 
     def __init__(self, space: ArchSpace, rng: np.random.Generator) -> None:
@@ -29,13 +34,14 @@ class Visited:
         self._keys: set[str] = set()
         self._left: Iterator[Arch] | None = None
         self._ended = False
+        self.drawn = False
 
     def add(self, arch: Arch) -> None:
         """Count ``arch`` as seen."""
-        self._keys.add(self._space.canonical(arch).to_json())
+        self._keys.add(self._space.canonical(arch).key)
 
     def __contains__(self, arch: Arch) -> bool:
-        return self._space.canonical(arch).to_json() in self._keys
+        return self._space.canonical(arch).key in self._keys
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -50,6 +56,7 @@ class Visited:
         if self._ended or len(self._keys) >= self._size:
             raise self.exhausted()
         for source in (draw, lambda: self._space.sample(self._rng)):
+            self.drawn = source is draw
             for _ in range(TRIES if self._left is None else 1):
                 arch = repaired(self._space, source(), self._rng)
                 if arch is not None and arch not in self:

@@ -40,6 +40,7 @@ class Entry:
 
 def write_entries(entries: Iterable[Entry], path: str | Path) -> None:
     """Write entries to a Parquet, CSV or JSON file, by the path's ending."""
+    entries = tuple(entries)
     rows = [(_text(e.layer), _text(e.candidate), e.latency_ms) for e in entries]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     ending = _ending(path)
@@ -48,8 +49,23 @@ def write_entries(entries: Iterable[Entry], path: str | Path) -> None:
     elif ending == ".csv":
         frame.to_csv(path, index=False)
     else:
-        rows_by_name = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
-        Path(path).write_text(json.dumps(rows_by_name, indent=1), encoding="utf-8")
+        Path(path).write_text(to_json(entries), encoding="utf-8")
+
+
+def to_json(entries: Iterable[Entry]) -> str:
+    """Return entries as a JSON file holds them."""
+    rows = [(_text(e.layer), _text(e.candidate), e.latency_ms) for e in entries]
+    return json.dumps([dict(zip(COLUMNS, row, strict=True)) for row in rows], indent=1)
+
+
+def from_json(text: str, space: ArchSpace) -> list[Entry]:
+    """Read what ``to_json`` wrote.
+
+    Raises:
+        ValueError: labels or options that the space does not have.
+    """
+    rows = ([row[name] for name in COLUMNS] for row in json.loads(text))
+    return [_read(layer, candidate, ms, space) for layer, candidate, ms in rows]
 
 
 def read_entries(

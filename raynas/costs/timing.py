@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path as File
 from typing import Any
 
 import numpy as np
@@ -136,6 +137,35 @@ def latency_table(
             model, example, LatencyTable([Entry((), (), 0.0), *entries], space_of(model)), gauge
         )
     return LatencyTable([Entry((), (), base), *entries], model)
+
+
+def latency_from(
+    source: str | File, model: nn.Module, example: Tensor, *, threads: int | None = None
+) -> LatencyTable:
+    """Return the latencies of a supernet's candidates, measured here or read.
+
+    Args:
+        source: ``cpu`` or ``gpu``, on which they are measured; or the path of a table.
+        model: the supernet; it is kept as it is.
+        example: a batch of one.
+        threads: of torch, while they are measured; None leaves them as they are.
+
+    Raises:
+        ValueError: there is no GPU, a file does not fit, or latencies do not add up.
+        FileNotFoundError: there is no such file.
+    """
+    if source not in ("cpu", "gpu"):
+        if "://" not in str(source) and not File(source).is_file():
+            raise FileNotFoundError(
+                f"latency: expected 'cpu', 'gpu' or a table's path, and there is no file {source}"
+            )
+        return LatencyTable.load(str(source), model)
+    if source == "gpu" and not torch.cuda.is_available():
+        raise ValueError("latency 'gpu' needs a GPU here, or a table of latencies")
+    device = torch.device("cpu" if source == "cpu" else "cuda")
+    if example.device.type != device.type:
+        model = copy.deepcopy(model).to(device)
+    return latency_table(model, example.to(device), threads=threads)
 
 
 class _Clock:

@@ -26,8 +26,9 @@ class ImageSet(DataModule):
         flip: whether they may be mirrored.
         root: folder that holds the files, in torchvision's layout.
         download: fetch them if they are not there.
+        train: images to train on at most, for a quick look; None takes all that are left.
         valid: images taken from the training part for validation, drawn by ``split_seed``.
-        split_seed: of that draw.
+        split_seed: of both draws.
 
     Raises:
         ValueError: no image would be left to train or to validate.
@@ -44,15 +45,18 @@ class ImageSet(DataModule):
         *,
         root: str | None = None,
         download: bool = False,
+        train: int | None = None,
         valid: int = 10_000,
         split_seed: int = 0,
     ) -> None:
         if not 0 < valid < 50_000:
             raise ValueError(f"{name}: expected 0 < valid < 50000, got {valid}")
+        if train is not None and train < 1:
+            raise ValueError(f"{name}: expected train of at least 1, got {train}")
         self._kind, self.name, self.input_shape, self.num_classes = kind, name, shape, classes
         self._shift, self._flip = shift, flip
         self.root, self.download = root or str(FOLDER), download
-        self.valid, self.split_seed = valid, split_seed
+        self.train, self.valid, self.split_seed = train, valid, split_seed
 
     def load(self) -> Splits:
         """Return the normalised images.
@@ -66,7 +70,7 @@ class ImageSet(DataModule):
         if self.valid >= len(y):
             raise ValueError(f"{self.name}: valid={self.valid} leaves none of {len(y)} to train on")
         order = torch.randperm(len(y), generator=torch.Generator().manual_seed(self.split_seed))
-        valid, train = order[: self.valid], order[self.valid :]
+        valid, train = order[: self.valid], order[self.valid :][: self.train]
         return Splits((x[train], y[train]), (x[valid], y[valid]), (x_test, y_test))
 
     def _read(self, train: bool) -> tuple[Tensor, Tensor]:

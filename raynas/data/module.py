@@ -25,6 +25,19 @@ class Splits:
     valid: Examples
     test: Examples | None = None
 
+    def __post_init__(self) -> None:
+        """Check that there is something to tell apart.
+
+        Raises:
+            ValueError: the training split has examples of one class only.
+        """
+        y = self.train[1]
+        if len(y) and not y.is_meta and bool((y == y[0]).all()):
+            raise ValueError(
+                f"data: the train split has only one class, {int(y[0])}, in {len(y)} examples; "
+                "expected two at least"
+            )
+
     def to(self, device: torch.device) -> Splits:
         """Return the splits on a device."""
         moved = [None if s is None else (s[0].to(device), s[1].to(device)) for s in self.parts()]
@@ -71,7 +84,7 @@ class TensorData(DataModule):
 
     Raises:
         ValueError: not two or three splits, an empty one, inputs of different shapes, a negative
-            class, or only one.
+            class, or only one class to train on.
         TypeError: an item is not a pair of tensor and class index.
     """
 
@@ -89,8 +102,6 @@ class TensorData(DataModule):
         self.name = name
         self.input_shape = tuple(stacked[0][0].shape[1:])
         self.num_classes = 1 + max(int(split[1].max()) for split in stacked)
-        if self.num_classes < 2:
-            raise ValueError("data: there is only one class")
         self.batch_size = batch_size or min(128, max(1, len(stacked[0][1]) // 30))
 
     def load(self) -> Splits:

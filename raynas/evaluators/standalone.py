@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 from torch import nn
 
@@ -34,6 +35,11 @@ class Standalone:
         weight_decay: of SGD.
         label_smoothing: of the cross-entropy that is trained.
         clip: largest norm of the gradient; None does not clip.
+        precision: float32, or bfloat16 for convolutions and matrix products; validation is in
+            float32.
+        channels_last: whether images and weights lie in memory with channels last (NHWC).
+        sync_batch_norm: whether BatchNorm takes its statistics from the batches of all ranks, where
+            several train one network.
         early_stopping: whether weak ones are stopped; compares one score, so it must be off where
             there are several objectives.
         grace_epochs: after which they are first compared.
@@ -56,6 +62,9 @@ class Standalone:
         weight_decay: float = 4e-5,
         label_smoothing: float = 0.1,
         clip: float | None = 5.0,
+        precision: Literal["float32", "bfloat16"] = "float32",
+        channels_last: bool = True,
+        sync_batch_norm: bool = False,
         early_stopping: bool = True,
         grace_epochs: int = 1,
         reduction_factor: float = 4.0,
@@ -63,6 +72,8 @@ class Standalone:
         self.epochs, self.batch_size, self.lr = epochs, batch_size, lr
         self.momentum, self.nesterov, self.weight_decay = momentum, nesterov, weight_decay
         self.label_smoothing, self.clip = label_smoothing, clip
+        self.precision, self.channels_last = precision, channels_last
+        self.sync_batch_norm = sync_batch_norm
         self.early_stopping, self.grace_epochs = early_stopping, grace_epochs
         self.reduction_factor = reduction_factor
         fields = {name: getattr(self, name) for name in TrainSettings.model_fields}

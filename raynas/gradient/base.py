@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from raynas.core.arch import Value
@@ -15,8 +17,9 @@ from raynas.gradient.hardware import Hardware, Penalty, checked_hardware
 from raynas.gradient.likeliest import likeliest
 from raynas.gradient.mixed.base import MixedOp
 from raynas.gradient.relaxation import Relaxation, check_finite, strongest
+from raynas.nn.logits import Logits, derived
 from raynas.nn.mutable import inner_space
-from raynas.nn.oneshot import Batch, Metrics, Training
+from raynas.nn.oneshot import Batch, Distribution, Metrics, Training
 
 # how DARTS trains weights (arXiv:1806.09055, section A.1), and those that build on it
 DARTS_TRAINING: dict[str, Any] = {
@@ -85,7 +88,7 @@ class Differentiable:
         self.penalty: Penalty | None = None
         if self.hardware is not None:
             self.relaxation.detach()  # costs are measured without a search in the model
-            self.penalty = Penalty(self.hardware, training.model, training.example)
+            self.penalty = Penalty(self.hardware, self.costed(), training.example)
             self.relaxation.attach()
             self.penalty.aim(self.expected_cost())
         self.optimizer = torch.optim.Adam(
@@ -94,6 +97,10 @@ class Differentiable:
             self.alpha_betas,
             weight_decay=self.alpha_weight_decay,
         )
+
+    def costed(self) -> nn.Module:
+        """Return the model whose costs are expected, with the labels of the one that is trained."""
+        return self.training.model
 
     @property
     def alphas(self) -> list[nn.Parameter]:
@@ -157,15 +164,25 @@ class Differentiable:
             FloatingPointError: logits are no numbers.
             RuntimeError: ranks hold different logits.
         """
-        check_finite(self.relaxation.probabilities())
+        p = self.decided()
+        check_finite(p)
         self._check_ranks()
         row: Metrics = {"entropy": self.relaxation.entropy()}
         if self.penalty is not None:
             row[f"expected_{self.penalty.metric}"] = self.expected_cost()
-        for label, p in self.relaxation.decided().items():
-            options = self.relaxation.specs[label].options
-            row |= {f"{ALPHA}{label}.{o}": float(v) for o, v in zip(options, p, strict=True)}
+        specs = self.specs()
+        for label, vector in p.items():
+            pairs = zip(specs[label].options, vector, strict=True)
+            row |= {f"{ALPHA}{label}.{option}": float(value) for option, value in pairs}
         return row
+
+    def decided(self) -> dict[str, NDArray[np.float64]]:
+        """Return the probabilities of all that is learned, by label; what is decided is certain."""
+        return self.relaxation.decided()
+
+    def specs(self) -> dict[str, Logits]:
+        """Return what they are probabilities of."""
+        return self.relaxation.specs
 
     def expected_cost(self) -> float:
         """Return the cost that the hardware's part of the loss sees, without noise."""
@@ -176,8 +193,8 @@ class Differentiable:
         return float(self.penalty.expected(weights))
 
     def _check_ranks(self) -> None:
-        flat = [vector.detach().double().sum() for vector in self.relaxation.vectors.values()]
-        own = torch.stack(flat)
+        learned = [vector for group in self.optimizer.param_groups for vector in group["params"]]
+        own = torch.stack([vector.detach().double().sum() for vector in learned])
         mean = own.clone()
         self.training.average([mean])
         if not torch.allclose(own, mean, rtol=1e-12, atol=1e-12):
@@ -200,14 +217,20 @@ class Differentiable:
 
     def derive(self) -> dict[str, Value]:
         """Return the arg max of every choice; nodes keep their strongest edges."""
-        return self.relaxation.derive(strongest)
+        return derived(self.training.model, self.decided(), strongest)
 
     def likeliest(self, count: int) -> list[dict[str, Value]]:
         """Return that many architectures by probability, the derived one first."""
         space = inner_space(self.training.model)
-        return likeliest(
-            space, self.derive(), self.relaxation.decided(), self.relaxation.specs, count
-        )
+        return likeliest(space, self.derive(), self.decided(), self.specs(), count)
+
+    def distribution(self) -> Distribution:
+        """Return the probability of every option, by label."""
+        specs = self.specs()
+        return {
+            label: list(zip(specs[label].options, vector.tolist(), strict=True))
+            for label, vector in self.decided().items()
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """Return logits, decisions and the logits' optimizer."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
@@ -119,7 +118,7 @@ class Penalty:
 def _costs(hardware: Hardware, model: nn.Module, example: Tensor) -> CostTable | LatencyTable:
     from raynas.costs.latency import LatencyTable  # with a data frame library behind it
     from raynas.costs.table import CostTable
-    from raynas.costs.timing import latency_table
+    from raynas.costs.timing import latency_from
 
     target = hardware.target
     if target in ("macs", "params"):
@@ -130,7 +129,4 @@ def _costs(hardware: Hardware, model: nn.Module, example: Tensor) -> CostTable |
         raise ValueError("hardware.target 'mobile' needs hardware.table, a file of latencies")
     if target == "gpu" and not torch.cuda.is_available():
         raise ValueError("hardware.target 'gpu' needs a GPU here, or a hardware.table")
-    device = torch.device("cpu" if target == "cpu" else "cuda")
-    if example.device.type != device.type:
-        model = copy.deepcopy(model).to(device)
-    return latency_table(model, example.to(device))
+    return latency_from(target, model, example)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-from raynas.core.arch import Arch, Value
+import numpy as np
+from numpy.typing import NDArray
+
+from raynas.core.arch import Arch, Atom, Value
 from raynas.core.archspace import ArchSpace
 from raynas.nn.logits import Logits, Probabilities
 
@@ -22,7 +25,7 @@ def likeliest(
 
     The search goes from the derived architecture outwards, always to the most probable that
     differs in one decision from one already taken; what a changed decision opens takes its most
-    probable options.
+    probable options. None that has lost for certain (SGAS decides for good) is returned.
 
     Args:
         space: of the architectures.
@@ -39,26 +42,44 @@ def likeliest(
         found.append(dict(arch))
         if len(found) == count:
             break
-        for other in _neighbours(space, arch, p, specs):
+        for other in neighbours(space, arch, p, specs):
             if other not in seen:
                 seen.add(other)
                 heapq.heappush(heap, (-log_probability(other, p, specs), len(seen), other))
     return found
 
 
+def _possible(arch: Arch, p: Probabilities, specs: Mapping[str, Logits]) -> bool:
+    return all(one > 0 for one in _picked(arch, p, specs))
+
+
+def _picked(arch: Arch, p: Probabilities, specs: Mapping[str, Logits]) -> Iterator[float]:
+    """Yield the probabilities of what an architecture picks, of a set those of its members."""
+    for label in arch:
+        if label in p:
+            yield _probability(p[label], specs[label].options, arch[label])
+
+
+def _probability(weights: NDArray[np.float64], options: Sequence[Atom], value: Value) -> float:
+    picked = value if isinstance(value, tuple) else (value,)
+    return math.prod(float(weights[options.index(one)]) for one in picked)
+
+
 def log_probability(arch: Arch, p: Probabilities, specs: Mapping[str, Logits]) -> float:
     """Return the sum of the logarithms of the picked options' probabilities."""
-    picked = (p[label][specs[label].options.index(arch[label])] for label in arch if label in p)
-    return sum(math.log(max(float(one), 1e-300)) for one in picked)
+    return sum(math.log(max(one, 1e-300)) for one in _picked(arch, p, specs))
 
 
-def _neighbours(
+def neighbours(
     space: ArchSpace, arch: Arch, p: Probabilities, specs: Mapping[str, Logits]
 ) -> Iterator[Arch]:
+    """Yield all that differ in one decision and have not lost for certain."""
     for label, decision in space.reached(arch).items():
         for value in decision.values():
             if value != arch[label]:
-                yield _completed(space, {**arch, label: value}, p, specs)
+                other = _completed(space, {**arch, label: value}, p, specs)
+                if _possible(other, p, specs):
+                    yield other
 
 
 def _completed(
@@ -77,7 +98,7 @@ def _completed(
                 options = specs[label].options if label in specs else ()
                 ranked = sorted(
                     decision.values(),
-                    key=lambda v: -float(weights[options.index(v)]) if weights is not None else 0.0,
+                    key=lambda v: 0.0 if weights is None else -_probability(weights, options, v),
                 )
                 value = ranked[0]
             found[label] = value

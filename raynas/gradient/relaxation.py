@@ -69,7 +69,7 @@ class Relaxation:
         rng = np.random.default_rng([seed, 0xA])
         like = next(model.parameters(), torch.empty(0))
         self.vectors = {
-            label: _vector(
+            label: new_vector(
                 rng.uniform(-scale, scale, len(spec.options))
                 if uniform
                 else scale * rng.standard_normal(len(spec.options)),
@@ -203,7 +203,7 @@ class Relaxation:
             self.fix(label, route)
 
 
-def _vector(values: NDArray[np.float64], like: Tensor) -> nn.Parameter:
+def new_vector(values: NDArray[np.float64], like: Tensor) -> nn.Parameter:
     """Return logits on the weights' device, in float32 at least."""
     dtype = torch.promote_types(like.dtype, torch.float32)
     return nn.Parameter(torch.from_numpy(values).to(like.device, dtype))

@@ -24,7 +24,8 @@ def unrolled_gradients(
     product. Weights and BatchNorm statistics are never touched: passes run on other tensors.
 
     Differs: weights are not shifted and shifted back, so that they do not drift; the virtual step
-    is that of plain momentum, also where the weights' own is Nesterov's.
+    is that of plain momentum, also where the weights' own is Nesterov's; the passes at w +- eps g'
+    are in float32 whatever the precision.
 
     Args:
         search: the algorithm, attached.
@@ -39,9 +40,11 @@ def unrolled_gradients(
     lr, momentum, decay = group["lr"], group["momentum"], group["weight_decay"]
     weights = list(named.values())
 
-    def loss(batch: Batch, values: Sequence[Tensor], smoothing: float | None) -> Tensor:
+    def loss(
+        batch: Batch, values: Sequence[Tensor], smoothing: float | None, exact: bool = False
+    ) -> Tensor:
         tensors = {**buffers, **dict(zip(named, values, strict=True))}
-        return training.loss(batch, tensors, smoothing=smoothing)
+        return training.loss(batch, tensors, smoothing=smoothing, exact=exact)
 
     def shifted(direction: Sequence[Tensor], scale: float | Tensor) -> Tensors:
         pairs = zip(weights, direction, strict=True)
@@ -63,8 +66,9 @@ def unrolled_gradients(
     # stays a tensor: reading it would wait for the device
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(at_weights)))
     eps = 0.01 / norm.clamp_min(1e-12)
-    up = gradients(loss(train, shifted(at_weights, eps), None), alphas)
-    down = gradients(loss(train, shifted(at_weights, -eps), None), alphas)
+    # bfloat16 would round the shifts away: their norm is a hundredth in all
+    up = gradients(loss(train, shifted(at_weights, eps), None, exact=True), alphas)
+    down = gradients(loss(train, shifted(at_weights, -eps), None, exact=True), alphas)
     mixed = [g - lr * (u - n) / (2 * eps) for g, u, n in zip(at_alphas, up, down, strict=True)]
     return value.detach(), mixed
 

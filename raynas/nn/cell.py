@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -74,7 +74,13 @@ class Cell(Mutable):
 
     Raises:
         InvalidSpace: no nodes or operations, or more distinct inputs than there are sources.
+
+    Attributes:
+        weigh: returns, by the label of a node's ``from``, a factor for each of its in-edges, or
+            None; set while a search runs. It is no part of the state, as a callable route is none.
     """
+
+    weigh: Callable[[str], Sequence[Tensor] | None] | None = None
 
     holders = ("edges",)
     described_once = True
@@ -231,11 +237,14 @@ class Cell(Mutable):
         used: set[int] = set()
         for node, sources in enumerate(self.sources):
             terms = None
+            weights = None if self.weigh is None else self.weigh(f"{self.label}/n{node}/from")
             for slot in range(1) if self.distinct else range(self.keep):
                 for at, source in enumerate(sources):
                     edge = self.edge(node, source, slot)
                     if edge.route != SKIP:
                         term = edge(states[at], *rest, **kwargs)
+                        if weights is not None:
+                            term = weights[at] * term
                         terms = term if terms is None else terms + term
                         used.add(at)
             states.append(terms)
@@ -252,6 +261,7 @@ class Cell(Mutable):
 
     def activate(self, arch: Mapping[str, Value]) -> None:
         """Let the picked edges run their operations, and no others."""
+        self.weigh = None
         for edge in self.edges.values():
             assert isinstance(edge, Edge)
             edge.activate(arch)
@@ -294,11 +304,16 @@ class Cell(Mutable):
         return tuple(found)
 
     def derive(self, p: Probabilities, rank: Rank) -> dict[str, Value]:
-        """Return, per node, the strongest edges and the best real operation on each."""
+        """Return, per node, the strongest edges and the best real operation on each.
+
+        Where ``p`` has a vector over a node's sources, an edge's strength is multiplied by it.
+        """
         found = {k: v for part in self._processors() for k, v in derived(part, p, rank).items()}
         for node, sources in enumerate(self.sources):
             edges = [self.edge(node, source) for source in sources]
             strength = [rank(p[str(edge.label)], edge.none) for edge in edges]
+            if (weights := p.get(edges[0].from_label)) is not None:
+                strength = [float(s * w) for s, w in zip(strength, weights, strict=True)]
             order = sorted(range(len(edges)), key=lambda at: -strength[at])  # stable: first wins
             kept = [edges[at] for at in sorted(order[: self.keep])]
             found[kept[0].from_label] = tuple(edge.source for edge in kept)
@@ -308,6 +323,9 @@ class Cell(Mutable):
                 found[str(edge.label)] = edge.options[at]
                 found |= derived(edge.layers()[at], p, rank)
         return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"weigh": None}
 
     def describe(self, arch: Mapping[str, Value]) -> Any:
         """Return per node a list of ``[[operation], [source], node]``, in positions of sources.

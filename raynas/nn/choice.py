@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -29,6 +30,18 @@ from raynas.nn.reduction import checked_reduction, mask_of
 Route = int | Callable[..., Any] | None
 
 
+class Around(Protocol):
+    """What a choice does around the candidate, or the mixture, that it runs."""
+
+    def __call__(self, run: Callable[..., Any], *inputs: Any, **keywords: Any) -> Any:
+        """Return the choice's output; ``run`` is called with a part of the inputs."""
+        ...
+
+    def fixed(self, layer: nn.Module) -> nn.Module:
+        """Return a plain module that does so around one layer."""
+        ...
+
+
 class LayerChoice(Mutable):
     """Picks one of several layers, all of which take the same input.
 
@@ -44,7 +57,12 @@ class LayerChoice(Mutable):
     Raises:
         InvalidSpace: no candidates, one that is not a module, a name that PyTorch cannot store, or
             an unknown reduction.
+
+    Attributes:
+        around: what is done around a candidate or a mixture; None runs it as it is.
     """
+
+    around: Around | None = None
 
     def __init__(
         self,
@@ -77,16 +95,16 @@ class LayerChoice(Mutable):
         """Run the active candidate, or mix them if a search is attached."""
         route = self.route
         if type(route) is int and route >= 0:
-            out = self.candidates[self.names[route]](*args, **kwargs)
+            run: Callable[..., Any] = self.candidates[self.names[route]]
             picked: Sequence[int] = (route,)
         elif callable(route):
-            out = route(self.layers(), *args, **kwargs)
-            picked = range(len(self.names))
+            run, picked = partial(route, self.layers()), range(len(self.names))
         else:
             raise RuntimeError(
                 f"choice {self.label!r} has no active candidate: call raynas.nn.activate(model, "
                 "arch), or raynas.nn.freeze(model, arch) for a plain module"
             )
+        out = run(*args, **kwargs) if self.around is None else self.around(run, *args, **kwargs)
         if self.plain:
             return out
         mask = self._mask(picked)
@@ -126,6 +144,9 @@ class LayerChoice(Mutable):
         """Return a copy of the picked candidate, its own choices frozen."""
         at = self.picked(arch)
         layer = frozen(self.layers()[at], arch, memo)
+        if self.around is not None:
+            layer = self.around.fixed(layer)
+            layer.training = self.training
         if self.plain:
             return layer
         dressed = Dressed(layer, self.reduction, self._mask((at,)))

@@ -28,14 +28,16 @@ def spread_weights(model: nn.Module, noise: float, rng: torch.Generator) -> list
 
     Returns:
         The candidates, as ``label=name``, that could not inherit: other layers in another order,
-        or channels that are no multiple. They keep their own initial weights.
+        or channels that are no multiple. They keep their own initial weights; those without
+        weights have nothing to inherit.
     """
     kept: list[str] = []
     for choice in reversed(list(mutables(model))):  # nested ones first: those around copy them
         if isinstance(choice, LayerChoice) and type(choice.route) is int:
             source = choice.layers()[choice.route]
             for name, layer in zip(choice.names, choice.layers(), strict=True):
-                if layer is not source and not inherit(layer, source, noise, rng):
+                own = layer is source or next(layer.parameters(), None) is None
+                if not own and not inherit(layer, source, noise, rng):
                     kept.append(f"{choice.label}={name}")
     return kept
 

@@ -62,7 +62,8 @@ def derived(module: nn.Module, p: Probabilities, rank: Rank) -> dict[str, Value]
 
     Args:
         module: with mutables.
-        p: by label, shape (options,).
+        p: by label, shape (options,); of cells also by the labels of their nodes' sources, where a
+            search weighs edges.
         rank: strength of an edge from its vector and the position of ``none``; a node keeps the
             strongest edges, ties going to the first.
     """

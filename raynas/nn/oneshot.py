@@ -9,11 +9,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from raynas.core.arch import Value
+from raynas.core.arch import Atom, Value
 from raynas.core.registry import Registry
 
 Batch = tuple[Tensor, Tensor]
 Metrics = dict[str, float | Tensor]
+Distribution = dict[str, list[tuple[Atom, float]]]
 
 
 class Training(Protocol):
@@ -61,6 +62,7 @@ class Training(Protocol):
         tensors: dict[str, Tensor] | None = None,
         *,
         smoothing: float | None = None,
+        exact: bool = False,
     ) -> Tensor:
         """Return the loss; with ``tensors``, of a model that has these instead.
 
@@ -68,6 +70,7 @@ class Training(Protocol):
             batch: inputs and classes.
             tensors: by name, in place of the model's own.
             smoothing: of the labels; None takes the training's.
+            exact: compute in float32 whatever the training's precision, for small differences.
         """
         ...
 
@@ -85,7 +88,12 @@ class Training(Protocol):
 
 
 class OneShot(Protocol):
-    """Trains a supernet and, if it learns one, a distribution over its architectures."""
+    """Trains a supernet and, if it learns one, a distribution over its architectures.
+
+    An algorithm whose supernet is another than the space's has a method ``supernet_space(space)``,
+    which returns the ``ModelSpace`` that builds it, of the same architectures. It is asked before
+    training, with the space's input shape known, and raises InvalidSpace where there is none.
+    """
 
     def attach(self, training: Training) -> None:
         """Take what the loop lends; called once, before the first step."""
@@ -113,6 +121,10 @@ class OneShot(Protocol):
 
     def likeliest(self, count: int) -> list[dict[str, Value]]:
         """Return that many architectures, the found one first; none where none is learned."""
+        ...
+
+    def distribution(self) -> Distribution:
+        """Return the probability of every option, by label; empty where none is learned."""
         ...
 
     def state_dict(self) -> dict[str, Any]:

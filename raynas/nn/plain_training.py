@@ -13,6 +13,8 @@ from torch.nn import functional
 from raynas.core.config import TrainSettings
 from raynas.data.module import DataModule, Examples
 from raynas.nn.oneshot import Batch, cosine
+from raynas.nn.passes import Passes
+from raynas.nn.ranks import Ranks
 
 ROWS = 512  # per pass of validation
 
@@ -21,16 +23,17 @@ class PlainTraining:
     """Trains a network without choices, epoch by epoch.
 
     SGD under the schedule of supernets: a rise over the first tenth of all steps, then a cosine. A
-    result depends on network, data, settings and seed alone, whatever the process did before.
+    result depends on network, data, settings and seed alone, whatever the process did before. In a
+    process group every rank takes its share of each batch, and gradients are averaged.
 
     Args:
         net: on the device of the data; it is trained in place.
         data: its splits and augmentation.
-        settings: epochs, batch size, optimizer.
+        settings: epochs, batch size, optimizer, precision.
         seed: fixes the order of images, their augmentation, and what layers such as dropout draw.
 
     Raises:
-        ValueError: the batch is larger than the training split.
+        ValueError: the batch is larger than the training split, or does not divide by the ranks.
     """
 
     def __init__(
@@ -42,12 +45,11 @@ class PlainTraining:
         splits = data.load()
         self._train, self._valid = splits.train, splits.valid
         self._batch = settings.batch_size or data.batch_size
-        if self._batch > len(self._train[1]):
-            raise ValueError(
-                f"batch_size {self._batch} is larger than the {len(self._train[1])} training "
-                "examples"
-            )
-        net.to(memory_format=torch.channels_last)
+        self._ranks = Ranks()
+        self._ranks.check_batch(self._batch, len(self._train[1]))
+        self._passes = Passes(settings, self._train[0].device, self._ranks.world)
+        self._passes.placed(net)
+        self._ranks.broadcast(net)
         self.optimizer = torch.optim.SGD(
             net.parameters(),
             settings.lr,
@@ -74,7 +76,9 @@ class PlainTraining:
                 lr = self._set_lr()
                 losses.append(self._descend(batch))
                 self.step += 1
-        loss = float(torch.stack(losses).double().mean())
+        mean = torch.stack(losses).double().mean()
+        self._ranks.average([mean])
+        loss = float(mean)
         if not np.isfinite(loss):
             raise FloatingPointError(
                 f"the training loss is {loss} in epoch {self.epoch}; try a lower learning rate "
@@ -98,11 +102,11 @@ class PlainTraining:
 
     def _descend(self, batch: Batch) -> Tensor:
         x, y = batch
-        loss = functional.cross_entropy(
-            self.net(x), y, label_smoothing=self.settings.label_smoothing
-        )
+        logits = self._passes.logits(self.net, x)
+        loss = functional.cross_entropy(logits, y, label_smoothing=self.settings.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self._ranks.average([p.grad for p in self.net.parameters() if p.grad is not None])
         if self.settings.clip is not None:
             nn.utils.clip_grad_norm_(self.net.parameters(), self.settings.clip)
         self.optimizer.step()
@@ -113,12 +117,10 @@ class PlainTraining:
         x, y = self._train
         order = torch.from_numpy(np.random.default_rng([self.seed, self.epoch]).permutation(len(y)))
         for start in range(0, len(y) - self._batch + 1, self._batch):
-            index = order[start : start + self._batch].to(y.device)
+            share = order[start : start + self._batch][self._ranks.rank :: self._ranks.world]
+            index = share.to(y.device)
             rng = torch.Generator().manual_seed(self._number(self.step, 1))
-            images = self._data.augment(x[index], rng)
-            if images.dim() == 4:
-                images = images.contiguous(memory_format=torch.channels_last)
-            yield images, y[index]
+            yield self._passes.images(self._data.augment(x[index], rng)), y[index]
 
     def _set_lr(self) -> float:
         lr = self.settings.lr * cosine(self.step, self.steps)
@@ -127,7 +129,8 @@ class PlainTraining:
         return lr
 
     def _number(self, position: int, stream: int) -> int:
-        return int(np.random.default_rng([self.seed, position, stream]).integers(2**31))
+        own = [self._ranks.rank] if self._ranks.rank else []  # ranks draw different numbers
+        return int(np.random.default_rng([self.seed, position, stream, *own]).integers(2**31))
 
 
 @contextmanager

@@ -9,11 +9,11 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -22,7 +22,9 @@ from raynas.core.config import TrainSettings
 from raynas.data.module import DataModule, Examples
 from raynas.nn.finite import first_bad
 from raynas.nn.mutable import space_of
-from raynas.nn.oneshot import Batch, OneShot
+from raynas.nn.oneshot import Batch, Distribution, OneShot
+from raynas.nn.passes import Passes
+from raynas.nn.ranks import Ranks
 from raynas.nn.scoring import SubnetScorer
 
 PROBES = 4  # random sub-networks whose mean accuracy is an epoch's validation figure
@@ -35,7 +37,7 @@ class SupernetTraining:
         model: the supernet, on ``device``.
         algo: says what a step does.
         data: where the splits come from.
-        settings: epochs, batch size, optimizer.
+        settings: epochs, batch size, optimizer, precision.
         seed: fixes the order of images and their augmentation.
         device: that everything lives on.
 
@@ -55,14 +57,21 @@ class SupernetTraining:
         device: torch.device | None = None,
     ) -> None:
         self.device = device or torch.device("cpu")
-        self.rank, self.world = _ranks()
-        self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._ranks = Ranks()
+        self.rank, self.world = self._ranks.rank, self._ranks.world
+        self._passes = Passes(settings, self.device, self.world)
+        self.model = self._passes.placed(model.to(self.device))
         self.settings, self.seed, self.epoch, self.step = settings, seed, 0, 0
         self._algo, self._data, self._began = algo, data, 0
         splits = data.load().to(self.device)
         self._train, self._valid = splits.train, splits.valid
         self._base_batch = settings.batch_size or data.batch_size
-        _check_batch(self._base_batch, len(self._train[1]), len(self._valid[1]), self.world)
+        self._ranks.check_batch(self._base_batch, len(self._train[1]))
+        if len(self._valid[1]) < self.world:
+            raise ValueError(
+                f"{len(self._valid[1])} validation examples are too few for {self.world} training "
+                "workers"
+            )
         self._weights = list(self.model.parameters())  # a walk at every step would cost 1 %
         self.optimizer: torch.optim.Optimizer = torch.optim.SGD(
             self._weights,
@@ -71,7 +80,7 @@ class SupernetTraining:
             weight_decay=settings.weight_decay,
             nesterov=settings.nesterov and settings.momentum > 0,
         )
-        self._broadcast()
+        self._ranks.broadcast(self.model)
         self._space = space_of(self.model)
         self._scorer = SubnetScorer(
             self.model, splits.train, splits.valid, seed=seed, cache_bytes=0
@@ -123,8 +132,7 @@ class SupernetTraining:
 
     def outputs(self, batch: Batch) -> Tensor:
         """Return the model's logits for a batch."""
-        out: Tensor = self.model(batch[0])
-        return out
+        return self._passes.logits(self.model, batch[0])
 
     def loss(
         self,
@@ -132,10 +140,12 @@ class SupernetTraining:
         tensors: dict[str, Tensor] | None = None,
         *,
         smoothing: float | None = None,
+        exact: bool = False,
     ) -> Tensor:
         """Return the cross-entropy of the active architecture, or mixture."""
         self._last = x, y = batch
-        out = self.model(x) if tensors is None else functional_call(self.model, tensors, (x,))
+        model = self.model if tensors is None else partial(functional_call, self.model, tensors)
+        out = self._passes.logits(model, x, exact=exact)
         amount = self.settings.label_smoothing if smoothing is None else smoothing
         return nn.functional.cross_entropy(out, y, label_smoothing=amount)
 
@@ -153,17 +163,15 @@ class SupernetTraining:
 
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by their means over the ranks, in one flat exchange."""
-        if self.world == 1 or not tensors:
-            return
-        flat = torch.cat([t.reshape(-1) for t in tensors])
-        dist.all_reduce(flat)
-        flat /= self.world
-        for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
-            tensor.copy_(part.view(tensor.shape))
+        self._ranks.average(tensors)
 
     def found(self, count: int) -> list[dict[str, Value]]:
         """Return the most probable architectures; none where no distribution is learned."""
         return self._algo.likeliest(count)
+
+    def distribution(self) -> Distribution:
+        """Return the probability of every option, by label; empty where none is learned."""
+        return self._algo.distribution()
 
     def check(self, loss: Tensor) -> None:
         """Raise FloatingPointError, saying where, if a loss averaged over ranks is no number.
@@ -223,10 +231,7 @@ class SupernetTraining:
 
     def _augmented(self, batch: Batch) -> Batch:
         rng = torch.Generator().manual_seed(hash((self.seed, self.step, self.rank)) & 0x7FFFFFFF)
-        x = self._data.augment(batch[0], rng)
-        if x.dim() == 4:
-            x = x.contiguous(memory_format=torch.channels_last)
-        return x, batch[1]
+        return self._passes.images(self._data.augment(batch[0], rng)), batch[1]
 
     def _set_lr(self) -> float:
         lr = self.settings.lr * self._algo.lr_scale(self.step, self.steps)
@@ -265,23 +270,3 @@ class SupernetTraining:
         ]
         scores = [self._scorer.score(arch) for arch in found]
         return {"accuracy": float(np.mean([score["accuracy"] for score in scores]))}
-
-    def _broadcast(self) -> None:
-        if self.world > 1:
-            for tensor in (*self.model.parameters(), *self.model.buffers()):
-                dist.broadcast(tensor.data, 0)
-
-
-def _ranks() -> tuple[int, int]:
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_rank(), dist.get_world_size()
-    return 0, 1
-
-
-def _check_batch(size: int, examples: int, held: int, world: int) -> None:
-    if size > examples:
-        raise ValueError(f"batch_size {size} is larger than the {examples} training examples")
-    if held < world:
-        raise ValueError(f"{held} validation examples are too few for {world} training workers")
-    if size % world:
-        raise ValueError(f"batch_size {size} does not divide by {world} training workers")

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from raynas.core.arch import Arch
+from raynas.nn.logits import Logits, Probabilities
 
 WEIGHTS, STATE, ABOUT = "model.safetensors", "training.pt", "supernet.json"
 Arrays = dict[str, NDArray[Any]]
@@ -72,6 +73,13 @@ def load_about(checkpoint: Path) -> dict[str, Any]:
 def load_found(checkpoint: Path) -> list[Arch]:
     """Return the most probable architectures of a search by gradients, the derived one first."""
     return [Arch.from_json(json.dumps(found)) for found in load_about(checkpoint).get("found", [])]
+
+
+def load_distribution(checkpoint: Path) -> tuple[dict[str, Logits], Probabilities]:
+    """Return what a search by gradients has learned: options, and their probabilities, by label."""
+    found = load_about(checkpoint).get("distribution", {})
+    specs = {label: Logits(label, tuple(one for one, _ in pairs)) for label, pairs in found.items()}
+    return specs, {label: np.array([p for _, p in pairs]) for label, pairs in found.items()}
 
 
 def to_arrays(tensors: Mapping[str, Tensor]) -> Arrays:

@@ -112,5 +112,5 @@ def gated(y: Tensor, gate: Tensor) -> Tensor:
 
 
 def inner(y: Tensor, g: Tensor) -> Tensor:
-    """Return the sum of the products of two tensors of one shape, shape ()."""
-    return (y * g).sum()
+    """Return the sum of the products of two tensors of one shape, shape (), in float32 at least."""
+    return (y * g).sum(dtype=torch.promote_types(y.dtype, torch.float32))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from raynas.gradient.mixed.base import MIXED_OPS, Draw, Op, inner, is_none, sampled
 from raynas.gradient.quiet import Quiet
+from raynas.nn.passes import Manner, as_now
 
 Mode = Literal["two", "full", "full_v2"]
 
@@ -90,18 +92,21 @@ class BinaryGate:
         at, chosen = index.index(draw[0]), [ops[k] for k in index]
         p = _softmax(logits, index)
 
+        # a backward pass may be in another thread, and is never under autocast
+        manner = as_now(y.device) if self.mode == "full_v2" else nullcontext
+
         def others(held: Sequence[Any]) -> Iterator[Any]:
-            return (self._quietly(op, held) for k, op in enumerate(chosen) if k != at)
+            return (self._quietly(op, held, manner) for k, op in enumerate(chosen) if k != at)
 
         if self.mode == "full_v2":
             return _Gates.apply(y, p, at, others, *inputs)
         return _Gates.apply(y, p, at, None, *others(inputs))
 
-    def _quietly(self, op: Op, inputs: Sequence[Any]) -> Any:
+    def _quietly(self, op: Op, inputs: Sequence[Any], manner: Manner) -> Any:
         """Return what a candidate gives that only lends its output, None for zeros."""
         if is_none(op):
             return None
-        with torch.no_grad(), self._quiet(op):
+        with torch.no_grad(), self._quiet(op), manner():
             return op(*inputs)
 
     def probabilities(self, logits: Tensor, draw: Draw) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raynas.nn.graph.neighbours import degree, gathered, neighbour_max, neighbour_sum
+from raynas.nn.narrow import divided
 
 
 class EdgeConv(nn.Module):
@@ -63,6 +64,15 @@ class GraphAttention(nn.Module):
         super().__init__()
         self.linear = nn.Conv1d(channels_in, channels_out, 1, bias=False)
         self.attention = nn.Conv1d(channels_out, 2, 1, bias=False)
+
+    def narrowed(self, divisor: int) -> GraphAttention:
+        """Return attention on a share of the channels (see ``raynas.nn.narrow``).
+
+        Receiver and sender remain two numbers, whatever the channels.
+        """
+        conv = self.linear
+        channels = (divided(conv.in_channels, divisor), divided(conv.out_channels, divisor))
+        return GraphAttention(*channels).to(conv.weight.device, conv.weight.dtype)
 
     def forward(self, x: Tensor, index: Tensor) -> Tensor:
         """Return the convolution of x."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from raynas.nn.narrow import divided
 from raynas.nn.operators.layers import check_stride, conv_bn
 from raynas.nn.operators.registry import OPERATORS
 
@@ -35,6 +38,12 @@ class Zero(nn.Module):
         """Return zeros with the dtype and on the device of x."""
         sizes = (-(-size // self.stride) for size in x.shape[2:])
         return x.new_zeros((x.shape[0], self.channels_out, *sizes))
+
+    def narrowed(self, divisor: int) -> Zero:
+        """Return zeros of a share of the channels (see ``raynas.nn.narrow``)."""
+        thin = copy.deepcopy(self)
+        thin.channels_out = divided(self.channels_out, divisor)
+        return thin
 
     def extra_repr(self) -> str:
         """Return what the zeros' shape depends on."""

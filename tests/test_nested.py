@@ -1,0 +1,155 @@
+"""Architectures that several ranks train together: the training itself, and the job around it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
+from torch.utils.data import TensorDataset
+
+import raynas
+from raynas.core.config import TrainSettings
+from raynas.core.evaluator import Halving
+from raynas.data.module import DataModule, TensorData
+from raynas.nn.plain_training import PlainTraining
+
+
+def numbers(bad: bool = False) -> TensorData:
+    """Return rows without augmentation, of three classes."""
+    rng = torch.Generator().manual_seed(0)
+    x, y = torch.randn(60, 6, generator=rng, dtype=torch.float64), torch.arange(60) % 3
+    if bad:
+        x[0] = math.nan
+    return TensorData((TensorDataset(x[:40], y[:40]), TensorDataset(x[40:], y[40:])))
+
+
+def mlp(seed: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).double()
+
+
+def trained(seed: int) -> dict[str, Any]:
+    """Train from the weights of a seed; the order of batches is always the same."""
+    net = mlp(seed)
+    settings = TrainSettings(epochs=3, batch_size=8, clip=0.5)
+    run = PlainTraining(net, numbers(), settings, seed=5)
+    rows = [run.run_epoch() | run.validate() for _ in range(3)]
+    return {"rows": rows, "weights": net.state_dict()}
+
+
+def rank_main(rank: int, folder: str) -> None:
+    """What each of two processes does; it writes what it saw."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    with pytest.raises(ValueError, match="batch_size 7 does not divide by 2 training workers"):
+        PlainTraining(mlp(0), numbers(), TrainSettings(batch_size=7))
+    with pytest.raises(FloatingPointError, match="nan in epoch 0"):  # one rank's, raised by both
+        PlainTraining(mlp(0), numbers(bad=True), TrainSettings(batch_size=40)).run_epoch()
+    torch.save(trained(seed=rank), f"{folder}/rank{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def test_two_ranks_with_half_the_batch_equal_one(tmp_path: Path) -> None:
+    spawn(rank_main, (str(tmp_path),), nprocs=2)
+    first, second = (torch.load(tmp_path / f"rank{rank}.pt") for rank in (0, 1))
+    alone = trained(seed=0)  # the first rank's weights hold for both
+    for name, weight in alone["weights"].items():
+        assert torch.equal(first["weights"][name], second["weights"][name])
+        torch.testing.assert_close(first["weights"][name], weight, rtol=0, atol=1e-12)
+    assert first["rows"] == second["rows"]
+    for row, expected in zip(first["rows"], alone["rows"], strict=True):
+        assert row == pytest.approx(expected, abs=1e-12)
+
+
+class Ranked:
+    """Says what every epoch is like for every rank; architectures tell what goes wrong."""
+
+    metrics = ("accuracy", "ranks", "weight")
+    epochs = 4
+    stopping = Halving(grace_epochs=1, reduction_factor=2)
+
+    def train_epochs(
+        self, net: nn.Module, data: DataModule, seed: int
+    ) -> Iterator[dict[str, float]]:
+        """Yield what is planned for the chosen layer, a sum over the ranks among it."""
+        kind = str(net[0])  # type: ignore[index]
+        for epoch in range(self.epochs):
+            ranks = torch.ones(())
+            dist.all_reduce(ranks)
+            if "Tanh" in kind:
+                raise ArithmeticError("as planned")
+            if "GELU" in kind:
+                return
+            good = 0.9 if "ReLU" in kind else 0.1
+            rank = dist.get_rank()
+            yield {"accuracy": good + epoch / 100 - rank, "ranks": float(ranks), "weight": seed}
+
+
+class Planned(nn.Sequential):
+    """A choice of four layers that have no weights, and one layer that has."""
+
+    def __init__(self) -> None:
+        layers = {"good": nn.ReLU(), "weak": nn.ELU(), "fails": nn.Tanh(), "short": nn.GELU()}
+        super().__init__(raynas.nn.LayerChoice(layers, label="kind"), nn.Linear(6, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits."""
+        for layer in self:
+            x = layer(x)
+        return x
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_search_trains_each_architecture_on_two_ranks(tmp_path: Path) -> None:
+    """One job trains all, a failure ends it, and what comes next starts another."""
+    x, y = torch.randn(40, 6), torch.arange(40) % 3
+    data = (TensorDataset(x, y), TensorDataset(x, y))
+    found = raynas.search(
+        Planned,
+        "grid",
+        data=data,
+        evaluator=Ranked(),
+        trials=4,
+        seed=7,
+        out=str(tmp_path),
+        ray={"train_workers": 2, "cpus_per_train_worker": 1},
+    )
+    rows = found.trials.set_index("choice.kind")
+    assert rows["status"].to_dict() == {
+        "good": "completed",
+        "weak": "completed",
+        "fails": "failed",
+        "short": "failed",
+    }
+    assert rows["epochs"].to_dict() == {"good": 4, "weak": 1, "fails": 0, "short": 0}
+    assert rows.loc["good", "accuracy"] == pytest.approx(0.93)  # the first rank's
+    assert rows.loc["good", "ranks"] == 2
+    assert rows.loc["good", "weight"] == 7
+    errors = {kind: str(text) for kind, text in rows["error"].items()}
+    assert errors["fails"].startswith("ArithmeticError: as planned (in train_epochs")
+    assert "got None" in errors["short"]
+    assert rows.loc["good", "params"] == 6 * 3 + 3
+    assert not list(tmp_path.glob("jobs/*"))
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_ranks_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    x, y = torch.randn(8, 6), torch.arange(8) % 2
+    with pytest.raises(ValueError, match=r"train_workers: 3 of \{'CPU': 1\} each do not fit"):
+        raynas.search(
+            Planned,
+            "grid",
+            data=(TensorDataset(x, y), TensorDataset(x, y)),
+            evaluator=Ranked(),
+            out=str(tmp_path),
+            ray={"train_workers": 3},
+        )

@@ -1,0 +1,276 @@
+"""Latency as objective and constraint of a search: looked up, measured once, kept by the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+import raynas
+from raynas.cluster.evaluators import TimedEvaluator
+from raynas.core.arch import Arch
+from raynas.core.archspace import ArchSpace
+from raynas.core.config import Named
+from raynas.core.errors import StoreMismatch
+from raynas.core.evaluator import Budget, Measurement
+from raynas.core.objectives import pareto_mask
+from raynas.costs import LatencyTable
+from raynas.costs.latency_files import Entry, from_json, to_json
+from raynas.costs.timing import latency_from
+from raynas.evaluators import Shared
+from raynas.folder import Folder
+from raynas.latencies import gives_latency, hardware_table
+from raynas.nn import LayerChoice, scoring
+from tests.toynet import ToyNet, conv
+
+SPACE = raynas.ModelSpace(ToyNet).arch_space
+
+
+def table() -> LatencyTable:
+    """Latencies that no two architectures share: 1, 2 or 4 ms and so on in every place."""
+    entries = [Entry((), (), 0.5)]
+    for at, (label, decision) in enumerate(SPACE.decisions.items()):
+        for i, option in enumerate(decision.options):
+            entries.append(Entry((label,), (option,), float(3**at * i)))
+    return LatencyTable(entries, SPACE)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    path = str(tmp_path / "phone.csv")
+    table().save(path)
+    return path
+
+
+def counted(net: nn.Module) -> dict[str, float]:
+    return {"accuracy": float(sum(p.numel() for p in net.parameters()))}
+
+
+def archs_of(result: raynas.Result) -> list[Arch]:
+    return [Arch.from_json(str(text)) for text in result.trials["arch"]]
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_latency_by_table_is_an_objective_and_bounds_what_is_evaluated(
+    tmp_path: Path, file: str
+) -> None:
+    given: dict[str, Any] = {
+        "algo": "nsga2",
+        "evaluator": counted,
+        "objectives": {"accuracy": "max", "latency_ms": "min"},
+        "constraints": ["latency_ms<11"],
+        "latency": file,
+        "ray": {"workers": 1},
+        "out": str(tmp_path / "run"),
+    }
+    result = raynas.search(ToyNet, trials=4, **given)
+    Path(file).unlink()  # the run has its own copy
+    result = raynas.search(ToyNet, trials=18, resume=True, **given)
+    known = table()
+    inside = {arch for arch in SPACE if known.cost(arch).latency_ms <= 11}
+    assert 4 < len(inside) < 18
+    assert set(archs_of(result)) == inside
+    assert set(result.trials["status"]) == {"completed"}
+    wanted = [known.cost(arch).latency_ms for arch in archs_of(result)]
+    assert result.trials["latency_ms"].tolist() == wanted
+    scores = result.trials[["accuracy", "latency_ms"]].to_numpy() * [1, -1]
+    assert len(result.pareto()) == int(pareto_mask(scores).sum()) > 1
+    assert result.config.latency == str(Path(file).resolve())
+    assert len(result.query(constraints="latency_ms<3")) == sum(ms <= 3 for ms in wanted)
+    # another source would give numbers that do not compare
+    with pytest.raises(StoreMismatch, match=r"with latency '.*phone.csv', not 'cpu'"):
+        raynas.search(ToyNet, trials=18, resume=True, **(given | {"latency": "cpu"}))
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_latency_is_measured_once_where_none_is_given(tmp_path: Path) -> None:
+    given: dict[str, Any] = {
+        "algo": "random",
+        "evaluator": "cost",
+        "objectives": {"latency_ms": "min"},
+        "ray": {"workers": 1},
+        "out": str(tmp_path / "run"),
+    }
+    raynas.search(ToyNet, trials=3, **given)
+    measured = (tmp_path / "run" / "latency_cpu.json").read_text()
+    result = raynas.search(ToyNet, trials=6, resume=True, **given)
+    assert (tmp_path / "run" / "latency_cpu.json").read_text() == measured
+    assert result.config.latency == "cpu"
+    known = LatencyTable(from_json(measured, SPACE), SPACE)
+    assert result.trials["latency_ms"].tolist() == [
+        known.cost(arch).latency_ms for arch in archs_of(result)
+    ]
+    assert result.trials["macs"].notna().all()
+    assert len(result.trials) == 6
+    assert result.best.metrics["latency_ms"] == result.trials["latency_ms"].min()
+
+
+def test_the_loss_of_a_search_by_gradients_sees_one_measurement(tmp_path: Path) -> None:
+    from raynas.assemble import resolve_data, resolve_space
+
+    _, data = resolve_data("digits", {})
+    space = resolve_space(ToyNet, {}, data)
+    folder = Folder(str(tmp_path))
+    algo = Named(name="darts", options={"hardware": {"target": "cpu"}})
+    first = hardware_table(algo, space, data, folder, 1)
+    assert first is not None
+    assert first == hardware_table(algo, space, data, folder, 1) == folder.read("latency_cpu.json")
+    assert LatencyTable(from_json(first, SPACE), SPACE).base_ms >= 0
+    for hardware in (None, {"target": "macs"}, {"target": "cpu", "table": "phone.csv"}):
+        other = Named(name="darts", options={"hardware": hardware})
+        assert hardware_table(other, space, data, folder, 1) is None
+
+
+def test_entries_survive_json_exactly() -> None:
+    space = ArchSpace.of(op=["conv", "[x]"], k=[3, 5])
+    entries = [
+        Entry((), (), 0.1 + 0.2),
+        *(Entry(("op",), (op,), 1 / 3) for op in ("conv", "[x]")),
+        *(Entry(("k", "op"), (k, "conv"), np.pi) for k in (3, 5)),
+        Entry(("k",), ("*",), 0.0),
+    ]
+    assert from_json(to_json(entries), space) == entries
+
+
+class _Half:
+    """Fails for every second architecture."""
+
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+    def __call__(self, archs: list[Arch], budget: Budget, seed: int) -> list[Measurement]:
+        return [
+            Measurement(metrics={"accuracy": 1.0}) if at % 2 else Measurement(error="no")
+            for at in range(len(archs))
+        ]
+
+    def by_epoch(self, arch: Arch, seed: int) -> Any:
+        yield Measurement(metrics={"accuracy": 0.1}, epochs=1)
+        yield Measurement(metrics={"accuracy": 0.2}, epochs=2)
+
+
+def test_latency_joins_what_is_measured_and_no_failure() -> None:
+    archs = list(SPACE)[:4]
+    both = TimedEvaluator(_Half(), table())
+    found = both(archs, Budget(), 0)
+    assert [one.error for one in found] == ["no", None, "no", None]
+    assert [dict(one.metrics) for one in found if one.error] == [{}, {}]
+    for arch, one in zip(archs[1::2], found[1::2], strict=True):
+        assert one.metrics == {"accuracy": 1.0, "latency_ms": table().cost(arch).latency_ms}
+    epochs = list(both.by_epoch(archs[0], 0))
+    assert [one.epochs for one in epochs] == [1, 2]
+    both.close()
+    assert both._inner.closed
+    assert {one.metrics["latency_ms"] for one in epochs} == {table().cost(archs[0]).latency_ms}
+
+
+def test_who_gives_latency_itself() -> None:
+    class Clock:
+        metrics = ("latency_ms",)
+
+        def measure(self, net: object, data: object, seed: int) -> dict[str, float]:
+            return {"latency_ms": 1.0}
+
+    assert gives_latency(Clock())
+    assert gives_latency(counted)
+    assert gives_latency(["table", {"path": "scores.csv"}])
+    for none in ("shared", "standalone", ["cost", {}], {"type": "synflow"}, Shared(cache_mb=0)):
+        assert not gives_latency(none)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "said"),
+    [
+        ({"objectives": {"latncy_ms": "min"}}, ValueError, "did you mean 'latency_ms'"),
+        ({"constraints": "latency<3"}, ValueError, "no metric 'latency'; did you mean"),
+        ({"latency": "mobile"}, ValueError, "'mobile' cannot be measured here: pass the path"),
+        ({"latency": 3}, TypeError, "expected 'cpu' or 'gpu'.* or the path of a table"),
+        ({"latency": "phon.csv", "constraints": "latency_ms<3"}, FileNotFoundError, "phon.csv"),
+        ({"constraints": "latency_ms<0.4"}, ValueError, "the smallest latency_ms is 0.5"),
+        ({"space": ArchSpace.of(a=[1, 2]), "latency": "cpu"}, ValueError, "no networks to measure"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_starts(
+    given: dict[str, Any], error: type[Exception], said: str, tmp_path: Path, file: str
+) -> None:
+    whole = {"space": ToyNet, "latency": file, "out": str(tmp_path / "run"), **given}
+    if isinstance(whole["space"], ArchSpace):
+        whole["evaluator"] = len
+    with pytest.raises(error, match=said):
+        raynas.search(whole.pop("space"), **whole)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_evaluator_that_gives_latency_takes_no_table(tmp_path: Path, file: str) -> None:
+    scores = pd.DataFrame(
+        [{"arch": arch.to_json(), "accuracy": 0.5, "latency_ms": 1.0} for arch in SPACE]
+    )
+    scores.to_parquet(tmp_path / "scores.parquet")
+    with pytest.raises(ValueError, match="'table' gives latency_ms: leave out latency="):
+        raynas.search(
+            ToyNet,
+            evaluator=("table", {"path": str(tmp_path / "scores.parquet")}),
+            latency=file,
+            out=str(tmp_path / "run"),
+        )
+
+
+def test_a_profile_takes_the_same_words(file: str) -> None:
+    shape = (1, 16, 16)
+    told = raynas.profile(ToyNet, latency=file, samples=20, input_shape=shape)
+    assert {one.metrics["latency_ms"] for one in told.archs} <= {
+        table().cost(arch).latency_ms for arch in SPACE
+    }
+    measured = raynas.profile(ToyNet, latency="cpu", samples=20, input_shape=shape)
+    assert all(one.metrics["latency_ms"] > 0 for one in measured.archs)
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="'gpu' needs a GPU here"):
+            latency_from("gpu", ToyNet(), torch.zeros(1, *shape))
+
+
+def test_the_options_of_shared_are_those_of_its_scorer() -> None:
+    assert Shared().chosen == {}
+    assert Shared(cache_mb=0).chosen == {"cache_mb": 0}
+    assert Shared().settings == {
+        "calibration_images": scoring.CALIBRATION_IMAGES,
+        "validation_images": scoring.VALIDATION_IMAGES,
+        "cache_bytes": scoring.CACHE_MB * 2**20,
+    }
+
+
+def chain() -> nn.Module:
+    layers = [LayerChoice([conv(n, 1), conv(n, 3)], f"of {n}") for n in (1, 8)]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
+
+
+def test_the_options_of_shared_reach_the_scorer() -> None:
+    from raynas.cluster.evaluators import SharedEvaluator
+    from raynas.data.digits import Digits
+    from raynas.nn.weights import to_arrays
+
+    space = raynas.ModelSpace(chain)
+    arrays = to_arrays(space.supernet().state_dict())
+    archs = list(space.arch_space)  # the second begins as the first does
+
+    def scored(**options: Any) -> tuple[list[dict[str, float]], int]:
+        settings = Shared(**options).settings
+        evaluator = SharedEvaluator(space, Digits(), arrays, 0, settings=settings)
+        rows = [dict(one.metrics) for one in evaluator(archs, Budget(), 0)]
+        return rows, evaluator._scorer.cache.hits
+
+    few: dict[str, Any] = {"calibration_images": 16, "validation_images": 8}
+    cached, hits = scored(**few)
+    plain, none = scored(cache_mb=0, **few)
+    assert cached == plain
+    assert none == 0
+    assert all(float(8 * row["accuracy"]).is_integer() for row in plain)
+    other, _ = scored(calibration_images=32, validation_images=8)
+    assert [row["loss"] for row in other] != [row["loss"] for row in plain]
+    assert hits > 0
