@@ -28,7 +28,8 @@ class SGAS(Differentiable):
 
     Differs: where no choice of a group has a candidate that gives zeros, importance is the same
     for all, would be normalised to 0 and make every score 0; it is left out. Once all is decided,
-    the logits' step is left out as well.
+    the logits' step is left out as well. What has lost an edge is out of the search: where all is
+    decided, only bounds that the decided architecture keeps can be met, so put costs in the loss.
 
     Args:
         seed: fixes the initial logits.

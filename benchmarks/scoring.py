@@ -1,9 +1,9 @@
 """Subnets scored per second through ``raynas.search``, against the bare loop in one process.
 
 The same supernet, data and recalibration in both; each worker has one torch thread. The bare loop
-runs on one core, before and after the search; the ratio is per core that the search uses. First
-with random subnets, then with those of regularized evolution, of which the search spares what
-earlier ones have computed, while the bare loop computes all of some of the same.
+runs twice on one core, for random subnets before and after the search; the ratio is per core that
+the search uses. First with random subnets, then with those of regularized evolution, of which the
+search spares what earlier ones have computed, while the bare loop computes all of some of the same.
 """
 
 from __future__ import annotations

@@ -44,7 +44,9 @@ def pairs(given: Sequence[str], flag: str) -> dict[str, Any]:
 @app.command()
 def search(
     space: Annotated[str, typer.Argument(help="Registered space, or module:Class of your own.")],
-    algo: Annotated[str, typer.Option(help="Registered sampler.")] = "regularized_evolution",
+    algo: Annotated[
+        str, typer.Option(help="Registered sampler or one-shot algorithm.")
+    ] = "regularized_evolution",
     data: Annotated[str, typer.Option(help="Registered data set.")] = "digits",
     evaluator: Annotated[str, typer.Option(help="Registered evaluator.")] = "shared",
     supernet: Annotated[

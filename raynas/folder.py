@@ -8,10 +8,11 @@ from pathlib import Path
 
 from pyarrow import fs
 
-from raynas.core.config import Named, SearchConfig
+from raynas.core.config import Named, SearchConfig, TrainSettings
 from raynas.core.errors import StoreMismatch
 
 CONFIG, BEST, SUPERNET = "run.json", "best.json", "supernet"
+LATENCIES = ("latency_cpu.json", "latency_gpu.json", "latency_table.json")
 
 
 def absolute(out: str) -> str:
@@ -72,9 +73,13 @@ class Folder:
             Path(written).replace(target)
 
     def remove(self, name: str) -> None:
-        """Remove a folder and what is in it; it may be missing."""
-        if self.has(name):
-            self._fs.delete_dir(f"{self._root}/{name}")
+        """Remove a file, or a folder and what is in it; it may be missing."""
+        path = f"{self._root}/{name}"
+        kind = self._fs.get_file_info(path).type
+        if kind == fs.FileType.File:
+            self._fs.delete_file(path)
+        elif kind != fs.FileType.NotFound:
+            self._fs.delete_dir(path)
 
     def read_config(self) -> SearchConfig:
         """Return the run's configuration.
@@ -108,14 +113,27 @@ class Folder:
                     "resume it (resume=True, --resume) or choose another folder (out=, --out)"
                 )
             self._check_same(before, config)
+        else:
+            self._forget_latencies()
         self.write(CONFIG, config.to_json())
+
+    def _forget_latencies(self) -> None:
+        """Remove the tables of a run that ended before it had measured anything else."""
+        for name in LATENCIES:
+            if self.has(name):
+                self._fs.delete_file(f"{self._root}/{name}")
 
     def _check_same(self, before: SearchConfig, config: SearchConfig) -> None:
         same = ["space", "data", "evaluator", "supernet", "objectives", "latency", "seed"]
         if before.algo.name == config.algo.name:
             same.append("algo")  # another algorithm may go on; the same one with other options not
         for name in same:
-            old, new = getattr(before, name), getattr(config, name)
+            old, new = _differing(getattr(before, name), getattr(config, name))
+            if old != new and name == "latency" and old is None:
+                raise StoreMismatch(
+                    f"{self.path} was run without latencies, which are asked for now; search its "
+                    "supernet in another folder (supernet=, --supernet)"
+                )
             if old != new:
                 raise StoreMismatch(
                     f"{self.path} was run with {name} {_shown(old)}, not {_shown(new)}; "
@@ -125,6 +143,18 @@ class Folder:
     def supernet(self, spec: Named) -> Path:
         """Return where this run's supernet lies, or a local copy of it."""
         return local_copy(str(spec.options.get("path") or f"{self.path}/{SUPERNET}"))
+
+
+def _differing(old: object, new: object) -> tuple[object, object]:
+    """Return both without the options that agree; those of later releases had their defaults."""
+    if not (isinstance(old, Named) and isinstance(new, Named) and old.name == new.name):
+        return old, new
+    before = TrainSettings().model_dump() | old.options
+    keys = [k for k, v in new.options.items() if k not in before or before[k] != v]
+    keys += [key for key in old.options if key not in new.options]
+    pair = before, new.options
+    first, second = ({key: one[key] for key in keys if key in one} for one in pair)
+    return Named(name=old.name, options=first), Named(name=new.name, options=second)
 
 
 def _shown(value: object) -> str:

@@ -120,17 +120,15 @@ def latencies(
         ValueError: it is a target that only a table can tell of.
     """
     folder = Folder(config.out)
-    going_on = resume and folder.has(CONFIG)
-    source = _checked(given)
-    if source is None and going_on:
-        source = folder.read_config().latency
+    before = folder.read_config().latency if resume and folder.has(CONFIG) else None
+    source = _checked(given) or before
     asked = LATENCY in config.objectives or any(one.metric == LATENCY for one in constraints)
     if source is None and asked and space.model is not None and not gives_latency(evaluator):
         source = "gpu" if config.ray.gpus_per_worker else "cpu"
     if source is None:
         return None
     threads = config.ray.cpus_per_worker
-    return Latencies(source, space, data, folder, recorded=going_on, threads=threads)
+    return Latencies(source, space, data, folder, recorded=source == before, threads=threads)
 
 
 def hardware_table(

@@ -15,7 +15,7 @@ import raynas
 from raynas.cluster.evaluators import TimedEvaluator
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
-from raynas.core.config import Named
+from raynas.core.config import Named, SearchConfig, TrainSettings
 from raynas.core.errors import StoreMismatch
 from raynas.core.evaluator import Budget, Measurement
 from raynas.core.objectives import pareto_mask
@@ -274,3 +274,56 @@ def test_the_options_of_shared_reach_the_scorer() -> None:
     other, _ = scored(calibration_images=32, validation_images=8)
     assert [row["loss"] for row in other] != [row["loss"] for row in plain]
     assert hits > 0
+
+
+def written(out: Path, **fields: Any) -> SearchConfig:
+    """Return the configuration of a run in a folder."""
+    plain = {"space": Named(name="net"), "algo": Named(name="random"), "objectives": {"a": "max"}}
+    evaluator = Named(name="shared")
+    return SearchConfig(**{**plain, "evaluator": evaluator, "out": str(out), **fields})
+
+
+def test_a_table_of_a_run_that_measured_nothing_is_forgotten(tmp_path: Path) -> None:
+    """Its source may have changed since."""
+    folder, config = Folder(str(tmp_path)), written(tmp_path)
+    folder.write("run.json", config.to_json())
+    folder.write("latency_cpu.json", "[]")
+    folder.begin(config, resume=True)
+    assert not folder.has("latency_cpu.json")
+    folder.write("latency_cpu.json", "[]")
+    (tmp_path / "trials").mkdir()
+    folder.begin(config, resume=True)
+    assert folder.has("latency_cpu.json")
+
+
+def test_options_of_a_later_release_had_their_defaults(tmp_path: Path) -> None:
+    """What differs beyond them is all that is said."""
+    now = {"seed": 1} | TrainSettings(epochs=3).model_dump()
+    old = {k: v for k, v in now.items() if k not in ("precision", "channels_last")}
+    folder = Folder(str(tmp_path))
+    folder.write("run.json", written(tmp_path, supernet=Named(name="spos", options=old)).to_json())
+    (tmp_path / "trials").mkdir()
+    folder.begin(written(tmp_path, supernet=Named(name="spos", options=now)), resume=True)
+    other = now | {"precision": "bfloat16", "lr": 0.5}
+    folder.write("run.json", written(tmp_path, supernet=Named(name="spos", options=old)).to_json())
+    with pytest.raises(StoreMismatch) as caught:
+        folder.begin(written(tmp_path, supernet=Named(name="spos", options=other)), resume=True)
+    text = str(caught.value)
+    assert "spos {'lr': 0.05, 'precision': 'float32'}, not spos {" in text
+    assert "epochs" not in text
+
+
+def test_latencies_cannot_join_a_run_without(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path))
+    folder.write("run.json", written(tmp_path).to_json())
+    (tmp_path / "trials").mkdir()
+    with pytest.raises(StoreMismatch, match="was run without latencies, which are asked for now"):
+        folder.begin(written(tmp_path, latency="cpu"), resume=True)
+
+
+def test_what_gives_latencies_itself_needs_no_table() -> None:
+    found = [Measurement(metrics={"latency_ms": 777.0})]
+    table: Any = None  # never looked up
+    told = TimedEvaluator(lambda *_: found, table)([Arch({})], Budget(), 0)
+    assert told[0].error == "the evaluator gives latency_ms itself: leave out latency="
+    assert not told[0].metrics

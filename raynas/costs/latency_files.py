@@ -91,9 +91,11 @@ def read_entries(
             f"{', '.join(map(str, frame.columns))}"
         )
     columns = (frame[name].tolist() for name in COLUMNS)
-    return [
-        _read(layer, candidate, ms, space) for layer, candidate, ms in zip(*columns, strict=True)
-    ]
+    try:
+        rows = list(zip(*columns, strict=True))
+        return [_read(layer, candidate, ms, space) for layer, candidate, ms in rows]
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _ending(path: str | Path) -> str:
@@ -109,7 +111,10 @@ def _frame(path: str | Path) -> pd.DataFrame:
         return pd.read_parquet(path)
     if ending == ".csv":
         return pd.read_csv(path, keep_default_na=False, dtype={"layer": str, "candidate": str})
-    return pd.DataFrame(json.loads(Path(path).read_text(encoding="utf-8")))
+    try:
+        return pd.DataFrame(json.loads(Path(path).read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise ValueError(f"{path}: expected a list of entries: {error}") from None
 
 
 def _fbnet_entries(

@@ -37,10 +37,14 @@ class Shared:
             ("calibration_images", calibration_images),
             ("validation_images", validation_images),
         ):
-            if value < 1:
-                raise ValueError(f"shared: {name} must be at least 1, got {value}")
-        if cache_mb < 0:
-            raise ValueError(f"shared: cache_mb must be at least 0, got {cache_mb}")
+            if type(value) is not int or value < 1:
+                raise ValueError(
+                    f"shared: {name} must be a whole number of at least 1, got {value!r}"
+                )
+        if type(cache_mb) is not int or cache_mb < 0:
+            raise ValueError(
+                f"shared: cache_mb must be a whole number of at least 0, got {cache_mb!r}"
+            )
         self.calibration_images = calibration_images
         self.validation_images = validation_images
         self.cache_mb = cache_mb

@@ -253,7 +253,9 @@ def check_metrics(constraints: Sequence[Constraint], latency: bool) -> None:
     known = (*COSTS, LATENCY) if latency else COSTS
     for constraint in constraints:
         if constraint.metric == LATENCY and not latency:
-            raise ValueError(f"a constraint on {LATENCY} needs a latency table: pass latency=")
+            raise ValueError(
+                f"a constraint on {LATENCY} needs a latency table: pass latency= (--latency)"
+            )
         if constraint.metric not in known:
             hint = nearest(constraint.metric, known)
             raise ValueError(f"no metric {constraint.metric!r} is known before training; {hint}")
