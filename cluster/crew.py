@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from raynas.folder import Folder
+
 
 @dataclass(frozen=True, kw_only=True)
 class Crew:
@@ -25,3 +27,8 @@ class Crew:
     def resources(self) -> dict[str, float]:
         """What each process takes."""
         return {"CPU": self.cpus, **({"GPU": self.gpus} if self.gpus else {})}
+
+    def clear(self) -> None:
+        """Remove the folder that the jobs had."""
+        parent, _, name = self.storage.rpartition("/")
+        Folder(parent).remove(name)

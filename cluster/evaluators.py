@@ -411,6 +411,11 @@ class TimedEvaluator:
             for found in epochs:
                 yield self._timed(arch, found)
 
+    def ready(self) -> None:
+        """Return when the other can begin."""
+        if hasattr(self._inner, "ready"):
+            self._inner.ready()
+
     def close(self) -> None:
         """End what the other has started."""
         if hasattr(self._inner, "close"):

@@ -10,39 +10,67 @@ import asyncio
 import threading
 import uuid
 from collections.abc import Generator, Mapping
-from typing import Any
+from contextlib import closing, suppress
+from typing import Any, NoReturn
 
 import ray
 import ray.train
 import torch
+from ray.exceptions import RayActorError
 from ray.train.torch import TorchTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raynas.cluster.crew import Crew
 from raynas.cluster.evaluators import Networks, NetworkTrainer
 from raynas.core.arch import Arch
-from raynas.core.evaluator import Described, describe
+from raynas.core.evaluator import Described, Measurement, describe
 from raynas.evaluators.loaded import Loaded
 from raynas.folder import Folder
 
 Order = tuple[str, int]  # an architecture as JSON, and a seed
 Answer = dict[str, float] | str | None
 
+IDLE_S = 10.0  # how long a job keeps its processors without an order
+
+
+class ProcessLost(RuntimeError):
+    """A process of a training died; Ray's own exception would say that of the evaluating one."""
+
 
 class _Desk:
-    """Where the evaluating process and the ranks meet."""
+    """Where the evaluating process and the ranks meet.
 
-    def __init__(self, ranks: int) -> None:
+    It alone decides whether the job takes another order, so that all ranks get the same answer.
+    A job without orders ends after a while: its processors may be what another one waits for.
+    """
+
+    def __init__(self, ranks: int, idle_s: float = IDLE_S) -> None:
         self._orders = [asyncio.Queue[Order | None]() for _ in range(ranks)]
         self._leaves = [asyncio.Queue[bool]() for _ in range(ranks)]
         self._answers = asyncio.Queue[Answer]()
+        self._idle_s, self._idle = idle_s, asyncio.Event()
+        self._waiting, self._closed = 0, False
+        self._closing: asyncio.TimerHandle | None = None
 
-    async def order(self, order: Order | None) -> None:
-        """Ask for a training; None ends the job."""
-        for queue in self._orders:
-            queue.put_nowait(order)
+    async def ready(self) -> bool:
+        """Return whether all ranks wait for an order, once they do; False if the job ends."""
+        await self._idle.wait()
+        self._rest()
+        return not self._closed
+
+    async def order(self, order: Order | None) -> bool:
+        """Ask for a training and return True, unless the job ends; None ends it."""
+        taken = not self._closed
+        if taken:
+            self._hand_out(order)
+        return taken
 
     async def ordered(self, rank: int) -> Order | None:
         """Return a rank's next order; each asks for itself, and none waits in an exchange."""
+        self._waiting += 1
+        if self._waiting == len(self._orders):
+            self._idle.set()
+            self._rest()
         return await self._orders[rank].get()
 
     async def tell(self, told: Answer) -> None:
@@ -62,6 +90,29 @@ class _Desk:
         """Return whether a rank is to go on."""
         return await self._leaves[rank].get()
 
+    async def over(self, failure: str) -> None:
+        """Note that the job has ended."""
+        self._answers.put_nowait(failure)
+        self._closed = True
+        self._idle.set()
+
+    def _rest(self) -> None:
+        """End the job unless an order comes within ``idle_s`` from now."""
+        if self._closing is not None:
+            self._closing.cancel()
+        if not self._closed:
+            loop = asyncio.get_running_loop()
+            self._closing = loop.call_later(self._idle_s, self._hand_out, None)
+
+    def _hand_out(self, order: Order | None) -> None:
+        if self._closing is not None:
+            self._closing.cancel()
+        self._waiting, self._closed = 0, order is None
+        if not self._closed:
+            self._idle.clear()
+        for queue in self._orders:
+            queue.put_nowait(order)
+
 
 class NestedTrainer(NetworkTrainer):
     """Has one network after another trained by a Ray Train job of its own.
@@ -80,40 +131,79 @@ class NestedTrainer(NetworkTrainer):
         self._pickled, self._networks, self._epochs, self._crew = pickled, networks, epochs, crew
         self._desk: Any = None
         self._job: threading.Thread | None = None
+        self._failure: Exception | None = None  # of the job
+        self._lost: ProcessLost | None = None  # a process, whose training is to be tried again
+
+    def ready(self) -> None:
+        """Return when all ranks wait for an order; the job is started if there is none."""
+        with suppress(RayActorError):
+            if self._job is not None and ray.get(self._desk.ready.remote()):
+                return
+        self.close()
+        near = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        desk: Any = ray.remote(_Desk)
+        self._desk = desk.options(num_cpus=0, scheduling_strategy=near).remote(self._crew.ranks)
+        self._failure = None
+        self._job = threading.Thread(target=self._run, args=(self._desk,), daemon=True)
+        self._job.start()
+        with suppress(RayActorError):  # the order says so again
+            ray.get(self._desk.ready.remote())
+
+    def by_epoch(self, arch: Arch, seed: int) -> Generator[Measurement, None, None]:
+        """Yield a measurement per epoch.
+
+        Raises:
+            ProcessLost: a process was lost, which says nothing of the architecture.
+        """
+        self._lost = None
+        with closing(super().by_epoch(arch, seed)) as epochs:
+            for found in epochs:
+                if self._lost is not None:
+                    raise self._lost
+                yield found
 
     def rounds(self, arch: Arch, seed: int) -> Generator[Mapping[str, float], None, None]:
         """Yield what the first rank measures after every epoch.
 
         Raises:
             Described: a rank failed; the message is its own.
+            ProcessLost: a process was lost.
         """
-        desk = self._running()
-        ray.get(desk.order.remote((arch.to_json(), seed)))
-        while (told := ray.get(desk.told.remote())) is not None:
-            if isinstance(told, str):
-                self.close()
-                raise Described(told)
-            go = False
-            try:
-                yield told
-                go = True
-            finally:
-                ray.get(desk.leave.remote(go))
+        try:
+            self.ready()
+            ray.get(self._desk.order.remote((arch.to_json(), seed)))  # if not taken, it is told why
+            while (told := ray.get(self._desk.told.remote())) is not None:
+                if isinstance(told, str):
+                    self._fail(told)
+                go = False
+                try:
+                    yield told
+                    go = True
+                finally:
+                    self._desk.leave.remote(go)
+        except (ProcessLost, RayActorError) as lost:
+            self._lost = ProcessLost(describe(lost))
+            self.close()
+            raise
 
     def close(self) -> None:
         """End the job."""
-        if self._job is not None:
-            ray.get(self._desk.order.remote(None))
-            self._job.join()
+        job, self._job = self._job, None
+        if job is not None:
+            with suppress(RayActorError):
+                ray.get(self._desk.order.remote(None))
+                job.join()
             ray.kill(self._desk)
-            self._job = None
 
-    def _running(self) -> Any:
-        if self._job is None:
-            self._desk = ray.remote(num_cpus=0)(_Desk).remote(self._crew.ranks)
-            self._job = threading.Thread(target=self._run, args=(self._desk,), daemon=True)
-            self._job.start()
-        return self._desk
+    def _fail(self, told: str) -> NoReturn:
+        """Raise what a rank told, unless the job says that it only missed another one."""
+        self.close()
+        failure = self._failure
+        found = getattr(failure, "worker_failures", {0: failure}).values()
+        for error in (getattr(one, "health_check_failure", one) for one in found):
+            if isinstance(error, RayActorError):
+                raise ProcessLost(describe(error))
+        raise Described(told)
 
     def _run(self, desk: Any) -> None:
         name, storage = f"subnets-{uuid.uuid4().hex[:8]}", Folder(self._crew.storage)
@@ -127,12 +217,14 @@ class NestedTrainer(NetworkTrainer):
             ),
             run_config=ray.train.RunConfig(name=name, storage_path=storage.path),
         )
+        said = "the training job ended"
         try:
             trainer.fit()
         except Exception as failure:
             # a rank that could has said more; what a lost process did not say is said here
-            desk.tell.remote(f"a training worker was lost: {describe(failure)}")
+            said, self._failure = f"the training job failed: {describe(failure)}", failure
         finally:
+            desk.over.remote(said)
             storage.remove(name)
 
 

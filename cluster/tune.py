@@ -133,6 +133,8 @@ class SubnetEvaluator(tune.Trainable):
 
     def _epoch(self, packed: str) -> dict[str, Any]:
         if self._epochs is None:
+            if hasattr(self._evaluator, "ready"):
+                self._evaluator.ready()  # the start of its job counts for no architecture
             arch = self._task["space"].unpack(packed)
             self._epochs, self._spent_s = self._evaluator.by_epoch(arch, self._task["seed"]), 0.0
         with self._limited(packed):
@@ -355,6 +357,8 @@ def run_study(
         for helper in helpers:
             if helper is not None:  # what Tune keeps of the task would keep its process alive
                 ray.kill(helper)
+        if recipe.crew is not None:
+            recipe.crew.clear()
     if study.failure is not None:
         raise SearchFailed(study.failure)
     if not study.finished:
@@ -396,16 +400,23 @@ def _workers(config: RayConfig, crew: Crew | None) -> int:
     Raises:
         ValueError: not even one crew fits.
     """
-    each = {"CPU": float(config.cpus_per_worker), "GPU": config.gpus_per_worker}
+    each: dict[str, float] = {"CPU": config.cpus_per_worker, "GPU": config.gpus_per_worker}
     if crew is not None:
-        each = {name: crew.ranks * share for name, share in crew.resources.items()}
-    fit = [resource(name) // share for name, share in each.items() if share]
-    if crew is not None and min(fit) < 1:
+        each = crew.resources
+    ranks = 1 if crew is None else crew.ranks
+    fit = sum(_fitting(node["Resources"], each) for node in ray.nodes() if node["Alive"]) // ranks
+    if crew is not None and fit < 1:
         raise ValueError(
             f"train_workers: {crew.ranks} of {crew.resources} each do not fit the cluster, which "
             f"has {resource('CPU'):g} CPU and {resource('GPU'):g} GPU"
         )
-    return max(int(min([*fit, config.workers or math.inf])), 1)
+    return max(min(fit, config.workers or fit), 1)
+
+
+def _fitting(node: dict[str, float], each: dict[str, float]) -> int:
+    """Return how many processes fit a node; none is spread over several."""
+    shares = ((node.get(name, 0.0), share) for name, share in each.items() if share)
+    return min(int(has / share + 1e-9) for has, share in shares)  # 1 / 0.1 is not 9
 
 
 def pickled(value: object) -> bytes:

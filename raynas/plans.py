@@ -242,6 +242,6 @@ class NetworkPlan:
         return Crew(
             ranks=ray.train_workers,
             cpus=ray.cpus_per_train_worker or ray.cpus_per_worker,
-            gpus=ray.gpus_per_train_worker,
+            gpus=ray.gpus_per_train_worker or ray.gpus_per_worker,
             storage=f"{config.out}/{JOBS}",
         )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from torch.multiprocessing.spawn import spawn
 from torch.utils.data import TensorDataset
 
 import raynas
+from raynas.cluster.nested import _Desk
 from raynas.core.config import TrainSettings
 from raynas.core.evaluator import Halving
 from raynas.data.module import DataModule, TensorData
@@ -70,6 +74,9 @@ def test_two_ranks_with_half_the_batch_equal_one(tmp_path: Path) -> None:
         assert row == pytest.approx(expected, abs=1e-12)
 
 
+LIMIT_S = 6.0
+
+
 class Ranked:
     """Says what every epoch is like for every rank; architectures tell what goes wrong."""
 
@@ -77,11 +84,17 @@ class Ranked:
     epochs = 4
     stopping = Halving(grace_epochs=1, reduction_factor=2)
 
+    def __init__(self, killed: Path) -> None:
+        self.killed = killed  # a file that is there once a rank was
+
     def train_epochs(
         self, net: nn.Module, data: DataModule, seed: int
     ) -> Iterator[dict[str, float]]:
         """Yield what is planned for the chosen layer, a sum over the ranks among it."""
         kind = str(net[0])  # type: ignore[index]
+        if "Sigmoid" in kind and dist.get_rank() == 1 and not self.killed.exists():
+            self.killed.touch()
+            os.kill(os.getpid(), signal.SIGKILL)  # the other rank's exchange breaks
         for epoch in range(self.epochs):
             ranks = torch.ones(())
             dist.all_reduce(ranks)
@@ -95,10 +108,11 @@ class Ranked:
 
 
 class Planned(nn.Sequential):
-    """A choice of four layers that have no weights, and one layer that has."""
+    """A choice of five layers that have no weights, and one layer that has."""
 
     def __init__(self) -> None:
         layers = {"good": nn.ReLU(), "weak": nn.ELU(), "fails": nn.Tanh(), "short": nn.GELU()}
+        layers["killed"] = nn.Sigmoid()
         super().__init__(raynas.nn.LayerChoice(layers, label="kind"), nn.Linear(6, 3))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -110,18 +124,21 @@ class Planned(nn.Sequential):
 
 @pytest.mark.usefixtures("local_ray")
 def test_a_search_trains_each_architecture_on_two_ranks(tmp_path: Path) -> None:
-    """One job trains all, a failure ends it, and what comes next starts another."""
+    """One job trains all, a failure ends it, and what comes next starts another.
+
+    The time limit is below what the start of a job takes, and does not count it.
+    """
     x, y = torch.randn(40, 6), torch.arange(40) % 3
     data = (TensorDataset(x, y), TensorDataset(x, y))
     found = raynas.search(
         Planned,
         "grid",
         data=data,
-        evaluator=Ranked(),
-        trials=4,
+        evaluator=Ranked(tmp_path / "killed"),
+        trials=5,
         seed=7,
         out=str(tmp_path),
-        ray={"train_workers": 2, "cpus_per_train_worker": 1},
+        ray={"train_workers": 2, "cpus_per_train_worker": 1, "timeout_s": LIMIT_S},
     )
     rows = found.trials.set_index("choice.kind")
     assert rows["status"].to_dict() == {
@@ -129,8 +146,12 @@ def test_a_search_trains_each_architecture_on_two_ranks(tmp_path: Path) -> None:
         "weak": "completed",
         "fails": "failed",
         "short": "failed",
+        "killed": "completed",
     }
-    assert rows["epochs"].to_dict() == {"good": 4, "weak": 1, "fails": 0, "short": 0}
+    assert (tmp_path / "killed").exists(), "a rank was killed, and its training tried again"
+    epochs = {"good": 4, "weak": 1, "fails": 0, "short": 0}
+    assert rows["epochs"].drop("killed").to_dict() == epochs
+    assert rows["duration_s"].max() < LIMIT_S
     assert rows.loc["good", "accuracy"] == pytest.approx(0.93)  # the first rank's
     assert rows.loc["good", "ranks"] == 2
     assert rows.loc["good", "weight"] == 7
@@ -138,7 +159,7 @@ def test_a_search_trains_each_architecture_on_two_ranks(tmp_path: Path) -> None:
     assert errors["fails"].startswith("ArithmeticError: as planned (in train_epochs")
     assert "got None" in errors["short"]
     assert rows.loc["good", "params"] == 6 * 3 + 3
-    assert not list(tmp_path.glob("jobs/*"))
+    assert not (tmp_path / "jobs").exists()
 
 
 @pytest.mark.usefixtures("local_ray")
@@ -149,7 +170,39 @@ def test_ranks_that_do_not_fit_are_refused(tmp_path: Path) -> None:
             Planned,
             "grid",
             data=(TensorDataset(x, y), TensorDataset(x, y)),
-            evaluator=Ranked(),
+            evaluator=Ranked(tmp_path / "killed"),
             out=str(tmp_path),
             ray={"train_workers": 3},
         )
+
+
+async def rest_and_work() -> None:
+    desk = _Desk(2, idle_s=0.2)
+    ready = asyncio.create_task(desk.ready())
+    first = asyncio.create_task(desk.ordered(0))
+    await asyncio.sleep(0.3)
+    assert not ready.done(), "one rank of two waits; nothing is idle yet"
+    second = asyncio.create_task(desk.ordered(1))
+    assert await ready
+    assert await desk.order(("{}", 3))
+    assert [await first, await second] == [("{}", 3)] * 2
+    await asyncio.sleep(0.3)  # the ranks train, which may take long
+    waiting = [asyncio.create_task(desk.ordered(rank)) for rank in (0, 1)]
+    assert await desk.ready()
+    assert await asyncio.gather(*waiting) == [None, None]
+    assert not await desk.order(("{}", 4))
+    assert not await desk.ready()
+
+
+def test_a_job_without_orders_ends_on_all_ranks() -> None:
+    asyncio.run(rest_and_work())
+
+
+async def told_of_the_end() -> tuple[bool, bool, object]:
+    desk = _Desk(2)
+    await desk.over("the training job failed")
+    return await desk.ready(), await desk.order(("{}", 0)), await desk.told()
+
+
+def test_a_job_that_cannot_start_is_told() -> None:
+    assert asyncio.run(told_of_the_end()) == (False, False, "the training job failed")

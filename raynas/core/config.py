@@ -36,12 +36,14 @@ class RayConfig(_Strict):
         batch: architectures per evaluation task; None adapts it. One worker with batch 1 makes
             a whole run repeatable, since no order of arrival is left to chance.
         timeout_s: seconds that the evaluation of one architecture may take before its process is
-            ended and its trial failed; None sets no limit. Loading data and weights is not counted.
+            ended and its trial failed; None sets no limit. Loading data and weights is not counted,
+            nor is the start of a job that trains it.
         train_workers: ranks of the supernet's training job; with an evaluator that trains, of a job
             for each architecture, if there are several.
         cpus_per_train_worker: CPU share, and torch threads, of each; None shares out all CPUs
             but one, or takes ``cpus_per_worker`` where each architecture has its own job.
-        gpus_per_train_worker: GPU share of each rank.
+        gpus_per_train_worker: GPU share of each rank; 0 takes ``gpus_per_worker`` where each
+            architecture has its own job.
     """
 
     address: str | None = None
