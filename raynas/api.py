@@ -204,6 +204,7 @@ def _run(
                 sink=store.append,
                 bounds=bounds if isinstance(bounds, Violation) else None,
                 history=history,
+                anew=lambda: how.sampler(config, history),
             )
             progress.phase("starting workers")
             run_study(study, space.arch, recipe, config.ray, progress, startup=_startup(sampler))
@@ -217,6 +218,8 @@ def _run(
         progress.close()
         if study is not None and study.best is not None:
             Folder(config.out).write(BEST, write_arch(study.best.arch))
+        elif study is not None:
+            Folder(config.out).remove(BEST)  # of a run under looser bounds
 
 
 def _data_of(space: Any, data: Any, options: Options | None) -> tuple[Any, Any]:

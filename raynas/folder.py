@@ -76,10 +76,10 @@ class Folder:
         """Remove a file, or a folder and what is in it; it may be missing."""
         path = f"{self._root}/{name}"
         kind = self._fs.get_file_info(path).type
-        if kind == fs.FileType.File:
-            self._fs.delete_file(path)
-        elif kind != fs.FileType.NotFound:
+        if kind == fs.FileType.Directory:
             self._fs.delete_dir(path)
+        elif kind == fs.FileType.File:
+            self._fs.delete_file(path)
 
     def read_config(self) -> SearchConfig:
         """Return the run's configuration.
@@ -120,8 +120,7 @@ class Folder:
     def _forget_latencies(self) -> None:
         """Remove the tables of a run that ended before it had measured anything else."""
         for name in LATENCIES:
-            if self.has(name):
-                self._fs.delete_file(f"{self._root}/{name}")
+            self.remove(name)
 
     def _check_same(self, before: SearchConfig, config: SearchConfig) -> None:
         same = ["space", "data", "evaluator", "supernet", "objectives", "latency", "seed"]

@@ -81,7 +81,11 @@ def method(
         return _by_training(algo, space, module, data, options, epochs, scoring)
     name = assemble.name_of(algo)
     _check_several(name, goals)
-    sampler = assemble.resolve_sampler(name, space.arch, seed, options, goals=goals)
+
+    def sampler(*_: Any) -> Sampler:
+        return assemble.resolve_sampler(name, space.arch, seed, options, goals=goals)
+
+    sampler()  # says what is wrong with its options before a plan is made
     how = plan(
         evaluator,
         space,
@@ -94,7 +98,7 @@ def method(
     )
     if timed and LATENCY in getattr(how, "metrics", ()):
         raise ValueError(f"the evaluator {how.spec.name!r} gives {LATENCY}: leave out latency=")
-    return Method(Named(name=name, options=dict(options)), how, lambda *_: sampler)
+    return Method(Named(name=name, options=dict(options)), how, sampler)
 
 
 def _by_training(

@@ -10,11 +10,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from raynas import analysis
 from raynas.core.arch import Arch, Value
 from raynas.core.config import RayConfig, SearchConfig, validated
 from raynas.core.constraints import Constraints, as_constraints
 from raynas.core.fixed import write_arch
+from raynas.core.goals import goals_of
 from raynas.core.objectives import Objective, parse_goal
 from raynas.core.progress import Progress
 from raynas.core.study import rank
@@ -74,20 +77,25 @@ class Result:
     def best(self) -> Trial:
         """The trial of the best objective; ties go to the lower loss, then to the earlier.
 
+        Counted are, as for ``top`` and the front, trials that keep the run's own bounds, those of
+        its last resumption.
+
         Raises:
             LookupError: no trial was completed; the message quotes the first error.
         """
-        trials = load_trials(self.path)
+        trials = self._judged
         scored = [t for t in trials if t.objective is not None and math.isfinite(t.objective)]
         if not scored:
             errors = [t.error for t in trials if t.error]
             why = f"all {len(trials)} failed, the first with {errors[0]}" if errors else "none ran"
+            if any(trial.status == "infeasible" for trial in trials):
+                why = "none keeps the bounds"
             raise LookupError(f"{self.path} has no completed trial: {why}")
         return max(scored, key=rank)
 
     def top(self, count: int = 10) -> pd.DataFrame:
         """Return the best trials, best first, by the order of ``best``."""
-        frame = self.trials[self.trials["objective"].notna()]
+        frame = self._allowed[self._allowed["objective"].notna()]
         frame = frame[frame["status"] != "duplicate"]
         keys = ["objective", *(["loss"] if "loss" in frame else []), "trial"]
         return frame.sort_values(keys, ascending=[False] + [True] * (len(keys) - 1)).head(count)
@@ -101,7 +109,7 @@ class Result:
         Raises:
             KeyError: a metric that no trial has.
         """
-        return analysis.front(self.trials, self._goals(objectives))
+        return analysis.front(self._allowed, self._goals(objectives))
 
     def hypervolume(
         self,
@@ -115,7 +123,7 @@ class Result:
                 measured, which makes volumes of different runs incomparable.
             objectives: metric to "max" or "min"; None takes the run's own.
         """
-        return analysis.volume(self.trials, self._goals(objectives), reference)
+        return analysis.volume(self._allowed, self._goals(objectives), reference)
 
     def knee(self, objectives: Mapping[str, str] | None = None) -> pd.Series:
         """Return the trial where the Pareto front bends most (Das, 1999).
@@ -123,7 +131,7 @@ class Result:
         Args:
             objectives: metric to "max" or "min"; None takes the run's own.
         """
-        return analysis.knee(self.trials, self._goals(objectives))
+        return analysis.knee(self._allowed, self._goals(objectives))
 
     def query(
         self,
@@ -133,13 +141,16 @@ class Result:
         """Answer another question from the trials that are there, without evaluating any.
 
         Args:
-            constraints: bounds in place of the run's own, as for ``raynas.search``.
+            constraints: bounds in place of the run's own, as for ``raynas.search``; None takes the
+                run's own, an empty list none.
             objectives: metric to "max" or "min"; None takes the run's own.
 
         Returns:
             The trials that keep the bounds: best first, or the front of several objectives.
         """
         goals = self._goals(objectives)
+        if constraints is None:
+            return analysis.query(self._allowed, (), goals)
         return analysis.query(self.trials, as_constraints(constraints), goals)
 
     def importance(self, objective: str | None = None) -> pd.DataFrame:
@@ -208,6 +219,42 @@ class Result:
 
         parts = self.rebuilt
         return Space(self.config.space, parts.space.arch_space, parts.space), parts.data
+
+    @cached_property
+    def _judged(self) -> list[Trial]:
+        """The trials as the run's own bounds judge them; an earlier run's may have been others.
+
+        Where a trial lacks a bounded metric, as functions return what they like, what it was told
+        as stands.
+        """
+        config, trials = self.config, load_trials(self.path)
+        goals = goals_of(config.objectives, weights=config.scalarize)
+        bounds = as_constraints(config.constraints)
+        whole: dict[str, int] = {}  # those of fewer epochs were stopped early
+        for trial in trials:
+            whole[trial.evaluator] = max(trial.epochs, whole.get(trial.evaluator, 0))
+
+        def keeps(trial: Trial) -> bool:
+            known = [bound for bound in bounds if bound.metric in trial.metrics]
+            unclear = len(known) < len(bounds) and trial.status == "infeasible"
+            return not unclear and all(bound.holds(trial.metrics) for bound in known)
+
+        return [
+            goals.judged(trial, allowed=keeps(trial), epochs=whole[trial.evaluator])
+            for trial in trials
+        ]
+
+    @cached_property
+    def _allowed(self) -> pd.DataFrame:
+        """``trials`` without those beyond the run's own bounds."""
+        trials, frame = self._judged, self.trials
+        status = [trial.status for trial in trials]
+        objective = [np.nan if t.objective is None else t.objective for t in trials]
+        frame = frame.assign(status=status, objective=objective)
+        again = (frame["status"] == "completed") & (self.trials["status"] == "infeasible")
+        done = frame["arch_key"].where(frame["status"] == "completed")
+        frame.loc[again & done.duplicated(), "status"] = "duplicate"
+        return frame[frame["status"] != "infeasible"]
 
     def _goals(self, objectives: Mapping[str, str] | None) -> list[Objective]:
         return analysis.objectives_of(self.trials, objectives or self.config.objectives)

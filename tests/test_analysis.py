@@ -35,6 +35,7 @@ def result(tmp_path: Path) -> Result:
         algo=Named(name="random"),
         evaluator=Named(name="function"),
         objectives={"accuracy": "max", "macs": "min"},
+        constraints={"macs": (None, 5e6)},
         out=str(tmp_path),
     )
     Folder(str(tmp_path)).write(CONFIG, config.to_json())
@@ -68,13 +69,35 @@ def test_front_volume_and_knee(result: Result) -> None:
 
 
 def test_query_asks_anew(result: Result) -> None:
-    best = result.query(objectives={"accuracy": "max"})
-    assert list(best["trial"]) == [3, 1, 2, 0]  # the run's own bound is not asked for
+    best = result.query([], {"accuracy": "max"})
+    assert list(best["trial"]) == [3, 1, 2, 0]  # in place of the run's own bound: none
+    assert list(result.query(objectives={"accuracy": "max"})["trial"]) == [1, 2, 0]
     assert list(result.query("macs<3.5e6", {"accuracy": "max"})["trial"]) == [2, 0]
     assert list(result.query({"macs": (2.5e6, None)})["trial"]) == [3, 1, 2]
     assert result.query("macs<1").empty
     with pytest.raises(KeyError, match="'latency'"):
         result.query("latency<1")
+
+
+def rebound(result: Result, high: float) -> Result:
+    """Return the run as it stands after going on under another bound."""
+    config = result.config.model_copy(update={"constraints": {"macs": (None, high)}})
+    result.folder.write(CONFIG, config.to_json())
+    return Result(result.path)
+
+
+def test_bounds_of_an_earlier_start_do_not_count(result: Result) -> None:
+    tight = rebound(result, 3e6)
+    assert (tight.best.number, list(tight.top()["trial"])) == (2, [2, 0])
+    assert list(tight.pareto()["trial"]) == list(tight.query()["trial"]) == [2, 0]
+    assert tight.hypervolume({"accuracy": 0.4, "macs": 5e6}) == pytest.approx(0.7e6)
+    assert list(tight.query("macs<4e6")["trial"]) == [1, 2, 0]
+    wide = rebound(result, 1e7)
+    assert (wide.best.number, wide.best.status, wide.best.objective) == (3, "completed", 0.9)
+    assert list(wide.top()["trial"]) == list(wide.pareto()["trial"]) == [3, 1, 2, 0]
+    assert list(wide.trials["status"]) == ["completed"] * 3 + ["infeasible"]  # as on disk
+    with pytest.raises(LookupError, match="none keeps the bounds"):
+        _ = rebound(result, 1.0).best
 
 
 def test_importance_by_hand() -> None:

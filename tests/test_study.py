@@ -5,18 +5,20 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
+from raynas.core.constraints import Constraint
 from raynas.core.errors import Exhausted
 from raynas.core.evaluator import Measurement
+from raynas.core.feasible import Violation
 from raynas.core.goals import Goals
 from raynas.core.objectives import Objective
-from raynas.core.sampler import SAMPLERS, Sampler
+from raynas.core.sampler import SAMPLERS, Diverged, Sampler
 from raynas.core.study import Asked, Setting, Study, rank
 from raynas.core.trial import Trial
 
@@ -427,3 +429,102 @@ def test_a_finished_study_is_finished_when_it_is_opened_again() -> None:
     more = study(Scripted(arch(0, y) for y in range(9)), 6, rows.extend, list(rows))
     finish(more)
     assert [row.arch for row in rows] == [arch(0, y) for y in range(6)]
+
+
+# --- going on under other bounds ------------------------------------------------------------------
+
+
+def load(arch: Arch) -> float:
+    """Return what bounds are on: from 0 to 18."""
+    return float(int(arch["x"]) + int(arch["y"]))  # type: ignore[arg-type]
+
+
+def under(
+    constraint: Constraint,
+    rows: list[Trial],
+    trials: int,
+    *,
+    cheap: bool = False,
+    name: str = "random",
+) -> Study:
+    """Return a study that goes on from ``rows``; a cheap bound is known to its sampler."""
+    violation = Violation([constraint], lambda arch: {"load": load(arch)}) if cheap else None
+    space = replace(SPACE, violation=violation)
+
+    def fresh() -> Sampler:
+        return SAMPLERS[name](space, seed=0)
+
+    return Study(
+        fresh(),
+        Goals((Objective("accuracy"),), constraints=() if cheap else (constraint,)),
+        trials=trials,
+        setting=Setting(algo=name, evaluator="function"),
+        sink=rows.extend,
+        bounds=violation,
+        history=list(rows),
+        anew=fresh,
+    )
+
+
+def loaded(run: Study) -> None:
+    """Evaluate until the study ends; what is loaded most is best."""
+    while (asked := run.ask()) is not None:
+        metrics = {"accuracy": load(asked.arch) / 18, "load": load(asked.arch)}
+        run.tell([(asked, Measurement(metrics=metrics))])
+
+
+@pytest.mark.parametrize("cheap", [False, True])
+def test_what_breaks_the_bounds_of_now_is_not_the_best(cheap: bool) -> None:
+    rows: list[Trial] = []
+    wide = under(Constraint("load", high=15.0), rows, 60, cheap=cheap)
+    loaded(wide)
+    before = list(rows)
+    tight = under(Constraint("load", high=6.0), rows, 60, cheap=cheap)
+    assert wide.best is not None
+    assert tight.best is not None
+    assert load(wide.best.arch) > 6
+    assert load(tight.best.arch) == max(m for row in rows if (m := load(row.arch)) <= 6)
+    assert rows == before  # what is on disk stays
+    assert under(Constraint("load", high=-1.0), rows, 60).best is None
+
+
+def test_what_broke_the_bounds_of_then_alone_is_scored_again() -> None:
+    rows: list[Trial] = []
+    loaded(under(Constraint("load", high=6.0), rows, 60))
+    wide = under(Constraint("load", high=15.0), rows, 60)
+    assert wide.best is not None
+    assert load(wide.best.arch) == max(m for row in rows if (m := load(row.arch)) <= 15) > 6
+    assert (wide.best.status, wide.best.objective) == ("completed", load(wide.best.arch) / 18)
+    assert wide.best.scores == (wide.best.objective,)
+
+
+def test_a_sampler_is_told_what_the_bounds_of_now_say() -> None:
+    rows: list[Trial] = []
+    loaded(under(Constraint("load", high=15.0), rows, 40))
+    sampler = Scripted(row.arch for row in rows)
+    goals = Goals((Objective("accuracy"),), constraints=(Constraint("load", high=6.0),))
+    setting = Setting(algo="random", evaluator="function")
+    Study(sampler, goals, trials=40, setting=setting, sink=rows.extend, history=rows)
+    assert [one.scored for one in sampler.told] == [load(row.arch) <= 6 for row in rows]
+    beyond = [one for one in sampler.told if not one.scored]
+    assert {(one.status, one.scores) for one in beyond} == {("infeasible", ())}
+
+
+@pytest.mark.parametrize("name", ["random", "regularized_evolution", "local_search"])
+def test_other_bounds_lose_no_architecture(name: str) -> None:
+    rows: list[Trial] = []
+    loaded(under(Constraint("load", low=12.0), rows, 8, cheap=True, name=name))
+    inside = {one for one in SPACE if load(one) <= 12}
+    for trials in (40, 200):  # the second goes on from asks under both bounds
+        loaded(under(Constraint("load", high=12.0), rows, trials, cheap=True, name=name))
+    assert {row.arch for row in rows} >= inside
+    assert all(row.arch in inside for row in rows[8:])
+    assert len({row.arch for row in rows}) == len(rows)
+    assert len({row.number for row in rows}) == len(rows)
+
+
+def test_a_history_that_is_not_replayed_needs_a_sampler_anew() -> None:
+    rows: list[Trial] = []
+    finish(study(Scripted(arch(0, y) for y in range(4)), 4, rows.extend))
+    with pytest.raises(Diverged, match="event 0"):
+        study(Scripted([arch(5, 5)]), 6, rows.extend, list(rows))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from raynas.core.constraints import Constraint
 from raynas.core.errors import nearest
 from raynas.core.objectives import MissingObjective, Objective
+from raynas.core.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,30 @@ class Goals:
                     f"{hint}"
                 )
         return all(constraint.holds(metrics) for constraint in self.constraints)
+
+    def measured(self, trial: Trial) -> bool:
+        """Return whether an evaluation gave all objectives."""
+        return all(objective.metric in trial.metrics for objective in self.objectives)
+
+    def judged(self, trial: Trial, *, allowed: bool, epochs: int) -> Trial:
+        """Return a told trial as bounds of now judge it; those of then may have been others.
+
+        Args:
+            trial: one that was refused or failed stays as it is.
+            allowed: whether it keeps the bounds of now.
+            epochs: those of an evaluation that was not stopped early; others have no objective.
+        """
+        if trial.status == "failed" or not self.measured(trial):
+            return trial
+        if not allowed:
+            return replace(trial, status="infeasible", objective=None, scores=())
+        if trial.status == "infeasible":
+            trial = replace(trial, status="completed")
+            if trial.epochs == epochs:
+                trial = replace(trial, objective=self.merged(trial.metrics))
+        if not trial.scored or trial.scores:
+            return trial
+        return replace(trial, scores=self.scores(trial.metrics))
 
     @property
     def several(self) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
+from raynas.core.errors import Exhausted
 from raynas.core.registry import Registry
 from raynas.core.trial import Trial
 
@@ -65,7 +66,11 @@ def origin_of(sampler: Sampler) -> Origin:
     return origin
 
 
-def replay(sampler: Sampler, history: Iterable[Trial]) -> dict[int, Arch]:
+class Diverged(Exception):
+    """A sampler does not ask what the recorded run asked."""
+
+
+def replay(sampler: Sampler, history: Iterable[Trial]) -> list[tuple[int, Arch, Origin]]:
     """Bring a fresh sampler to where the recorded run stopped.
 
     Asks and tells are repeated in their recorded order, so that the sampler's stream of random
@@ -76,25 +81,27 @@ def replay(sampler: Sampler, history: Iterable[Trial]) -> dict[int, Arch]:
         history: the told trials, in any order.
 
     Returns:
-        By event number, the architectures that were asked but never told: evaluate those first.
-    """
-    return {event: arch for event, arch, _ in replayed(sampler, history)}
+        Event number, architecture and origin of what was asked but never told, in the order of
+        events: evaluate those first.
 
-
-def replayed(sampler: Sampler, history: Iterable[Trial]) -> Iterator[tuple[int, Arch, Origin]]:
-    """Replay step by step; yield event, architecture and origin of what was asked but never told.
-
-    Args:
-        sampler: as for ``replay``.
-        history: as for ``replay``.
+    Raises:
+        Diverged: it asks otherwise, as under other bounds; it is of no use then, for it takes what
+            it asked here as proposed.
     """
     trials = list(history)
     told = {trial.told_event: trial for trial in trials}
-    asked = {trial.asked_event for trial in trials}
+    asked = {trial.asked_event: trial.arch for trial in trials}
+    pending = []
     for event in range(max(told, default=-1) + 1):
         if event in told:
             sampler.tell(told[event])
-        elif event in asked:
-            sampler.ask()
-        else:
-            yield event, sampler.ask(), origin_of(sampler)
+            continue
+        try:
+            arch = sampler.ask()
+        except Exhausted as error:
+            raise Diverged(f"event {event}: nothing is left to ask") from error
+        if event not in asked:
+            pending.append((event, arch, origin_of(sampler)))
+        elif arch.key != asked[event].key:
+            raise Diverged(f"event {event}: asked {arch}, not {asked[event]}")
+    return pending

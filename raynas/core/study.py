@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
@@ -16,7 +16,7 @@ from raynas.core.feasible import Violation
 from raynas.core.goals import Goals
 from raynas.core.known import Known
 from raynas.core.objectives import MissingObjective
-from raynas.core.sampler import Origin, Sampler, origin_of, replayed
+from raynas.core.sampler import Diverged, Origin, Sampler, origin_of, replay
 from raynas.core.trial import Status, Trial
 
 
@@ -59,8 +59,11 @@ class Study:
         sink: takes the told trials, in order.
         bounds: on what is known beforehand; an architecture beyond them gets a trial of status
             ``infeasible`` and is never evaluated.
-        history: trials of the same study that an earlier run told; the sampler replays them if
-            they are its own, and is told them as strangers' otherwise.
+        history: trials of the same study that an earlier run told, perhaps under other bounds:
+            they count as the bounds of now judge them. The sampler replays them if it asks what
+            was asked then, and is told them as strangers' otherwise.
+        anew: makes the sampler again, for a history that it does not replay; without it that is
+            an error.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Study:
         sink: Callable[[list[Trial]], None],
         bounds: Violation | None = None,
         history: Iterable[Trial] = (),
+        anew: Callable[[], Sampler] | None = None,
     ) -> None:
         self.goals = goals
         self.trials = trials
@@ -82,7 +86,7 @@ class Study:
         self.told = 0
         self.failed = 0
         self._sampler, self._setting, self._sink = sampler, setting, sink
-        self._bounds = bounds
+        self._bounds, self._anew = bounds, anew
         self._known = Known()
         self._flying: dict[str, list[Asked]] = {}
         self._event = self._number = 0
@@ -183,11 +187,17 @@ class Study:
             **{**vars(self._setting), "epochs": epochs},
         )
 
-    def _rescored(self, trial: Trial) -> Trial:
-        """Return a trial read from disk with its scores, which have no columns of their own."""
-        if not trial.scored or trial.scores:
-            return trial
-        return replace(trial, scores=self.goals.scores(trial.metrics))
+    def _judged(self, trial: Trial) -> Trial:
+        """Return a trial read from disk with its scores, if it keeps the bounds of now."""
+        return self.goals.judged(trial, allowed=self._keeps(trial), epochs=self._setting.epochs)
+
+    def _keeps(self, trial: Trial) -> bool:
+        """Return whether a trial keeps all bounds; one that lacks a bounded metric does not."""
+        try:
+            allowed = self.goals.allow(trial.metrics)
+        except MissingObjective:
+            return False
+        return allowed and (self._bounds is None or self._bounds(trial.arch) == 0.0)
 
     def _repeat(self, asked: Asked, result: dict[str, Any]) -> None:
         """Tell a trial that asks for what is known already."""
@@ -239,8 +249,7 @@ class Study:
 
     def _allowed_now(self, trial: Trial) -> bool:
         """Return whether a trial was refused without a measurement, under bounds of then."""
-        measured = all(objective.metric in trial.metrics for objective in self.goals.objectives)
-        if trial.status != "infeasible" or measured:
+        if trial.status != "infeasible" or self.goals.measured(trial):
             return False
         return self._bounds is None or self._bounds(trial.arch) == 0.0
 
@@ -250,24 +259,29 @@ class Study:
 
     def _recover(self, history: list[Trial]) -> deque[Asked]:
         """Bring the sampler up to date; return what was in flight, under its old numbers."""
-        pending: list[tuple[int, Arch, Origin]] = []
-        history = [self._rescored(trial) for trial in history]
+        history = [self._judged(trial) for trial in history]
         for trial in history:
             self._remember(trial)
             self._event = max(self._event, trial.told_event + 1)
-        if any(trial.algo != self._setting.algo for trial in history):
-            for trial in history:
-                self._sampler.tell(trial)
-        else:
-            try:
-                pending = list(replayed(self._sampler, history))
-            except Exhausted:
-                self._exhausted = True
+        pending = self._caught_up(history)
         taken = {trial.number for trial in history}
         free = (number for number in count() if number not in taken)
         again = deque(Asked(next(free), arch, event, origin) for event, arch, origin in pending)
         self._number = max([*taken, *(asked.number for asked in again)], default=-1) + 1
         return again
+
+    def _caught_up(self, history: list[Trial]) -> list[tuple[int, Arch, Origin]]:
+        """Replay, or tell as strangers'; return what was in flight, which strangers' is not."""
+        if all(trial.algo == self._setting.algo for trial in history):
+            try:
+                return replay(self._sampler, history)
+            except Diverged:
+                if self._anew is None:
+                    raise
+                self._sampler = self._anew()
+        for trial in history:
+            self._sampler.tell(trial)
+        return []
 
 
 def rank(trial: Trial) -> tuple[float, float, int]:
