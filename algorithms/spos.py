@@ -11,7 +11,7 @@ from torch import nn
 
 from raynas.core.arch import Arch, Value
 from raynas.core.archspace import ArchSpace
-from raynas.core.decision import Choice
+from raynas.core.decision import Choice, Decision
 from raynas.nn.choice import LayerChoice
 from raynas.nn.inherit import spread_weights
 from raynas.nn.mutable import activate_unchecked, mutables, space_of
@@ -143,15 +143,11 @@ def first_path(space: ArchSpace, model: nn.Module) -> Arch:
             ]
             if heavy:
                 trained.setdefault(str(choice.label), heavy[0])
-    found: dict[str, Value] = {}
-    pending = list(space.choices)
-    while pending:
-        decision = pending.pop(0)
-        if decision.label not in found:
-            wanted = trained.get(decision.label)
-            if wanted is None or not isinstance(decision, Choice) or wanted not in decision.options:
-                wanted = next(iter(decision.values()))
-            found[decision.label] = wanted
-        opened = decision.opened(found[decision.label])
-        pending = [inner for one in opened for inner in one.choices] + pending
-    return Arch(found)
+
+    def pick(decision: Decision) -> Value:
+        wanted = trained.get(decision.label)
+        if wanted is None or not isinstance(decision, Choice) or wanted not in decision.options:
+            return next(iter(decision.values()))
+        return wanted
+
+    return space.decided(pick)

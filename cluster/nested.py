@@ -6,7 +6,6 @@ after every epoch, since weak trainings are stopped.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import uuid
 from collections.abc import Generator, Mapping
@@ -21,97 +20,16 @@ from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raynas.cluster.crew import Crew
-from raynas.cluster.evaluators import Networks, NetworkTrainer
+from raynas.cluster.desk import Desk
+from raynas.cluster.networks import Networks, NetworkTrainer
 from raynas.core.arch import Arch
 from raynas.core.evaluator import Described, Measurement, describe
 from raynas.evaluators.loaded import Loaded
 from raynas.folder import Folder
 
-Order = tuple[str, int]  # an architecture as JSON, and a seed
-Answer = dict[str, float] | str | None
-
-IDLE_S = 10.0  # how long a job keeps its processors without an order
-
 
 class ProcessLost(RuntimeError):
     """A process of a training died; Ray's own exception would say that of the evaluating one."""
-
-
-class _Desk:
-    """Where the evaluating process and the ranks meet.
-
-    It alone decides whether the job takes another order, so that all ranks get the same answer.
-    A job without orders ends after a while: its processors may be what another one waits for.
-    """
-
-    def __init__(self, ranks: int, idle_s: float = IDLE_S) -> None:
-        self._orders = [asyncio.Queue[Order | None]() for _ in range(ranks)]
-        self._leaves = [asyncio.Queue[bool]() for _ in range(ranks)]
-        self._answers = asyncio.Queue[Answer]()
-        self._idle_s, self._idle = idle_s, asyncio.Event()
-        self._waiting, self._closed = 0, False
-        self._closing: asyncio.TimerHandle | None = None
-
-    async def ready(self) -> bool:
-        """Return whether all ranks wait for an order, once they do; False if the job ends."""
-        await self._idle.wait()
-        self._rest()
-        return not self._closed
-
-    async def order(self, order: Order | None) -> bool:
-        """Ask for a training and return True, unless the job ends; None ends it."""
-        taken = not self._closed
-        if taken:
-            self._hand_out(order)
-        return taken
-
-    async def ordered(self, rank: int) -> Order | None:
-        """Return a rank's next order; each asks for itself, and none waits in an exchange."""
-        self._waiting += 1
-        if self._waiting == len(self._orders):
-            self._idle.set()
-            self._rest()
-        return await self._orders[rank].get()
-
-    async def tell(self, told: Answer) -> None:
-        """Hand over an epoch's metrics; text says what went wrong, None that there are no more."""
-        self._answers.put_nowait(told)
-
-    async def told(self) -> Answer:
-        """Return what was handed over next."""
-        return await self._answers.get()
-
-    async def leave(self, go: bool) -> None:
-        """Let the training go on, or end it."""
-        for queue in self._leaves:
-            queue.put_nowait(go)
-
-    async def left(self, rank: int) -> bool:
-        """Return whether a rank is to go on."""
-        return await self._leaves[rank].get()
-
-    async def over(self, failure: str) -> None:
-        """Note that the job has ended."""
-        self._answers.put_nowait(failure)
-        self._closed = True
-        self._idle.set()
-
-    def _rest(self) -> None:
-        """End the job unless an order comes within ``idle_s`` from now."""
-        if self._closing is not None:
-            self._closing.cancel()
-        if not self._closed:
-            loop = asyncio.get_running_loop()
-            self._closing = loop.call_later(self._idle_s, self._hand_out, None)
-
-    def _hand_out(self, order: Order | None) -> None:
-        if self._closing is not None:
-            self._closing.cancel()
-        self._waiting, self._closed = 0, order is None
-        if not self._closed:
-            self._idle.clear()
-        for queue in self._orders:
-            queue.put_nowait(order)
 
 
 class NestedTrainer(NetworkTrainer):
@@ -141,7 +59,7 @@ class NestedTrainer(NetworkTrainer):
                 return
         self.close()
         near = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-        desk: Any = ray.remote(_Desk)
+        desk: Any = ray.remote(Desk)
         self._desk = desk.options(num_cpus=0, scheduling_strategy=near).remote(self._crew.ranks)
         self._failure = None
         self._job = threading.Thread(target=self._run, args=(self._desk,), daemon=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import logging
@@ -24,6 +23,8 @@ from ray.tune.search import Searcher
 from raynas.cluster.connect import own_sigint, resource, scratch
 from raynas.cluster.crew import Crew
 from raynas.cluster.evaluators import Recipe
+from raynas.cluster.gate import Gate
+from raynas.cluster.watch import Watch
 from raynas.core.archspace import ArchSpace
 from raynas.core.batching import BatchSize
 from raynas.core.config import RayConfig
@@ -33,70 +34,14 @@ from raynas.core.objectives import MissingObjective
 from raynas.core.progress import Progress
 from raynas.core.study import Asked, Study
 
-GATE_S = 20.0  # how long the first workers wait for the last
 ATTEMPTS = 3  # evaluations of one architecture that may end their process, before it is failed
-
-
-class _Gate:
-    """Lets workers begin together.
-
-    Tune hands the process of a finished trial to the trial that still waits for its own to start,
-    and cancels that start: where trials are short, the first worker would do all of them.
-    """
-
-    def __init__(self, workers: int) -> None:
-        self._missing, self._open = workers, asyncio.Event()
-
-    async def arrive(self) -> None:
-        """Return when all workers have come, or some time has passed."""
-        self._missing -= 1
-        if self._missing <= 0:
-            self._open.set()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._open.wait(), GATE_S)
-        self._open.set()
-
-
-class _Watch:
-    """Ends processes whose evaluation takes too long, and remembers whose these were."""
-
-    def __init__(self) -> None:
-        self._waiting: dict[str, asyncio.Task[None]] = {}
-        self._late: set[str] = set()
-
-    async def began(self, arch: str, worker: Any, seconds: float) -> None:
-        """Give ``worker`` so many seconds from now for an architecture."""
-        self._forget(arch)
-        self._waiting[arch] = asyncio.create_task(self._end(arch, worker, seconds))
-
-    async def over(self, arch: str) -> None:
-        """Note that it was in time."""
-        self._forget(arch)
-
-    async def late(self, archs: list[str]) -> list[str]:
-        """Return which of a lost batch took too long, and forget them all."""
-        for arch in archs:
-            self._forget(arch)
-        late = [arch for arch in archs if arch in self._late]
-        self._late.difference_update(late)
-        return late
-
-    async def _end(self, arch: str, worker: Any, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-        self._late.add(arch)
-        ray.kill(worker)
-
-    def _forget(self, arch: str) -> None:
-        task = self._waiting.pop(arch, None)
-        if task is not None:
-            task.cancel()
 
 
 class SubnetEvaluator(tune.Trainable):
     """A worker process that measures one batch of architectures per Tune trial.
 
     The process outlives its trials. It makes its evaluator in the first ``step`` and not in
-    ``setup``, so that slow starts are not cancelled (see ``_Gate``). Where the evaluator trains,
+    ``setup``, so that slow starts are not cancelled (see ``Gate``). Where the evaluator trains,
     a batch is one architecture and a step is one epoch, so that Tune can stop it after any.
     """
 
@@ -317,8 +262,8 @@ def run_study(
     fixed = 1 if recipe.epochs else config.batch
     sizes = BatchSize(workers, startup, fixed)
     first = min(math.ceil((study.trials - study.told) / (fixed or 1)), space.size())
-    gate = ray.remote(num_cpus=0)(_Gate).remote(min(workers, first))
-    watch = None if config.timeout_s is None else ray.remote(num_cpus=0)(_Watch).remote()
+    gate = ray.remote(num_cpus=0)(Gate).remote(min(workers, first))
+    watch = None if config.timeout_s is None else ray.remote(num_cpus=0)(Watch).remote()
     task = {
         "gate": gate,
         "watch": watch,

@@ -178,7 +178,7 @@ def _run(
 ) -> None:
     """Evaluate, with Ray, until the configuration is fulfilled."""
     from raynas.cluster.connect import connected
-    from raynas.cluster.evaluators import timed
+    from raynas.cluster.timed import timed
     from raynas.cluster.tune import run_study
     from raynas.store import TrialStore, load_trials
 

@@ -24,6 +24,7 @@ from raynas.core.spacejson import from_plain, to_plain
 if TYPE_CHECKING:
     from raynas.data.module import DataModule
     from raynas.nn.modelspace import ModelSpace
+    from raynas.nn.oneshot import OneShot
 
 PLAIN_SPACE = "ArchSpace"
 OWN = "own"
@@ -259,14 +260,16 @@ def supernet_space(space: ModelSpace, algo: Named) -> ModelSpace:
     Raises:
         InvalidSpace: the algorithm cannot make a supernet of the space.
     """
-    from raynas.nn.oneshot import ONE_SHOTS
-
-    if algo.name not in ONE_SHOTS:
-        return space
-    made = ONE_SHOTS[algo.name](seed=0, **algo.options)
-    own = getattr(made, "supernet_space", None)
+    own = getattr(one_shot(algo), "supernet_space", None)
     found: ModelSpace = space if own is None else own(space)
     return found
+
+
+def one_shot(algo: Named) -> OneShot | None:
+    """Return a one-shot algorithm, to ask what its options mean; None if it is not registered."""
+    from raynas.nn.oneshot import ONE_SHOTS
+
+    return ONE_SHOTS[algo.name](seed=0, **algo.options) if algo.name in ONE_SHOTS else None
 
 
 def trained_space(space: ModelSpace, checkpoint: Path) -> ModelSpace:

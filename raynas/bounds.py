@@ -10,13 +10,12 @@ from raynas.assemble import Space
 from raynas.core.arch import Arch
 from raynas.core.constraints import Constraint
 from raynas.core.feasible import Violation
-from raynas.latencies import LATENCY, Latencies
+from raynas.core.metrics import COSTS, LATENCY
+from raynas.latencies import Latencies
 
 if TYPE_CHECKING:
     from raynas.costs.table import Additive
     from raynas.data.module import DataModule
-
-CHEAP = ("params", "macs", "activation_bytes")
 
 
 def bounded(
@@ -39,7 +38,7 @@ def bounded(
         ValueError: no architecture keeps one of the bounds; the message says how near one comes.
     """
     model = None if data is None else space.model
-    counted = [one for one in constraints if model is not None and one.metric in CHEAP]
+    counted = [one for one in constraints if model is not None and one.metric in COSTS]
     timed = [one for one in constraints if latency is not None and one.metric == LATENCY]
     cheap = [*counted, *timed]
     if not cheap:

@@ -11,6 +11,7 @@ from raynas.core.arch import Arch
 from raynas.core.config import Named, SearchConfig
 from raynas.core.constraints import Constraint
 from raynas.core.evaluator import EVALUATORS
+from raynas.core.metrics import DEVICES, LATENCY
 from raynas.evaluators.shared import Shared
 from raynas.folder import CONFIG, Folder, absolute
 
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from raynas.assemble import Space
     from raynas.costs.latency import LatencyTable
     from raynas.data.module import DataModule
-
-LATENCY = "latency_ms"
-DEVICES = ("cpu", "gpu")
 
 
 class Latencies:

@@ -13,10 +13,10 @@ from raynas import assemble
 from raynas.core.config import Named, TrainSettings
 from raynas.core.errors import nearest
 from raynas.core.evaluator import EVALUATORS, RESERVED
+from raynas.core.metrics import COSTS, LATENCY
 from raynas.core.options import options_of
 from raynas.evaluators.shared import Shared
 from raynas.folder import SUPERNET, Folder, absolute, local_copy
-from raynas.latencies import LATENCY
 from raynas.plans import FUNCTION, SHARED, FunctionPlan, NetworkPlan, Plan, SharedPlan
 
 if TYPE_CHECKING:
@@ -189,8 +189,6 @@ def _network_plan(
     objectives: Sequence[str],
     several: bool,
 ) -> NetworkPlan:
-    from raynas.cluster.evaluators import COSTS
-
     name = _called(spec)
     if space.model is None or module is None:
         raise ValueError(f"the evaluator {name} measures networks, and an ArchSpace builds none")
@@ -249,12 +247,7 @@ def training_plan(
 
 def _check_warmup(algo: Named, epochs: int) -> None:
     """Raise ValueError if an algorithm that learns architectures has no epoch left to do so."""
-    from raynas.nn.oneshot import ONE_SHOTS
-
-    if algo.name not in ONE_SHOTS:
-        return
-    made = ONE_SHOTS[algo.name](seed=0, **algo.options)
-    warmup = getattr(made, "warmup_epochs", 0)
+    warmup = getattr(assemble.one_shot(algo), "warmup_epochs", 0)
     if warmup >= epochs:
         raise ValueError(
             f"{algo.name} learns nothing about architectures in its first {warmup} epochs, and "

@@ -10,10 +10,10 @@ from raynas import assemble
 from raynas.core.config import Named, SearchConfig
 from raynas.core.goals import Goals
 from raynas.core.listed import FOUND, Listed, in_place
+from raynas.core.metrics import LATENCY
 from raynas.core.sampler import SAMPLERS, Sampler
 from raynas.core.trial import Trial
 from raynas.evaluators.shared import Shared
-from raynas.latencies import LATENCY
 from raynas.measuring import check_shared, plan, shared_of, training_plan
 from raynas.plans import Plan
 

@@ -218,7 +218,7 @@ class NetworkPlan:
 
     def recipe(self, config: SearchConfig, progress: Progress) -> Recipe:
         """Return the recipe of an evaluator that calls the object."""
-        from raynas.cluster.evaluators import NetworkRecipe
+        from raynas.cluster.networks import NetworkRecipe
         from raynas.cluster.tune import pickled
 
         return NetworkRecipe(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import raynas
 from raynas import assemble
 from raynas.cli import main
-from raynas.cluster.evaluators import NetworkMeasurer, NetworkTrainer
+from raynas.cluster.networks import NetworkMeasurer, NetworkTrainer
 from raynas.core.config import Named
 from raynas.core.decision import Choice, Subset
 from raynas.core.errors import StoreMismatch, UnknownName

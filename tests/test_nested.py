@@ -14,15 +14,15 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import spawn
 from torch.utils.data import TensorDataset
 
 import raynas
-from raynas.cluster.nested import _Desk
+from raynas.cluster.desk import Desk
 from raynas.core.config import TrainSettings
 from raynas.core.evaluator import Halving
 from raynas.data.module import DataModule, TensorData
 from raynas.nn.plain_training import PlainTraining
+from tests.ranks import on_two_ranks
 
 
 def numbers(bad: bool = False) -> TensorData:
@@ -49,22 +49,17 @@ def trained(seed: int) -> dict[str, Any]:
     return {"rows": rows, "weights": net.state_dict()}
 
 
-def rank_main(rank: int, folder: str) -> None:
-    """What each of two processes does; it writes what it saw."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+def on_a_rank(rank: int) -> dict[str, Any]:
+    """What each of two processes does and finds."""
     with pytest.raises(ValueError, match="batch_size 7 does not divide by 2 training workers"):
         PlainTraining(mlp(0), numbers(), TrainSettings(batch_size=7))
     with pytest.raises(FloatingPointError, match="nan in epoch 0"):  # one rank's, raised by both
         PlainTraining(mlp(0), numbers(bad=True), TrainSettings(batch_size=40)).run_epoch()
-    torch.save(trained(seed=rank), f"{folder}/rank{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+    return trained(seed=rank)
 
 
 def test_two_ranks_with_half_the_batch_equal_one(tmp_path: Path) -> None:
-    spawn(rank_main, (str(tmp_path),), nprocs=2)
-    first, second = (torch.load(tmp_path / f"rank{rank}.pt") for rank in (0, 1))
+    first, second = on_two_ranks(on_a_rank, tmp_path)
     alone = trained(seed=0)  # the first rank's weights hold for both
     for name, weight in alone["weights"].items():
         assert torch.equal(first["weights"][name], second["weights"][name])
@@ -177,7 +172,7 @@ def test_ranks_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 
 async def rest_and_work() -> None:
-    desk = _Desk(2, idle_s=0.2)
+    desk = Desk(2, idle_s=0.2)
     ready = asyncio.create_task(desk.ready())
     first = asyncio.create_task(desk.ordered(0))
     await asyncio.sleep(0.3)
@@ -199,7 +194,7 @@ def test_a_job_without_orders_ends_on_all_ranks() -> None:
 
 
 async def told_of_the_end() -> tuple[bool, bool, object]:
-    desk = _Desk(2)
+    desk = Desk(2)
     await desk.over("the training job failed")
     return await desk.ready(), await desk.order(("{}", 0)), await desk.told()
 

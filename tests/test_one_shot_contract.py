@@ -7,14 +7,11 @@ import io
 import itertools
 from collections.abc import Callable, Mapping
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import spawn
 from torch.utils.data import TensorDataset
 
 from raynas.core.arch import Arch
@@ -30,6 +27,7 @@ from raynas.nn.modelspace import ModelSpace
 from raynas.nn.mutable import activate
 from raynas.nn.oneshot import ONE_SHOTS, OneShot
 from raynas.nn.training import SupernetTraining
+from tests.ranks import on_two_ranks
 
 # What an algorithm needs to show itself within a few epochs of ten steps.
 QUICK: dict[str, dict[str, Any]] = {
@@ -460,20 +458,15 @@ def outcome(case: tuple[str, dict[str, Any]], seed: int) -> dict[str, Any]:
     return {"rows": rows, "weights": run.model.state_dict(), "logits": vectors}
 
 
-def rank_main(rank: int, folder: str) -> None:
-    """What each of two processes does; it writes what it found."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    torch.save([outcome(case, seed=rank) for case in CASES], f"{folder}/rank{rank}.pt")
-    dist.destroy_process_group()
+def on_a_rank(rank: int) -> list[dict[str, Any]]:
+    """What each of two processes finds."""
+    return [outcome(case, seed=rank) for case in CASES]
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[list[dict[str, Any]]]:
     """What every algorithm did on two workers."""
-    folder: Path = tmp_path_factory.mktemp("ranks")
-    spawn(rank_main, (str(folder),), nprocs=2)
-    return [torch.load(folder / f"rank{rank}.pt") for rank in (0, 1)]
+    return on_two_ranks(on_a_rank, tmp_path_factory.mktemp("ranks"))
 
 
 @every

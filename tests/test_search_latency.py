@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import raynas
-from raynas.cluster.evaluators import TimedEvaluator
+from raynas.cluster.timed import TimedEvaluator
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
 from raynas.core.config import Named, SearchConfig, TrainSettings

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import raynas
-from raynas.cluster.evaluators import NetworkTrainer
+from raynas.cluster.networks import NetworkTrainer
 from raynas.core.config import TrainSettings
 from raynas.core.errors import StoreMismatch
 from raynas.core.evaluator import Budget, Measurement

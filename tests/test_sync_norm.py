@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import spawn
 from torch.utils.data import TensorDataset
 
 from raynas.algorithms.darts import DARTS
@@ -25,6 +22,7 @@ from raynas.nn.oneshot import OneShot
 from raynas.nn.plain_training import PlainTraining
 from raynas.nn.sync_norm import synchronised
 from raynas.nn.training import SupernetTraining
+from tests.ranks import on_two_ranks
 
 LAYERS: dict[str, Any] = {
     "plain": lambda: nn.BatchNorm2d(3),
@@ -121,12 +119,10 @@ def synced(layer: nn.Module, x: Tensor) -> Tensor:
     return out
 
 
-def rank_main(rank: int, folder: str) -> None:
-    """What each of two processes does; it writes what it found."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+def on_a_rank(rank: int) -> dict[str, Any]:
+    """What each of two processes finds."""
     share = slice(4 * rank, 4 * rank + 4)
-    found: dict[str, Any] = {
+    return {
         "layers": {n: layer_pass(n, share, True, torch.float64) for n in LAYERS},
         "bfloat16": {n: layer_pass(n, share, True, torch.bfloat16) for n in LAYERS},
         "synchronised": every_training(rank, sync=True),
@@ -135,15 +131,11 @@ def rank_main(rank: int, folder: str) -> None:
             convnet(rank).float(), DARTS(), sync_batch_norm=True, precision="bfloat16"
         ),
     }
-    torch.save(found, f"{folder}/rank{rank}.pt")
-    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    folder: Path = tmp_path_factory.mktemp("ranks")
-    spawn(rank_main, (str(folder),), nprocs=2)
-    return [torch.load(folder / f"rank{rank}.pt") for rank in (0, 1)]
+    return on_two_ranks(on_a_rank, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize("name", LAYERS)

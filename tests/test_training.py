@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import spawn
 from torch.utils.data import TensorDataset
 
 from raynas.algorithms.spos import SPOS
@@ -25,6 +23,7 @@ from raynas.nn.mutable import mutables
 from raynas.nn.oneshot import Batch, Distribution, Metrics, OneShot, Training, cosine
 from raynas.nn.training import SupernetTraining
 from raynas.nn.weights import load_state, load_weights, save_checkpoint
+from tests.ranks import on_two_ranks
 
 
 def conv(channels_in: int, channels_out: int, kernel: int) -> nn.Module:
@@ -408,19 +407,16 @@ def test_spos_learns_no_architecture() -> None:
     assert algo.epoch_end() == {"not_inherited": 0.0}
 
 
-def rank_main(rank: int, folder: str) -> None:
-    """What each of two processes does; it writes what it saw."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    seen: dict[str, Any] = {"trained": trained(seed=rank)}
+def on_a_rank(rank: int) -> dict[str, Any]:
+    """What each of two processes does and finds."""
+    found = trained(seed=rank)
     with pytest.raises(ValueError, match="batch_size 7 does not divide by 2 training workers"):
         training(mlp(), SPOS(), numbers(), batch_size=7)
     data = numbers()
     data.load().train[0][0] = math.nan  # in one of the only batch's halves, of one rank
     with pytest.raises(FloatingPointError, match="in epoch 0, batch 0"):
         training(mlp(), SPOS(), data, batch_size=24).run_epoch()
-    torch.save(seen, f"{folder}/rank{rank}.pt")
-    dist.destroy_process_group()
+    return found
 
 
 def trained(seed: int) -> dict[str, Any]:
@@ -435,8 +431,7 @@ def trained(seed: int) -> dict[str, Any]:
 
 
 def test_two_ranks_equal_one(tmp_path: Path) -> None:
-    spawn(rank_main, (str(tmp_path),), nprocs=2)
-    first, second = (torch.load(tmp_path / f"rank{rank}.pt")["trained"] for rank in (0, 1))
+    first, second = on_two_ranks(on_a_rank, tmp_path)
     alone = trained(seed=0)  # rank 0's weights hold for both
     assert first["paths"] == second["paths"] == alone["paths"]
     assert len(set(alone["paths"])) > 1

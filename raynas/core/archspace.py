@@ -83,19 +83,21 @@ class ArchSpace:
 
     def sample(self, rng: np.random.Generator, given: Mapping[str, Value] | None = None) -> Arch:
         """Draw every reached decision that ``given`` leaves open, each uniformly."""
+        fixed = given or {}
+        return self.decided(lambda d: fixed[d.label] if d.label in fixed else d.draw(rng))
+
+    def decided(self, pick: Callable[[Decision], Value]) -> Arch:
+        """Return the architecture of what ``pick`` says of every reached decision, in order."""
         taken: dict[str, Value] = {}
-        self._fill(taken, rng, given or {})
+        self._fill(taken, pick)
         return Arch(taken)
 
-    def _fill(
-        self, taken: dict[str, Value], rng: np.random.Generator, given: Mapping[str, Value]
-    ) -> None:
+    def _fill(self, taken: dict[str, Value], pick: Callable[[Decision], Value]) -> None:
         for decision in self.choices:
-            label = decision.label
-            if label not in taken:
-                taken[label] = given[label] if label in given else decision.draw(rng)
-            for space in decision.opened(taken[label]):
-                space._fill(taken, rng, given)
+            if decision.label not in taken:
+                taken[decision.label] = pick(decision)
+            for space in decision.opened(taken[decision.label]):
+                space._fill(taken, pick)
 
     def canonical(self, arch: Arch) -> Arch:
         """Return the architecture that stands for all that are isomorphic to ``arch``."""
@@ -178,9 +180,14 @@ class ArchSpace:
     def unpack(self, text: str) -> Arch:
         """Read what ``pack`` wrote."""
         numbers = iter(text.split(".") if text else ())
-        taken: dict[str, Value] = {}
-        _unpack(self.choices, taken, numbers)
-        return Arch(taken)
+
+        def read(decision: Decision) -> Value:
+            number, options = int(next(numbers), 16), decision.options
+            if isinstance(decision, Choice):
+                return options[number]
+            return tuple(o for i, o in enumerate(options) if number >> i & 1)
+
+        return self.decided(read)
 
 
 def _same(first: Decision, other: Decision) -> bool:
@@ -193,20 +200,6 @@ def _domain(decision: Decision) -> str:
     kind = "one of" if isinstance(decision, Choice) else f"{decision.k} of"
     opens = " opening " + ", ".join(map(str, decision.opens)) if decision.opens else ""
     return f"{kind} {list(decision.options)}{opens}"
-
-
-def _unpack(choices: Order, taken: dict[str, Value], numbers: Iterator[str]) -> None:
-    for decision in choices:
-        if decision.label not in taken:
-            number = int(next(numbers), 16)
-            options = decision.options
-            taken[decision.label] = (
-                options[number]
-                if isinstance(decision, Choice)
-                else tuple(o for i, o in enumerate(options) if number >> i & 1)
-            )
-        for space in decision.opened(taken[decision.label]):
-            _unpack(space.choices, taken, numbers)
 
 
 def _pending(decision: Decision, value: Value, rest: Order) -> Order:

@@ -12,13 +12,12 @@ from raynas.core.arch import Value
 from raynas.core.archspace import ArchSpace
 from raynas.core.decision import Choice, Decision, Subset
 from raynas.core.errors import nearest
+from raynas.core.metrics import LATENCY
 from raynas.costs.expectation import Expectation, Term, Vector
 from raynas.costs.latency_files import ANY, Entry, known_decision, read_entries, write_entries
 from raynas.costs.parts import Factor, Path, joined
 from raynas.nn.cell import Edge
 from raynas.nn.mutable import mutables, space_of
-
-METRIC = "latency_ms"
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Latency:
 
     def as_metrics(self) -> dict[str, float]:
         """Return the latency as a column of the trial table."""
-        return {METRIC: self.latency_ms}
+        return {LATENCY: self.latency_ms}
 
 
 class LatencyTable:
@@ -98,7 +97,7 @@ class LatencyTable:
             if label in used
         }
         shifted = [Term(_shifted(term.path, nones), term.amount) for term in self._terms]
-        self._expectation = Expectation(vectors, {METRIC: shifted})
+        self._expectation = Expectation(vectors, {LATENCY: shifted})
 
     def cost(self, arch: Mapping[str, Value]) -> Latency:
         """Return the latency of an architecture known to be in the space."""
@@ -109,7 +108,7 @@ class LatencyTable:
                     total += term.amount
         return Latency(total)
 
-    def expected(self, probabilities: Mapping[str, Tensor], metric: str = METRIC) -> Tensor:
+    def expected(self, probabilities: Mapping[str, Tensor], metric: str = LATENCY) -> Tensor:
         """Return the expected latency in milliseconds; gradients go through.
 
         Args:
@@ -125,8 +124,8 @@ class LatencyTable:
 
     def terms(self, metric: str) -> list[Term]:
         """Return what the latency is the sum of."""
-        if metric != METRIC:
-            raise ValueError(f"no metric {metric!r}; known: {METRIC}")
+        if metric != LATENCY:
+            raise ValueError(f"no metric {metric!r}; known: {LATENCY}")
         return self._terms
 
     def save(self, path: str | File) -> None:

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from raynas.core.arch import Value
 from raynas.core.decision import Choice
-from raynas.costs.latency import METRIC, LatencyTable
+from raynas.core.metrics import DEVICES, LATENCY
+from raynas.costs.latency import LatencyTable
 from raynas.costs.latency_files import ANY, Entry
 from raynas.costs.meter import evaluating
 from raynas.costs.parts import Part, Path
@@ -51,7 +52,7 @@ class LatencyResult:
 
     def as_metrics(self) -> dict[str, float]:
         """Return the median as a column of the trial table."""
-        return {METRIC: self.median_ms}
+        return {LATENCY: self.median_ms}
 
 
 def measure_latency(
@@ -154,7 +155,7 @@ def latency_from(
         ValueError: there is no GPU, a file does not fit, or latencies do not add up.
         FileNotFoundError: there is no such file.
     """
-    if source not in ("cpu", "gpu"):
+    if source not in DEVICES:
         if "://" not in str(source) and not File(source).is_file():
             raise FileNotFoundError(
                 f"latency: expected 'cpu', 'gpu' or a table's path, and there is no file {source}"

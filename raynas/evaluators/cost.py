@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from raynas.core.evaluator import EVALUATORS
+from raynas.core.metrics import COSTS
 from raynas.costs.cost import cost_of
 from raynas.data.module import DataModule
 
@@ -13,7 +14,7 @@ from raynas.data.module import DataModule
 class CostOnly:
     """Counts ``params``, ``macs`` and ``activation_bytes`` of one example's pass, all exactly."""
 
-    metrics = ("params", "macs", "activation_bytes")
+    metrics = COSTS
 
     def measure(self, net: nn.Module, data: DataModule, seed: int) -> dict[str, float]:
         """Return the three counts."""

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from raynas.core.config import validated
+from raynas.core.metrics import DEVICES, LATENCY
 
 if TYPE_CHECKING:
     from raynas.costs.latency import LatencyTable
@@ -75,10 +76,9 @@ class Penalty:
 
     def __init__(self, hardware: Hardware, model: nn.Module, example: Tensor) -> None:
         self.hardware = hardware
-        self.metric = (
-            "latency_ms" if hardware.target in ("cpu", "gpu", "mobile") else hardware.target
-        )
-        if hardware.table is not None and self.metric != "latency_ms":
+        timed = hardware.target in (*DEVICES, "mobile")
+        self.metric = LATENCY if timed else hardware.target
+        if hardware.table is not None and not timed:
             raise ValueError(f"hardware.table is of latencies, hardware.target {hardware.target!r}")
         self._costs = _costs(hardware, model, example)
         self.reference = hardware.reference

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from raynas.core.arch import Arch, Atom, Value
 from raynas.core.archspace import ArchSpace
+from raynas.core.decision import Decision
 from raynas.nn.logits import Logits, Probabilities
 
 
@@ -86,21 +87,13 @@ def _completed(
     space: ArchSpace, taken: Mapping[str, Value], p: Probabilities, specs: Mapping[str, Logits]
 ) -> Arch:
     """Return the architecture of the given decisions, new ones at their most probable option."""
-    found: dict[str, Value] = {}
-    pending = list(space.choices)
-    while pending:
-        decision = pending.pop(0)
-        label = decision.label
-        if label not in found:
-            value = taken.get(label)
-            if value is None:
-                weights = p.get(label)
-                options = specs[label].options if label in specs else ()
-                ranked = sorted(
-                    decision.values(),
-                    key=lambda v: 0.0 if weights is None else -_probability(weights, options, v),
-                )
-                value = ranked[0]
-            found[label] = value
-        pending = [d for opened in decision.opened(found[label]) for d in opened.choices] + pending
-    return Arch(found)
+
+    def pick(decision: Decision) -> Value:
+        if decision.label in taken:
+            return taken[decision.label]
+        if decision.label not in p:
+            return next(iter(decision.values()))
+        weights, options = p[decision.label], specs[decision.label].options
+        return max(decision.values(), key=lambda value: _probability(weights, options, value))
+
+    return space.decided(pick)

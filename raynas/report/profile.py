@@ -18,13 +18,12 @@ from raynas.core.archspace import ArchSpace
 from raynas.core.constraints import Constraint
 from raynas.core.decision import Choice, Decision
 from raynas.core.errors import nearest
+from raynas.core.metrics import COSTS, LATENCY
 from raynas.costs.extreme import Extreme, extreme
-from raynas.costs.latency import METRIC as LATENCY
 from raynas.costs.latency import LatencyTable
 from raynas.costs.table import CostTable
 from raynas.report.table import number
 
-COSTS = ("params", "macs", "activation_bytes")
 Z_95 = 1.959964  # two-sided, 95 %
 
 
