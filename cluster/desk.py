@@ -7,14 +7,15 @@ import asyncio
 Order = tuple[str, int]  # an architecture as JSON, and a seed
 Answer = dict[str, float] | str | None
 
-IDLE_S = 10.0  # how long a job keeps its processors without an order
+IDLE_S = 20.0  # how long a job keeps its processors without an order, or leave to go on
 
 
 class Desk:
     """Where the evaluating process and the ranks meet.
 
     It alone decides whether the job takes another order, so that all ranks get the same answer.
-    A job without orders ends after a while: its processors may be what another one waits for.
+    A job without orders ends after a while, and so does one whose training was stopped without a
+    word, as Tune does where no trial follows: its processors may be what another one waits for.
     """
 
     def __init__(self, ranks: int, idle_s: float = IDLE_S) -> None:
@@ -49,6 +50,8 @@ class Desk:
     async def tell(self, told: Answer) -> None:
         """Hand over an epoch's metrics; text says what went wrong, None that there are no more."""
         self._answers.put_nowait(told)
+        if isinstance(told, dict):
+            self._rest()
 
     async def told(self) -> Answer:
         """Return what was handed over next."""
@@ -56,6 +59,7 @@ class Desk:
 
     async def leave(self, go: bool) -> None:
         """Let the training go on, or end it."""
+        self._stir()
         for queue in self._leaves:
             queue.put_nowait(go)
 
@@ -70,18 +74,22 @@ class Desk:
         self._idle.set()
 
     def _rest(self) -> None:
-        """End the job unless an order comes within ``idle_s`` from now."""
-        if self._closing is not None:
-            self._closing.cancel()
+        """End the job unless an order, or leave, comes within ``idle_s`` from now."""
+        self._stir()
         if not self._closed:
             loop = asyncio.get_running_loop()
             self._closing = loop.call_later(self._idle_s, self._hand_out, None)
 
-    def _hand_out(self, order: Order | None) -> None:
+    def _stir(self) -> None:
         if self._closing is not None:
             self._closing.cancel()
+
+    def _hand_out(self, order: Order | None) -> None:
+        self._stir()
         self._waiting, self._closed = 0, order is None
         if not self._closed:
             self._idle.clear()
+        for leaves in self._leaves if self._closed else ():
+            leaves.put_nowait(False)
         for queue in self._orders:
             queue.put_nowait(order)

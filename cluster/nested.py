@@ -114,9 +114,11 @@ class NestedTrainer(NetworkTrainer):
             ray.kill(self._desk)
 
     def _fail(self, told: str) -> NoReturn:
-        """Raise what a rank told, unless the job says that it only missed another one."""
+        """Raise what a rank told, unless it missed another one, or the job ended by itself."""
         self.close()
         failure = self._failure
+        if failure is None:
+            raise ProcessLost(told)
         found = getattr(failure, "worker_failures", {0: failure}).values()
         for error in (getattr(one, "health_check_failure", one) for one in found):
             if isinstance(error, RayActorError):
@@ -135,7 +137,7 @@ class NestedTrainer(NetworkTrainer):
             ),
             run_config=ray.train.RunConfig(name=name, storage_path=storage.path),
         )
-        said = "the training job ended"
+        said = "the training job ended, since nobody let it go on"
         try:
             trainer.fit()
         except Exception as failure:

@@ -86,6 +86,8 @@ class SubnetEvaluator(tune.Trainable):
             found = next(self._epochs)
         self._spent_s = found.duration_s
         done = found.error is not None or found.epochs == self._task["recipe"].epochs
+        if done:  # no trial may follow, and others may wait for what the training holds
+            self._stop()
         answer = self._answer([found], done)
         with contextlib.suppress(MissingObjective):  # the study says so
             if found.error is None:

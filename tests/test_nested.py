@@ -7,19 +7,30 @@ import math
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import torch
 import torch.distributed as dist
+from ray import tune
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 import raynas
+from raynas.cluster.crew import Crew
 from raynas.cluster.desk import Desk
+from raynas.cluster.gate import Gate
+from raynas.cluster.tune import SubnetEvaluator
+from raynas.core.arch import Arch
+from raynas.core.archspace import ArchSpace
 from raynas.core.config import TrainSettings
-from raynas.core.evaluator import Halving
+from raynas.core.decision import Choice
+from raynas.core.evaluator import Halving, Measurement
+from raynas.core.goals import Goals
+from raynas.core.objectives import Objective
 from raynas.data.module import DataModule, TensorData
 from raynas.nn.plain_training import PlainTraining
 from tests.ranks import on_two_ranks
@@ -193,6 +204,24 @@ def test_a_job_without_orders_ends_on_all_ranks() -> None:
     asyncio.run(rest_and_work())
 
 
+async def told_and_left() -> None:
+    desk = Desk(2, idle_s=0.2)
+    for answer in (True, False):
+        await desk.tell({"accuracy": 0.5})
+        leaves = [asyncio.create_task(desk.left(rank)) for rank in (0, 1)]
+        if answer:
+            await desk.leave(True)
+        assert await asyncio.gather(*leaves) == [answer] * 2
+        await asyncio.sleep(0.3)  # with leave, the next epoch may take long
+    assert [await desk.ordered(rank) for rank in (0, 1)] == [None, None]
+    assert not await desk.ready()
+
+
+def test_a_training_that_nobody_lets_go_on_ends_the_job() -> None:
+    """Tune says nothing to a worker whose trial it stops, if it has no other for it."""
+    asyncio.run(told_and_left())
+
+
 async def told_of_the_end() -> tuple[bool, bool, object]:
     desk = Desk(2)
     await desk.over("the training job failed")
@@ -201,3 +230,43 @@ async def told_of_the_end() -> tuple[bool, bool, object]:
 
 def test_a_job_that_cannot_start_is_told() -> None:
     assert asyncio.run(told_of_the_end()) == (False, False, "the training job failed")
+
+
+@dataclass(frozen=True)
+class Trains:
+    """A recipe of a training whose end leaves a file."""
+
+    ended: Path
+    name: str = "trains"
+    metrics: tuple[str, ...] = ("accuracy",)
+    epochs: int = 2
+    stopping: Halving | None = None
+    crew: Crew | None = None
+
+    def make(self) -> Any:
+        return self
+
+    def by_epoch(self, arch: Arch, seed: int) -> Iterator[Measurement]:
+        """Yield two epochs, and stay until the training is ended."""
+        try:
+            for epoch in (1, 2):
+                yield Measurement(metrics={"accuracy": 0.5}, epochs=epoch)
+        finally:
+            self.ended.touch()
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_training_ends_with_its_last_epoch_and_not_with_the_next_trial(tmp_path: Path) -> None:
+    """What it holds may be what another worker waits for."""
+    space = ArchSpace([Choice("kind", ("a", "b"))])
+    gate = ray.remote(num_cpus=0)(Gate).remote(1)
+    recipe = Trains(tmp_path / "ended")
+    task = {"gate": gate, "timeout_s": None, "recipe": recipe, "space": space, "seed": 0}
+    task |= {"goals": Goals((Objective("accuracy"),))}
+    worker = tune.with_parameters(SubnetEvaluator, task=task)({"archs": "1"})
+    assert not worker.train()["done"]
+    assert not recipe.ended.exists()
+    assert worker.train()["done"]
+    assert recipe.ended.exists()
+    worker.stop()
+    ray.kill(gate)
