@@ -18,6 +18,9 @@ class NSGA2:
     Differs: a small population (20; the paper has 100) and no repetition (ours); decisions that an
     architecture does not reach are inherited unseen, so that crossover can bring them back.
 
+    It names no ``parent`` of a trial: Optuna keeps of a child neither which two were crossed nor
+    which one was mutated, and of a generation only who may breed.
+
     Args:
         space: what is searched.
         seed: fixes the run.

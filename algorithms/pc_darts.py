@@ -30,8 +30,9 @@ class PCDARTS(Differentiable):
     that weight.
 
     The supernet is another than the space's: its candidates are narrower, and architectures are
-    scored with it as it was trained. Costs are those of the whole networks, also in the loss, and
-    what is trained without its weights is whole.
+    scored with it as it was trained: ``Result.model()`` is narrow, ``Result.model(whole=True)`` is
+    the whole network, untrained. Costs are those of whole networks, also in the loss, and what is
+    trained without the supernet's weights is whole.
 
     Differs: a choice that changes the channels, or whose candidates cannot be narrowed, is mixed
     whole, and a search in which none could be partial is refused. A choice inside of a partial

@@ -79,7 +79,8 @@ def search(
             (whose seed is the run's).
         objectives: the metrics to optimise, each to "max" or "min".
         scalarize: weights of several objectives, whose weighted sum is then the one objective;
-            never assumed: without it, several need an algorithm that takes them.
+            never assumed: without it, several need an algorithm that takes them. A run that goes
+            on under other weights counts by these: what it has measured is merged anew.
         constraints: bounds on metrics, as ``{"macs": (None, 60e6)}`` or ``["macs<60e6"]``. What
             costs alone decide is never evaluated beyond its bounds; other trials that break one
             become ``infeasible``.

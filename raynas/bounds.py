@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from raynas.assemble import Space
 from raynas.core.arch import Arch
-from raynas.core.constraints import Constraint
-from raynas.core.feasible import Violation
+from raynas.core.config import SearchConfig
+from raynas.core.constraints import Constraint, as_constraints
+from raynas.core.feasible import Cheap, Violation
 from raynas.core.metrics import COSTS, LATENCY
+from raynas.folder import Folder
 from raynas.latencies import Latencies
 
 if TYPE_CHECKING:
@@ -59,6 +61,39 @@ def bounded(
     violation = Violation(cheap, _Costs(tables))
     left = tuple(one for one in constraints if one not in cheap)
     return replace(space, arch=replace(space.arch, violation=violation)), left
+
+
+def space_within(config: SearchConfig, space: Space, data: DataModule, folder: Folder) -> Space:
+    """Return a run's space with its bounds on costs, of the latencies that its folder holds.
+
+    Args:
+        config: of the run.
+        space: that was searched.
+        data: likewise.
+        folder: of the run.
+    """
+    threads, source = config.ray.cpus_per_worker, config.latency
+    timed = (
+        None
+        if source is None
+        else Latencies(source, space, data, folder, recorded=True, threads=threads)
+    )
+    return bounded(space, data, as_constraints(config.constraints), timed)[0]
+
+
+def costs_of(space: Space, data: DataModule) -> Cheap:
+    """Return what counts the costs of a model space's architectures.
+
+    Args:
+        space: of the architectures.
+        data: says what the inputs look like.
+    """
+    import torch
+
+    from raynas.costs.table import CostTable
+
+    assert space.model is not None
+    return _Costs([CostTable(space.model.supernet(), torch.zeros(1, *data.input_shape))])
 
 
 class _Costs:

@@ -23,6 +23,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 out_console = Console(soft_wrap=False)
 
+NARROW = "narrow, as it was scored: on a share of its channels; --whole exports it at full width"
+
 Run = Annotated[str, typer.Argument(help="Folder of a run.")]
 
 
@@ -163,11 +165,14 @@ def _show(result: Any) -> None:
         )
     line = f"\nBest: trial {best.number} ({best.arch.key}): {shown}"
     out_console.print(line, highlight=False, soft_wrap=True)
+    if inherited and result.rebuilt.narrow:
+        out_console.print(f"  The trained network is {NARROW}.", highlight=False, soft_wrap=True)
     for label, value in best.arch.items():
         out_console.print(f"  {label:<24} {value}", highlight=False)
-    statuses = ", ".join(f"{n} {s}" for s, n in result.trials["status"].value_counts().items())
+    count = len(result.trials)
+    statuses = ", ".join(f"{n} {s}" for s, n in result.judged["status"].value_counts().items())
     out_console.print(
-        f"\n{len(result.trials)} trials ({statuses}) in {result.path}",
+        f"\n{count} trial{'s' * (count != 1)} ({statuses}) in {result.path}",
         highlight=False,
         soft_wrap=True,
     )
@@ -194,7 +199,10 @@ def profile(
     ] = None,
     latency: Annotated[
         str | None,
-        typer.Option(help="Table: a .parquet, .csv or .json file; or cpu or gpu, measured here."),
+        typer.Option(
+            help="Table: a .parquet, .csv or .json file, such as a run's latency_cpu.json; "
+            "or cpu or gpu, measured here."
+        ),
     ] = None,
     samples: Annotated[int, typer.Option(help="Architectures to draw.")] = 1000,
     seed: Annotated[int, typer.Option(help="Fixes the draws.")] = 0,
@@ -256,7 +264,7 @@ def trials(
     from raynas.result import Result
 
     result = Result(run)
-    frame = result.trials
+    frame = result.judged
     if sort not in frame:
         raise ValueError(f"--sort: no column is named {sort!r}; {nearest(sort, frame.columns)}")
     frame = frame.sort_values(sort, ascending=False, kind="stable")
@@ -312,6 +320,9 @@ def export(
         str, typer.Argument(help="Ends in .json (decisions), .pt2 or .onnx (network).")
     ],
     trial: Annotated[int | None, typer.Option(help="Its number. [default: the best]")] = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="The network at full width, with fresh weights.")
+    ] = False,
 ) -> None:
     """Write an architecture of a run to a file."""
     from raynas.core.arch import Arch
@@ -324,8 +335,12 @@ def export(
     if not found:
         known = f"{frame['trial'].min()} to {frame['trial'].max()}" if len(frame) else "none"
         raise ValueError(f"--trial: {run} has no trial {number}; it has {known}")
-    result.export(file, Arch.from_json(found[0]))
+    result.export(file, Arch.from_json(found[0]), whole=whole)
     line = f"{file}: trial {number} ({Arch.from_json(found[0]).key})"
+    if whole:
+        line += ", at full width, with fresh weights: untrained"
+    elif not file.endswith(".json") and result.rebuilt.narrow:
+        line += f", {NARROW}"
     out_console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 

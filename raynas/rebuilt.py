@@ -28,8 +28,7 @@ class Rebuilt:
     """A run's space, data and supernet.
 
     With a supernet, networks are those that were scored. Of an algorithm that trains another
-    supernet than the space's (``pc_darts``) they are that one's, narrower than the architecture;
-    the whole one is ``space.build(arch)``, without weights.
+    supernet than the space's (``pc_darts``) they are that one's, narrower than the architecture.
 
     Attributes:
         space: builds the architectures.
@@ -50,13 +49,24 @@ class Rebuilt:
             raise LookupError("the run's data were a user's own; pass raynas.load(path, data=...)")
         return self.own_data
 
-    def model(self, arch: Mapping[str, Value]) -> nn.Module:
+    @property
+    def narrow(self) -> bool:
+        """Whether networks with the supernet's weights are narrower than the architectures."""
+        if self.checkpoint is None:
+            return False
+        return self._supernets(self.checkpoint) is not self.space
+
+    def model(self, arch: Mapping[str, Value], *, whole: bool = False) -> nn.Module:
         """Return an architecture as a plain module in evaluation mode.
 
         With a supernet, it has its weights, and BatchNorm statistics of up to 2,000 training
         images under this architecture; otherwise initial weights, by the run's seed.
+
+        Args:
+            arch: the architecture.
+            whole: instead the space's own network, with initial weights by the run's seed.
         """
-        if self.checkpoint is None:
+        if whole or self.checkpoint is None:
             return self.space.build(arch, seed=self.seed).eval()
         x, _ = self.data.load().train
         net = self._supernets(self.checkpoint).build(arch, load_weights(self.checkpoint))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +16,8 @@ from raynas.core.arch import Arch, Value
 from raynas.core.config import RayConfig, SearchConfig, validated
 from raynas.core.constraints import Constraints, as_constraints
 from raynas.core.fixed import write_arch
-from raynas.core.goals import goals_of
+from raynas.core.goals import all_judged, goals_of
+from raynas.core.metrics import COSTS
 from raynas.core.objectives import Objective, parse_goal
 from raynas.core.progress import Progress
 from raynas.core.study import rank
@@ -27,7 +27,7 @@ from raynas.store import load_trials, read_history, read_trials
 
 if TYPE_CHECKING:
     import pandas as pd
-    from torch import Tensor, nn
+    from torch import nn
 
     from raynas.analysis import Interval
     from raynas.assemble import Space
@@ -77,8 +77,9 @@ class Result:
     def best(self) -> Trial:
         """The trial of the best objective; ties go to the lower loss, then to the earlier.
 
-        Counted are, as for ``top`` and the front, trials that keep the run's own bounds, those of
-        its last resumption.
+        Counted are, as in all answers, trials that are known to keep the run's own bounds, those of
+        its last resumption (see ``judged``): not one that was told before a metric was bounded,
+        and without it.
 
         Raises:
             LookupError: no trial was completed; the message quotes the first error.
@@ -86,16 +87,25 @@ class Result:
         trials = self._judged
         scored = [t for t in trials if t.objective is not None and math.isfinite(t.objective)]
         if not scored:
-            errors = [t.error for t in trials if t.error]
-            why = f"all {len(trials)} failed, the first with {errors[0]}" if errors else "none ran"
-            if any(trial.status == "infeasible" for trial in trials):
-                why = "none keeps the bounds"
-            raise LookupError(f"{self.path} has no completed trial: {why}")
+            raise LookupError(f"{self.path} has no completed trial: {self._why_none()}")
         return max(scored, key=rank)
+
+    def _why_none(self) -> str:
+        trials = self._judged
+        unknown = [n for n in self.config.constraints if all(n not in row for row in self._known)]
+        if any(trial.status == "infeasible" for trial in trials):
+            return (
+                f"none is known to keep the bounds, for none has {' or '.join(unknown)}; costs are "
+                "counted where the run's space is at hand (raynas.load(path, space=...))"
+                if unknown
+                else "none keeps the bounds"
+            )
+        errors = [trial.error for trial in trials if trial.error]
+        return f"all {len(trials)} failed, the first with {errors[0]}" if errors else "none ran"
 
     def top(self, count: int = 10) -> pd.DataFrame:
         """Return the best trials, best first, by the order of ``best``."""
-        frame = self._allowed[self._allowed["objective"].notna()]
+        frame = self.judged[self.judged["objective"].notna()]
         frame = frame[frame["status"] != "duplicate"]
         keys = ["objective", *(["loss"] if "loss" in frame else []), "trial"]
         return frame.sort_values(keys, ascending=[False] + [True] * (len(keys) - 1)).head(count)
@@ -109,7 +119,7 @@ class Result:
         Raises:
             KeyError: a metric that no trial has.
         """
-        return analysis.front(self._allowed, self._goals(objectives))
+        return analysis.front(self.judged, self._goals(objectives))
 
     def hypervolume(
         self,
@@ -123,7 +133,7 @@ class Result:
                 measured, which makes volumes of different runs incomparable.
             objectives: metric to "max" or "min"; None takes the run's own.
         """
-        return analysis.volume(self._allowed, self._goals(objectives), reference)
+        return analysis.volume(self.judged, self._goals(objectives), reference)
 
     def knee(self, objectives: Mapping[str, str] | None = None) -> pd.Series:
         """Return the trial where the Pareto front bends most (Das, 1999).
@@ -131,7 +141,7 @@ class Result:
         Args:
             objectives: metric to "max" or "min"; None takes the run's own.
         """
-        return analysis.knee(self._allowed, self._goals(objectives))
+        return analysis.knee(self.judged, self._goals(objectives))
 
     def query(
         self,
@@ -150,7 +160,7 @@ class Result:
         """
         goals = self._goals(objectives)
         if constraints is None:
-            return analysis.query(self._allowed, (), goals)
+            return analysis.query(self.judged[self.judged["status"] == "completed"], (), goals)
         return analysis.query(self.trials, as_constraints(constraints), goals)
 
     def importance(self, objective: str | None = None) -> pd.DataFrame:
@@ -160,7 +170,7 @@ class Result:
             objective: a metric, such as ``accuracy`` or ``macs:min``; None takes the run's first.
         """
         wanted = self.config.objectives if objective is None else dict([parse_goal(objective)])
-        return analysis.importance(self.trials, self._goals(wanted)[0])
+        return analysis.importance(self.judged, self._goals(wanted)[0])
 
     def verify(
         self,
@@ -221,40 +231,50 @@ class Result:
         return Space(self.config.space, parts.space.arch_space, parts.space), parts.data
 
     @cached_property
-    def _judged(self) -> list[Trial]:
-        """The trials as the run's own bounds judge them; an earlier run's may have been others.
+    def judged(self) -> pd.DataFrame:
+        """``trials``, with ``status`` and ``objective`` as the run judges them now.
 
-        Where a trial lacks a bounded metric, as functions return what they like, what it was told
-        as stands.
+        Bounds, and weights of several objectives, are those of its last start; an earlier one's may
+        have been others, and the rows on disk say what was told then. All that a result answers,
+        its report included, goes by this table.
         """
-        config, trials = self.config, load_trials(self.path)
-        goals = goals_of(config.objectives, weights=config.scalarize)
-        bounds = as_constraints(config.constraints)
-        whole: dict[str, int] = {}  # those of fewer epochs were stopped early
-        for trial in trials:
-            whole[trial.evaluator] = max(trial.epochs, whole.get(trial.evaluator, 0))
-
-        def keeps(trial: Trial) -> bool:
-            known = [bound for bound in bounds if bound.metric in trial.metrics]
-            unclear = len(known) < len(bounds) and trial.status == "infeasible"
-            return not unclear and all(bound.holds(trial.metrics) for bound in known)
-
-        return [
-            goals.judged(trial, allowed=keeps(trial), epochs=whole[trial.evaluator])
-            for trial in trials
-        ]
-
-    @cached_property
-    def _allowed(self) -> pd.DataFrame:
-        """``trials`` without those beyond the run's own bounds."""
-        trials, frame = self._judged, self.trials
-        status = [trial.status for trial in trials]
+        trials = self._judged
         objective = [np.nan if t.objective is None else t.objective for t in trials]
-        frame = frame.assign(status=status, objective=objective)
+        frame = self.trials.assign(status=[t.status for t in trials], objective=objective)
         again = (frame["status"] == "completed") & (self.trials["status"] == "infeasible")
         done = frame["arch_key"].where(frame["status"] == "completed")
         frame.loc[again & done.duplicated(), "status"] = "duplicate"
-        return frame[frame["status"] != "infeasible"]
+        return frame
+
+    @cached_property
+    def _judged(self) -> list[Trial]:
+        """The trials as the run's own bounds and weights judge them (see ``judged``)."""
+        config = self.config
+        bounds = as_constraints(config.constraints)
+        goals = goals_of(config.objectives, weights=config.scalarize, constraints=bounds)
+        return all_judged(self._told, self._known, goals)
+
+    @cached_property
+    def _told(self) -> list[Trial]:
+        return load_trials(self.path)
+
+    @cached_property
+    def _known(self) -> list[Mapping[str, float]]:
+        """The metrics of each trial, and its costs where it lacks a bounded one.
+
+        Functions return what they like, and a cost may not have been bounded when they were called.
+        """
+        bounded = {name for name in self.config.constraints if name in COSTS}
+        told = [trial.metrics for trial in self._told]
+        if not any(bounded - metrics.keys() for metrics in told if metrics):
+            return told
+        from raynas.bounds import costs_of
+
+        try:
+            costs = costs_of(*self.found_space())
+        except (LookupError, TypeError):  # a user's own that is not at hand, or one without models
+            return told
+        return [{**costs(trial.arch), **trial.metrics} for trial in self._told]
 
     def _goals(self, objectives: Mapping[str, str] | None) -> list[Objective]:
         return analysis.objectives_of(self.trials, objectives or self.config.objectives)
@@ -268,22 +288,25 @@ class Result:
         path = None if supernet is None else self.folder.supernet(supernet)
         return rebuild(self.config, path, self._own_space, self._own_data)
 
-    def model(self, arch: Mapping[str, Value] | None = None) -> nn.Module:
+    def model(self, arch: Mapping[str, Value] | None = None, *, whole: bool = False) -> nn.Module:
         """Return an architecture as a plain module in evaluation mode.
 
         With a supernet, it has the supernet's weights, and BatchNorm statistics of up to 2,000
         training images under this architecture; otherwise initial weights, by the run's seed. It
-        is the network that was scored: after ``pc_darts`` one that acts on a share of its channels
-        (``found_space()[0].model.build(arch)`` is the whole one, to be trained from scratch).
+        is the network that was scored: after ``pc_darts`` a narrow one, which acts on a share of
+        its channels (``rebuilt.narrow`` tells).
 
         Args:
             arch: None takes the best.
+            whole: instead the network as the space builds it, at full width and with initial
+                weights by the run's seed: untrained, to be trained from scratch. After algorithms
+                that train the space's own supernet it differs in its weights alone.
 
         Raises:
             TypeError: the space is a plain ArchSpace, which builds no modules.
             LookupError: the space or the data were a user's own and are not at hand.
         """
-        return self.rebuilt.model(self.best.arch if arch is None else arch)
+        return self.rebuilt.model(self.best.arch if arch is None else arch, whole=whole)
 
     def rescore(self, count: int = 10) -> pd.DataFrame:
         """Return the best trials, measured again on more images than a search can afford.
@@ -302,33 +325,45 @@ class Result:
         scores = self.rebuilt.rescore([Arch.from_json(text) for text in frame["arch"]])
         return frame.assign(**{k: [row[k] for row in scores] for k in (scores or [{}])[0]})
 
-    def export(self, file: str | Path, arch: Mapping[str, Value] | None = None) -> None:
+    def export(
+        self,
+        file: str | Path,
+        arch: Mapping[str, Value] | None = None,
+        *,
+        whole: bool = False,
+    ) -> None:
         """Write an architecture: its decisions, or its network for a batch of any size.
+
+        The network is that of ``model``: after ``pc_darts`` the narrow one that was scored.
 
         Args:
             file: local path; ``.json`` takes the decisions, ``.pt2`` the network by torch.export,
                 ``.onnx`` the network as ONNX, from ``input`` to ``logits``.
             arch: None takes the best.
+            whole: write the untrained network at full width instead, as for ``model``.
 
         Raises:
-            ValueError: another ending.
+            ValueError: another ending, or ``whole`` with decisions, which have no width.
             FileNotFoundError: there is no such folder.
         """
         folder, file = Path(file).absolute().parent, str(file)
         if not folder.is_dir():
             raise FileNotFoundError(f"export: there is no folder {folder}")
-        chosen = Arch(self.best.arch if arch is None else arch)
-        if file.endswith(".json"):
-            with open(file, "w") as out:
-                out.write(write_arch(chosen))
-        elif file.endswith(".pt2"):
-            self._export_program(file, chosen)
-        elif file.endswith(".onnx"):
-            self._export_onnx(file, chosen)
-        else:
+        if not file.endswith((".json", ".pt2", ".onnx")):
             raise ValueError(
                 f"export: expected a file ending in .json or .pt2 or .onnx, got {file!r}"
             )
+        chosen = Arch(self.best.arch if arch is None else arch)
+        if file.endswith(".json"):
+            if whole:
+                raise ValueError("export: whole goes with a network (.pt2, .onnx), not with .json")
+            with open(file, "w") as out:
+                out.write(write_arch(chosen))
+            return
+        from raynas.nn.program_files import write_onnx, write_program
+
+        write = write_program if file.endswith(".pt2") else write_onnx
+        write(self.model(chosen, whole=whole), self.rebuilt.data.input_shape, file)
 
     def report(self, file: str | None = None) -> str:
         """Write pictures of the run as one HTML page that opens offline, and return its path.
@@ -341,43 +376,10 @@ class Result:
 
         verified = json.loads(self.folder.read(VERIFIED)) if self.folder.has(VERIFIED) else None
         data = ReportData(
-            trials=self.trials, history=self.history, config=self.config, verified=verified
+            trials=self.judged, history=self.history, config=self.config, verified=verified
         )
         if file is not None:
             write_report(data, file)
             return file
         self.folder.write(REPORT, report_page(data))
         return f"{self.path}/{REPORT}"
-
-    def _export_program(self, file: str, arch: Arch) -> None:
-        import torch
-
-        example, shapes = self._example()
-        program = torch.export.export(self.model(arch), (example,), dynamic_shapes=shapes)
-        torch.export.save(program, file)
-
-    def _export_onnx(self, file: str, arch: Arch) -> None:
-        import torch
-
-        example, shapes = self._example()
-        net = self.model(arch)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch about itself; the user can mend none of them
-            program = torch.onnx.export(
-                net,
-                (example,),
-                dynamo=True,
-                dynamic_shapes=shapes,
-                input_names=["input"],
-                output_names=["logits"],
-                verbose=False,
-            )
-        assert program is not None
-        program.save(file)
-
-    def _example(self) -> tuple[Tensor, Any]:
-        """Return an input, and that its first dimension may have any size."""
-        import torch
-
-        example = torch.zeros(2, *self.rebuilt.data.input_shape)
-        return example, ({0: torch.export.Dim("batch")},)

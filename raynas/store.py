@@ -192,6 +192,8 @@ def _one_trial_schema(found: Iterable[tuple[str, pa.Schema]]) -> pa.Schema:
     choices: dict[str, pa.DataType] | None = None
     metrics: dict[str, None] = {}
     for where, schema in found:
+        if len(one := _LATER.intersection(schema.names)) == 1:  # we write both, or neither
+            _require_metric(where, *one)
         for name, kind in _BASE.items():
             if name not in _LATER or name in schema.names:
                 _require(where, schema, name, kind)
@@ -202,6 +204,7 @@ def _one_trial_schema(found: Iterable[tuple[str, pa.Schema]]) -> pa.Schema:
         for name, kind in choices.items():
             _require(where, schema, name, kind)
         for name in _metrics(schema):
+            _require_metric(where, name)
             _require(where, schema, name, pa.float64())
             metrics[name] = None
     return _schema(choices or {}, metrics)
@@ -212,6 +215,15 @@ def _require(where: str, schema: pa.Schema, name: str, kind: pa.DataType) -> Non
         raise StoreMismatch(f"{where} has no column {name!r}: it holds no trials of this space")
     if (got := schema.field(name).type) != kind:
         raise StoreMismatch(f"column {name!r} of {where} holds {got}, expected {kind}")
+
+
+def _require_metric(where: str, name: str) -> None:
+    """Raise StoreMismatch if a metric of an earlier release has a name that is taken by now."""
+    if name in RESERVED:
+        raise StoreMismatch(
+            f"{where} has a metric {name!r} of an earlier release, and raynas has a column of this "
+            f"name by now: rename it, such as to 'my_{name}', in all files of the folder"
+        )
 
 
 def read_trials(out: str) -> pa.Table:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from raynas.analysis import Interval, kendall, mean_difference
+from raynas.bounds import space_within
 from raynas.core.arch import Arch
 from raynas.core.config import RayConfig, SearchConfig
 from raynas.core.errors import Exhausted
@@ -75,6 +76,7 @@ def verify(
 ) -> Verification:
     """Train the best and as many random architectures from fresh weights, once per seed.
 
+    Both keep the run's bounds as they are now; random ones those that costs alone decide.
     Trials go to ``verify/`` in the run's folder; what was trained there in the same way, by an
     earlier call or one that was stopped, is not trained again.
 
@@ -94,15 +96,16 @@ def verify(
         raise ValueError(f"verify needs at least one architecture and seed, got {top} and {seeds}")
     parts = result.rebuilt
     best = [Arch.from_json(text) for text in result.top(top)["arch"]]
-    random = _random(parts, best)
+    random = _random(result, best)
     rows = _trained(result, [*best, *random], seeds, options, ray, progress)
     return summary(rows, best, random, _cheap(result, parts, best, random))
 
 
-def _random(parts: Rebuilt, best: Sequence[Arch]) -> list[Arch]:
-    """Return as many other architectures, drawn uniformly."""
-    rng = np.random.default_rng([parts.seed, 11])
-    visited, space = Visited(parts.space.arch_space, rng), parts.space.arch_space
+def _random(result: Result, best: Sequence[Arch]) -> list[Arch]:
+    """Return as many other architectures within the run's bounds on costs, drawn uniformly."""
+    space = space_within(result.config, *result.found_space(), result.folder).arch
+    rng = np.random.default_rng([result.rebuilt.seed, 11])
+    visited = Visited(space, rng)
     for arch in best:
         visited.add(arch)
     found: list[Arch] = []
@@ -175,7 +178,7 @@ def _cheap(
         rows = parts.rescore([*best, *random])
         pairs = zip([*best, *random], rows, strict=True)
         return {arch.key: row["valid_accuracy"] for arch, row in pairs}
-    frame = result.trials.dropna(subset=["objective"])
+    frame = result.judged.dropna(subset=["objective"])
     return dict(zip(frame["arch_key"], frame["objective"], strict=True))
 
 
@@ -227,7 +230,7 @@ def scores_by(result: Result, first: str, other: str) -> Interval:
     from raynas.store import read_trials
 
     folders = sorted(local_copy(result.path).glob(f"{VERIFY}/*/seed-*"))
-    frames = [result.trials, *(read_trials(str(folder)).to_pandas() for folder in folders)]
+    frames = [result.judged, *(read_trials(str(folder)).to_pandas() for folder in folders)]
     rows = pd.concat(frames).dropna(subset=["objective"])
     # scores of shorter trainings are another measure
     rows = rows[rows["epochs"] == rows.groupby("evaluator")["epochs"].transform("max")]

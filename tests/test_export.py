@@ -87,6 +87,13 @@ def test_torch_export_computes_the_same_for_any_batch(run: raynas.Result, tmp_pa
             torch.testing.assert_close(program(images(count)), run.model()(images(count)))
 
 
+def test_without_a_supernet_a_whole_network_is_the_same(run: raynas.Result) -> None:
+    """Nothing was trained: both have initial weights, by the run's seed."""
+    assert not run.rebuilt.narrow
+    whole, plain = run.model(whole=True), run.model()
+    torch.testing.assert_close(whole.state_dict(), plain.state_dict(), rtol=0, atol=0)
+
+
 def test_json_is_read_back(run: raynas.Result, tmp_path: Path) -> None:
     file = tmp_path / "best.json"
     run.export(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 import raynas
 from raynas.algorithms.evolution import Evolution
+from raynas.algorithms.nsga2 import NSGA2
 from raynas.algorithms.predictor import Predictor
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
@@ -109,6 +111,19 @@ def test_what_no_mutation_could_find_has_no_parent(name: str) -> None:
         if origin.parent is not None and name == "local_search":
             assert changed(arch, told[origin.parent]) == 1
     assert any(origin.parent for _, origin, _ in found)
+
+
+def test_the_documentation_names_those_that_say_the_parent() -> None:
+    saying = {
+        name
+        for name in SAMPLERS
+        if any(origin.parent for _, origin, _ in asked(SAMPLERS[name](FLAT, seed=0), 60))
+    }
+    text = (Path(__file__).parent.parent / "docs" / "trials.md").read_text(encoding="utf-8")
+    sentence = text.partition(" say the parent")[0].rpartition("\n\n")[2]
+    assert set(re.findall("`(.+?)`", sentence)) == saying
+    assert "nsga2" not in saying
+    assert "names no ``parent``" in (NSGA2.__doc__ or "")
 
 
 def test_the_first_parent_of_a_crossover_is_named() -> None:

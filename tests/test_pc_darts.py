@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,16 @@ from torch.utils.data import TensorDataset
 import raynas
 from raynas import assemble
 from raynas.algorithms.pc_darts import PCDARTS
+from raynas.cli import main
 from raynas.cluster.evaluators import SharedEvaluator
 from raynas.core.arch import Arch
+from raynas.core.config import Named as Spec
 from raynas.core.config import TrainSettings
 from raynas.core.errors import InvalidSpace
 from raynas.core.evaluator import Budget
 from raynas.data.digits import Digits
 from raynas.data.module import TensorData
+from raynas.folder import CONFIG, Folder
 from raynas.gradient.likeliest import log_probability
 from raynas.measuring import plan
 from raynas.nn import LayerChoice, space_of
@@ -598,6 +602,43 @@ def test_the_model_is_the_one_that_was_scored(run: raynas.Result) -> None:
     assert loss == pytest.approx(run.best.metrics["loss"], rel=1e-3)
     rescored = run.rescore(1)
     assert rescored["valid_loss"].iloc[0] == pytest.approx(run.best.metrics["loss"], rel=1e-3)
+
+
+def test_the_whole_network_is_at_hand_untrained(run: raynas.Result) -> None:
+    space = run.found_space()[0].model
+    assert space is not None
+    assert run.rebuilt.narrow
+    whole = run.model(whole=True)
+    assert not whole.training
+    assert weight_count(whole) == run.best.metrics["params"] > weight_count(run.model())
+    expected = space.build(run.best.arch, seed=run.config.seed).state_dict()
+    torch.testing.assert_close(whole.state_dict(), expected, rtol=0, atol=0)
+    last = Arch.from_json(str(run.trials["arch"].iloc[-1]))
+    assert weight_count(run.model(last, whole=True)) == raynas.cost(space, last).params
+
+
+def test_an_exported_network_is_said_to_be_narrow_or_untrained(
+    run: raynas.Result, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"  # of data that a folder names, as commands need them
+    shutil.copytree(run.path, out)
+    config = run.config.model_copy(update={"data": Spec(name="digits"), "out": str(out)})
+    Folder(str(out)).write(CONFIG, config.to_json())
+    narrow, wide = str(tmp_path / "narrow.pt2"), str(tmp_path / "wide.pt2")
+    assert main(["export", str(out), narrow]) == 0
+    assert "narrow, as it was scored" in capsys.readouterr().out
+    assert main(["export", str(out), wide, "--whole"]) == 0
+    assert "at full width, with fresh weights: untrained" in capsys.readouterr().out
+    x = some_digits()[1].tensors[0]
+    again = raynas.load(str(out))
+    with torch.no_grad():
+        for file, net in ((narrow, again.model()), (wide, again.model(whole=True))):
+            torch.testing.assert_close(torch.export.load(file).module()(x), net(x))
+    decisions = str(tmp_path / "best.json")
+    assert main(["export", str(out), decisions]) == 0
+    assert "narrow" not in capsys.readouterr().out.replace(str(tmp_path), "")
+    assert main(["export", str(out), decisions, "--whole"]) == 1
+    assert "whole goes with a network (.pt2, .onnx), not with .json" in capsys.readouterr().err
 
 
 def test_a_trained_supernet_scores_again_as_it_did(run: raynas.Result) -> None:

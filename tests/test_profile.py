@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 import raynas
 from raynas.cli import main
 from raynas.core.constraints import Constraint
+from raynas.costs.latency_files import Entry, to_json
 from raynas.nn import LayerChoice
 from raynas.nn.modelspace import ModelSpace
 from raynas.report.profile import wilson
@@ -29,6 +31,7 @@ def toy() -> nn.Module:
     )
 
 
+KERNELS = ("one", "three", "five")
 SPACE = ModelSpace(toy, input_shape=(1, 4, 4), name="toy")
 # macs per kernel: 16 pixels times 1, 9 or 25 weights
 
@@ -179,6 +182,23 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert "did you mean 'mobilenet_v2_cifar'?" in capsys.readouterr().err
     assert main(["profile", "mlp", "--space-option", "widht=[1]"]) == 1
     assert "did you mean" in capsys.readouterr().err
+
+
+def test_latencies_that_a_run_measured_are_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "latency_cpu.json"  # as a run's folder holds it
+    places = {"first": KERNELS[:2], "second": KERNELS}
+    entries = [Entry((label,), (name,), 1.0) for label, names in places.items() for name in names]
+    file.write_text(to_json([Entry((), (), 0.5), *entries]))
+    net = ["profile", "tests.test_profile:toy", "--input-shape", "1,4,4", "--samples", "50"]
+    bound = ["--constraint", "latency_ms<2"]
+    assert main([*net, *bound, "--latency", str(file)]) == 0
+    assert "No architecture meets latency_ms <= 2." in capsys.readouterr().out
+    assert main([*net, *bound]) == 1
+    assert "'cpu' or 'gpu' to measure one here, or a file, such as a run's latency_cpu.json" in (
+        capsys.readouterr().err
+    )
 
 
 def test_constraints_may_be_objects() -> None:

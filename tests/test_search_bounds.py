@@ -93,6 +93,24 @@ def test_a_weighted_sum_is_one_objective(tmp_path: Path) -> None:
     assert result.trials["objective"].to_numpy() == pytest.approx(merged.to_numpy())
 
 
+def test_a_run_goes_on_under_other_weights(tmp_path: Path) -> None:
+    given: dict[str, Any] = {
+        "evaluator": area,
+        "objectives": {"accuracy": "max", "cost": "min"},
+        "out": str(tmp_path / "run"),
+    }
+    light = raynas.search(WIDE, scalarize={"accuracy": 1.0, "cost": -1e-6}, trials=12, **given)
+    heavy = {"accuracy": 1.0, "cost": -1.0}
+    result = raynas.search(WIDE, scalarize=heavy, trials=18, resume=True, **given)
+    assert light.best.arch != result.best.arch
+    assert (result.best.arch["w"], result.best.arch["d"]) == (1, 3)
+    frame = result.judged
+    merged = frame["accuracy"] - frame["cost"]
+    assert frame["objective"].to_numpy() == pytest.approx(merged.to_numpy())
+    assert result.best.objective == pytest.approx(merged.max())
+    assert raynas.Arch.from_json(result.folder.read("best.json")) == result.best.arch
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -361,6 +361,23 @@ def test_lineage_of_another_type_is_refused(tmp_path: Path) -> None:
         read_trials(str(tmp_path))
 
 
+@pytest.mark.parametrize("name", ["parent", "predicted", "duplicates"])
+def test_a_metric_of_an_earlier_release_whose_name_is_taken_is_refused(
+    name: str, tmp_path: Path
+) -> None:
+    TrialStore(str(tmp_path), FLAT, ["accuracy"]).append(numbered([0]))
+    without_lineage(tmp_path)
+    path = tmp_path / "trials" / "part-000001.parquet"
+    pq.write_table(pq.read_table(path).append_column(name, pa.array([0.5])), path)
+    told = rf"part-000001\.parquet has a metric '{name}' of an earlier .* to 'my_{name}'"
+    for use in (read_trials, load_trials, lambda out: TrialStore(out, FLAT)):
+        with pytest.raises(StoreMismatch, match=told):
+            use(str(tmp_path))
+    renamed = [f"my_{n}" if n == name else n for n in pq.read_schema(path).names]
+    pq.write_table(pq.read_table(path).rename_columns(renamed), path)
+    assert load_trials(str(tmp_path))[0].metrics == {"accuracy": 0.0, f"my_{name}": 0.5}
+
+
 def test_a_writer_whose_metrics_differ_hides_no_other_column(tmp_path: Path) -> None:
     east = TrialStore(str(tmp_path), FLAT, writer="east")
     west = TrialStore(str(tmp_path), FLAT, writer="west")

@@ -63,7 +63,7 @@ class Goals:
         """Return the number that single-objective samplers maximise."""
         if not self.weights:
             return self.objectives[0].score(metrics)
-        return sum(weight * metrics[metric] for metric, weight in self.weights.items())
+        return sum(self.weights[one.metric] * metrics[one.metric] for one in self.objectives)
 
     def allow(self, metrics: Mapping[str, float]) -> bool:
         """Return whether all constraints hold.
@@ -80,29 +80,37 @@ class Goals:
                 )
         return all(constraint.holds(metrics) for constraint in self.constraints)
 
+    def keep(self, metrics: Mapping[str, float]) -> bool:
+        """Return whether all constraints are known to hold.
+
+        A trial that was told before a metric was bounded may lack it: then nobody knows.
+        """
+        missing = any(constraint.metric not in metrics for constraint in self.constraints)
+        return not missing and self.allow(metrics)
+
     def measured(self, trial: Trial) -> bool:
         """Return whether an evaluation gave all objectives."""
         return all(objective.metric in trial.metrics for objective in self.objectives)
 
     def judged(self, trial: Trial, *, allowed: bool, epochs: int) -> Trial:
-        """Return a told trial as bounds of now judge it; those of then may have been others.
+        """Return a told trial as bounds and weights of now judge it; those of then may differ.
 
         Args:
             trial: one that was refused or failed stays as it is.
-            allowed: whether it keeps the bounds of now.
+            allowed: whether it is known to keep the bounds of now.
             epochs: those of an evaluation that was not stopped early; others have no objective.
         """
-        if trial.status == "failed" or not self.measured(trial):
+        measured, broke = self.measured(trial), trial.status == "infeasible"
+        if trial.status == "failed" or (broke and not measured):
             return trial
         if not allowed:
             return replace(trial, status="infeasible", objective=None, scores=())
-        if trial.status == "infeasible":
+        if broke:
             trial = replace(trial, status="completed")
-            if trial.epochs == epochs:
-                trial = replace(trial, objective=self.merged(trial.metrics))
-        if not trial.scored or trial.scores:
+        if not measured or not (trial.epochs == epochs if broke else trial.scored):
             return trial
-        return replace(trial, scores=self.scores(trial.metrics))
+        scores = self.scores(trial.metrics)
+        return replace(trial, objective=self.merged(trial.metrics), scores=scores)
 
     @property
     def several(self) -> bool:
@@ -123,3 +131,22 @@ def goals_of(
     """
     listed = tuple(Objective(metric, goal) for metric, goal in objectives.items())  # type: ignore[arg-type]
     return Goals(listed, dict(weights) if weights else None, tuple(constraints))
+
+
+def all_judged(
+    trials: Sequence[Trial], known: Sequence[Mapping[str, float]], goals: Goals
+) -> list[Trial]:
+    """Return the told trials of a run as its goals of now judge them (see ``Goals.judged``).
+
+    Args:
+        trials: all of them: the most epochs that one was trained for tells which were stopped.
+        known: what bounds are checked on, by trial: its metrics, and perhaps more.
+        goals: of now.
+    """
+    whole: dict[str, int] = {}
+    for trial in trials:
+        whole[trial.evaluator] = max(trial.epochs, whole.get(trial.evaluator, 0))
+    return [
+        goals.judged(trial, allowed=goals.keep(row), epochs=whole[trial.evaluator])
+        for trial, row in zip(trials, known, strict=True)
+    ]

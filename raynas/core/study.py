@@ -59,9 +59,9 @@ class Study:
         sink: takes the told trials, in order.
         bounds: on what is known beforehand; an architecture beyond them gets a trial of status
             ``infeasible`` and is never evaluated.
-        history: trials of the same study that an earlier run told, perhaps under other bounds:
-            they count as the bounds of now judge them. The sampler replays them if it asks what
-            was asked then, and is told them as strangers' otherwise.
+        history: trials of the same study that an earlier run told, perhaps under other bounds
+            or weights: they count as those of now judge them. The sampler replays them if it asks
+            what was asked then, and is told them as strangers' otherwise.
         anew: makes the sampler again, for a history that it does not replay; without it that is
             an error.
     """
@@ -174,7 +174,7 @@ class Study:
             status=status,
             objective=self.goals.merged(found.metrics) if good else None,
             scores=scores if good else (),
-            metrics=found.metrics,
+            metrics=found.metrics if error else self._with_bounded(asked.arch, found.metrics),
             asked_event=asked.event,
             told_event=self._count_event(),
             started_utc=started,
@@ -187,17 +187,23 @@ class Study:
             **{**vars(self._setting), "epochs": epochs},
         )
 
+    def _with_bounded(self, arch: Arch, metrics: Mapping[str, float]) -> Mapping[str, float]:
+        """Return the metrics and what costs of bounded ones they lack, so that the row has all."""
+        bounds = () if self._bounds is None else self._bounds.constraints
+        lacking = [one.metric for one in bounds if one.metric not in metrics]
+        if self._bounds is None or not lacking:
+            return metrics
+        costs = self._bounds.costs(arch)
+        return {**metrics, **{name: costs[name] for name in lacking}}
+
     def _judged(self, trial: Trial) -> Trial:
-        """Return a trial read from disk with its scores, if it keeps the bounds of now."""
+        """Return a trial read from disk as the bounds and weights of now score it."""
         return self.goals.judged(trial, allowed=self._keeps(trial), epochs=self._setting.epochs)
 
     def _keeps(self, trial: Trial) -> bool:
         """Return whether a trial keeps all bounds; one that lacks a bounded metric does not."""
-        try:
-            allowed = self.goals.allow(trial.metrics)
-        except MissingObjective:
-            return False
-        return allowed and (self._bounds is None or self._bounds(trial.arch) == 0.0)
+        cheaply = self._bounds is None or self._bounds(trial.arch) == 0.0
+        return cheaply and self.goals.keep(trial.metrics)
 
     def _repeat(self, asked: Asked, result: dict[str, Any]) -> None:
         """Tell a trial that asks for what is known already."""

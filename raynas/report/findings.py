@@ -26,7 +26,7 @@ class ReportData:
     """What a report is made of.
 
     Attributes:
-        trials: the trial table, columns as in docs/trials.md.
+        trials: the trial table as the run judges it now, columns as in docs/trials.md.
         history: one row per training epoch of the supernet; empty if none was trained.
         config: of the run.
         verified: what retraining the best gave (see ``raynas.verification``); None if it was not.
@@ -59,8 +59,9 @@ class ReportData:
 
     @cached_property
     def completed(self) -> pd.DataFrame:
-        """Of these, every architecture once, without those that break a constraint."""
-        return self.measured.loc[self.measured["status"] == "completed"]
+        """Of these, every architecture once: within the bounds, and not stopped early."""
+        counted = (self.measured["status"] == "completed") & self.measured["objective"].notna()
+        return self.measured.loc[counted]
 
     @cached_property
     def best(self) -> pd.DataFrame:
@@ -92,17 +93,19 @@ class ReportData:
 
 def top(data: ReportData, count: int) -> pd.DataFrame:
     """Return the best completed trials: by objective, then lower loss, then earlier."""
-    rising = {data.objective.metric: data.objective.goal == "min", "loss": True, "trial": True}
+    rising = {"objective": False, "loss": True, "trial": True}
     keys = {name: up for name, up in rising.items() if name in data.completed}
     return data.completed.sort_values(list(keys), ascending=list(keys.values())).head(count)
 
 
 def running_best(data: ReportData) -> pd.Series[float]:
-    """Return the best objective so far, under the numbers of the completed trials in ``told``."""
+    """Return the metric of the best so far, under the numbers of the completed in ``told``."""
     if data.completed.empty:
         return pd.Series(dtype=float)
-    values = data.completed[data.objective.metric]
-    return values.cummax() if data.objective.goal == "max" else values.cummin()
+    score = data.completed["objective"]
+    leads = score > score.cummax().shift(fill_value=-np.inf)
+    values: pd.Series[float] = data.completed[data.objective.metric].where(leads).ffill()
+    return values
 
 
 def opponent(data: ReportData) -> Objective | None:

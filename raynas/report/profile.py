@@ -253,7 +253,8 @@ def check_metrics(constraints: Sequence[Constraint], latency: bool) -> None:
     for constraint in constraints:
         if constraint.metric == LATENCY and not latency:
             raise ValueError(
-                f"a constraint on {LATENCY} needs a latency table: pass latency= (--latency)"
+                f"a constraint on {LATENCY} needs a latency table: pass latency= (--latency), "
+                "'cpu' or 'gpu' to measure one here, or a file, such as a run's latency_cpu.json"
             )
         if constraint.metric not in known:
             hint = nearest(constraint.metric, known)
