@@ -56,7 +56,7 @@ def connected(config: RayConfig) -> Iterator[None]:
 
 @contextmanager
 def _started(config: RayConfig) -> Iterator[None]:
-    address = config.address or os.environ.get("RAY_ADDRESS")
+    address = address_of(config)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray's own deprecations are not the user's to mend
         if address:
@@ -68,6 +68,11 @@ def _started(config: RayConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def address_of(config: RayConfig) -> str | None:
+    """Return the address of the cluster to run on; None stands for a Ray of this machine alone."""
+    return config.address or os.environ.get("RAY_ADDRESS")
 
 
 @contextmanager

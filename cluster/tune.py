@@ -20,7 +20,7 @@ from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler
 from ray.tune.search import Searcher
 
-from raynas.cluster.connect import own_sigint, resource, scratch
+from raynas.cluster.connect import address_of, own_sigint, scratch
 from raynas.cluster.crew import Crew
 from raynas.cluster.evaluators import Recipe
 from raynas.cluster.gate import Gate
@@ -342,22 +342,27 @@ def _scheduler(recipe: Recipe) -> AsyncHyperBandScheduler | None:
 
 
 def _workers(config: RayConfig, crew: Crew | None) -> int:
-    """Return how many workers can run at a time, at most as many as are asked for.
+    """Return how many workers run at a time: as many as are asked for and fit.
+
+    On a cluster that was reached by its address, more may be asked for than fit now: they begin
+    when its nodes come, for which Ray's autoscaler looks at what waits.
 
     Raises:
-        ValueError: not even one crew fits.
+        ValueError: not even one worker, or one crew, fits now.
     """
     each: dict[str, float] = {"CPU": config.cpus_per_worker, "GPU": config.gpus_per_worker}
     if crew is not None:
         each = crew.resources
     ranks = 1 if crew is None else crew.ranks
-    fit = sum(_fitting(node["Resources"], each) for node in ray.nodes() if node["Alive"]) // ranks
-    if crew is not None and fit < 1:
-        raise ValueError(
-            f"train_workers: {crew.ranks} of {crew.resources} each do not fit the cluster, which "
-            f"has {resource('CPU'):g} CPU and {resource('GPU'):g} GPU"
-        )
-    return max(min(fit, config.workers or fit), 1)
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    fit = sum(_fitting(node, each) for node in nodes) // ranks
+    if fit < 1:
+        takes = " and ".join(f"{share:g} {name}" for name, share in each.items() if share)
+        has = "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes)
+        what = "cpus_per_worker: a worker" if crew is None else f"train_workers: {ranks} processes"
+        raise ValueError(f"{what} of {takes} each: too much for the nodes of the cluster ({has})")
+    asked = config.workers or fit
+    return asked if crew is None and address_of(config) else min(fit, asked)
 
 
 def _fitting(node: dict[str, float], each: dict[str, float]) -> int:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from raynas.nn.blocks import image_shape
 from raynas.nn.cell import Cell
+from raynas.nn.layout import laid_out
 from raynas.nn.modelspace import SPACES, ModelSpace
 from raynas.nn.operators import (
     DARTS_PRIMITIVES,
@@ -127,7 +128,7 @@ class Cells(nn.Module):
         before, last = self.stem(x)
         for cell in self.cells:
             before, last = last, cell(before, last)
-        logits: Tensor = self.classifier(last.mean((2, 3)))
+        logits: Tensor = self.classifier(laid_out(last).mean((2, 3)))
         return logits
 
 

@@ -93,6 +93,31 @@ def test_a_cell_by_hand() -> None:
     assert "edges.n0_s0.by" in kept
 
 
+class Watched(nn.Module):
+    """A 1x1 convolution that keeps the gradient of its output as it comes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.found = nn.Conv2d(2, 2, 1), list[Tensor]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.conv(x)
+        y.register_hook(self.found.append)
+        return y.view_as(y)
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_gradients_of_the_nodes_are_laid_out_as_the_nodes(layout: torch.memory_format) -> None:
+    cell = Cell({"conv": lambda *_: Watched()}, 2, label="c").train()
+    activate(cell, space_of(cell).sample(np.random.default_rng(0)))
+    y = cell(torch.randn(2, 2, 4, 4).contiguous(memory_format=layout))
+    weights = torch.randn(y.shape).contiguous(memory_format=layout)
+    (y * weights).sum().backward()
+    found = [g for m in cell.modules() if isinstance(m, Watched) for g in m.found]
+    assert len(found) == 2
+    assert all(g.is_contiguous(memory_format=layout) for g in found)
+
+
 def test_loose_ends_by_hand() -> None:
     cell = Cell([Scale(2.0)], 3, 1, 2, merge_op="loose_end", label="c", inputs="any")
     arch: dict[str, Any] = {f"c/n{i}/from0": source for i, source in enumerate(("s0", "n0", "s1"))}

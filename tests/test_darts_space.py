@@ -163,6 +163,24 @@ def test_a_net_computes_its_two_cells(build: Any) -> None:
         assert expected.std() > 0
 
 
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_the_last_cell_gets_its_gradient_in_its_own_layout(layout: torch.memory_format) -> None:
+    model = darts_cifar(channels=4, layers=3, resolution=32)
+    net = model.supernet().to(memory_format=layout)
+    activate(net, sampled(model))
+    found: list[Tensor] = []
+
+    def watch(*given: Any) -> Tensor:
+        out: Tensor = given[-1]
+        out.register_hook(found.append)
+        return out.view_as(out)
+
+    net.get_submodule("cells.2").register_forward_hook(watch)
+    x = rows(2, 3, 32, 32, dtype=torch.float32).contiguous(memory_format=layout)
+    net(x).sum().backward()
+    assert [g.is_contiguous(memory_format=layout) for g in found] == [True]
+
+
 @small
 def test_macs_of_a_frozen_net_are_torch_s(build: Any) -> None:
     model = build(channels=4, layers=3, nodes=2, resolution=32)

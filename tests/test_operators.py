@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torchvision.models.mobilenetv3 import InvertedResidual as TorchvisionV3
 from torchvision.models.mobilenetv3 import InvertedResidualConfig
 from torchvision.models.shufflenetv2 import InvertedResidual as TorchvisionShuffle
@@ -37,6 +38,7 @@ from raynas.nn.operators import (
     conv_bn,
 )
 from raynas.nn.operators.layers import ACTIVATIONS
+from raynas.nn.operators.polyphase import PolyphaseConv2d
 
 NAMES = sorted(OPERATORS)
 ODD_EVEN = ("SHU", "SHX")  # split their channels in two
@@ -367,6 +369,13 @@ def test_a_factorized_reduce_reads_even_and_odd_pixels() -> None:
     assert odd == [[0, 0], [0, 0]]  # 0, and padding where the size is odd
 
 
+def test_a_factorized_reduce_keeps_the_layout_in_the_backward_pass() -> None:
+    x = rows(2, 3, 8, 8).contiguous(memory_format=torch.channels_last).requires_grad_()
+    FactorizedReduce(3, 4, relu=False)(x).sum().backward()
+    assert x.grad is not None
+    assert x.grad.is_contiguous(memory_format=torch.channels_last)
+
+
 # DARTS
 
 
@@ -430,6 +439,69 @@ def test_the_taps_of_the_separable_convolutions() -> None:
     assert convs("sep_conv_5x5") == [(5, 2, 1, 4), pointwise, (5, 1, 1, 4), pointwise]
     assert convs("dil_conv_5x5") == [(5, 2, 2, 4), pointwise]
     assert convs("DD3") == [(3, 2, 3, 4), pointwise]
+
+
+def is_polyphase(y: Tensor) -> bool:
+    """Return whether a convolution's gradients will be computed without dilation."""
+    assert y.grad_fn is not None
+    return "ConvolutionBackward0" not in y.grad_fn.name()
+
+
+@pytest.mark.parametrize("size", [(8, 8), (6, 4), (2, 2), (7, 8), (5, 5)])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_a_polyphase_convolution_is_the_dilated_one(
+    kernel: int, stride: int, size: tuple[int, int]
+) -> None:
+    ours = PolyphaseConv2d(3, kernel, stride).double()
+    theirs = nn.Conv2d(3, 3, kernel, stride, kernel // 2 * 2, 2, groups=3, bias=False).double()
+    theirs.load_state_dict(ours.state_dict())
+    for layout in torch.channels_last, torch.contiguous_format:
+        x = rows(2, 3, *size, dtype=torch.float64).contiguous(memory_format=layout)
+        x.requires_grad_()
+        y, expected = ours(x), theirs(x)
+        assert torch.equal(y, expected)
+        assert is_polyphase(y) == (layout == torch.channels_last)
+        assert y.is_contiguous(memory_format=layout)
+        g = rows(*y.shape, seed=1, dtype=torch.float64)
+        found = torch.autograd.grad(y, [x, ours.weight], g)
+        other = torch.autograd.grad(expected, [x, theirs.weight], g)
+        torch.testing.assert_close(found, other, rtol=1e-12, atol=1e-12)
+        assert found[0].is_contiguous(memory_format=layout)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_polyphase_convolution_is_differentiable_twice(stride: int) -> None:
+    layer = PolyphaseConv2d(2, 3, stride).double()
+    x = rows(1, 2, 4, 4, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+
+    def run(x: Tensor, weight: Tensor) -> Tensor:
+        y: Tensor = functional_call(layer, {"weight": weight}, (x,))
+        return y
+
+    inputs = (x.requires_grad_(), layer.weight)
+    assert torch.autograd.gradcheck(run, inputs)
+    assert torch.autograd.gradgradcheck(run, inputs)
+
+
+def test_the_weight_s_gradient_is_computed_only_where_it_is_asked_for() -> None:
+    x = rows(2, 4, 8, 8).contiguous(memory_format=torch.channels_last).requires_grad_()
+    layer = PolyphaseConv2d(4, 3)
+    y, computed = layer(x), list[object]()
+    for node, _ in y.grad_fn.next_functions:
+        if node is not None and "WeightGradient" in node.name():
+            node.register_prehook(computed.append)
+    torch.autograd.grad(y.sum(), x, retain_graph=True)
+    assert not computed
+    y.sum().backward()
+    assert len(computed) == 1
+    assert layer.weight.grad is not None
+
+
+def test_a_dilated_convolution_under_autocast_stays_with_its_guard() -> None:
+    x = rows(2, 4, 8, 8).contiguous(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not is_polyphase(PolyphaseConv2d(4, 3)(x))
 
 
 @pytest.mark.parametrize("name", ["avg_pool_3x3", "nb201_avg_pool_3x3", "AVG", "AP5"])

@@ -30,7 +30,9 @@ class RayConfig(_Strict):
     Attributes:
         address: of a running cluster; None takes ``RAY_ADDRESS``, else starts a local Ray.
         num_cpus: cores of a local Ray; None takes all.
-        workers: how many processes evaluate at once; None takes one per CPU of the cluster.
+        workers: how many processes evaluate at once; None takes as many as fit the cluster when
+            the search begins. On a cluster (``address``) more may be asked for: they begin when
+            nodes come.
         cpus_per_worker: CPU share, and torch threads, of each.
         gpus_per_worker: GPU share of each.
         batch: architectures per evaluation task; None adapts it. One worker with batch 1 makes

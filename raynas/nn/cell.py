@@ -17,6 +17,7 @@ from raynas.core.fixed import read_arch
 from raynas.nn.choice import LayerChoice, one_label
 from raynas.nn.edge_layers import Candidates, edge_layers
 from raynas.nn.fixed_cell import FixedCell, split_inputs
+from raynas.nn.layout import laid_out
 from raynas.nn.logits import Logits, Probabilities, Rank, derived, logits_of
 from raynas.nn.mutable import (
     SKIP,
@@ -255,7 +256,10 @@ class Cell(Mutable):
         nodes = range(self.num_predecessors, len(states))
         loose = self.merge_op == "loose_end"
         return torch.cat(
-            [torch.zeros_like(states[i]) if loose and i in used else states[i] for i in nodes],
+            [
+                torch.zeros_like(states[i]) if loose and i in used else laid_out(states[i])
+                for i in nodes
+            ],
             self.concat_dim,
         )
 

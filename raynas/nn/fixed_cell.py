@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from raynas.nn.layout import laid_out
+
 if TYPE_CHECKING:
     from raynas.nn.cell import Cell
 
@@ -43,7 +45,7 @@ class FixedCell(nn.Module):
         used = {at for node in self.wiring for at, _ in node} if self.merge_op != "all" else set()
         nodes = range(self.num_predecessors, len(states))
         merged = torch.cat(
-            [torch.zeros_like(states[i]) if i in used else states[i] for i in nodes],
+            [torch.zeros_like(states[i]) if i in used else laid_out(states[i]) for i in nodes],
             self.concat_dim,
         )
         return merged if self.post is None else self.post(merged, list(given))

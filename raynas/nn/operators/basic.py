@@ -83,8 +83,8 @@ class FactorizedReduce(nn.Module):
         parts = [self.conv_even(x)]
         if self.conv_odd is not None:
             rows, columns = x.shape[2] % 2, x.shape[3] % 2
-            padded = F.pad(x, (0, columns, 0, rows)) if rows or columns else x
-            parts.append(self.conv_odd(padded[:, :, 1:, 1:]))
+            # a negative pad, since a slice's gradient comes in another memory layout
+            parts.append(self.conv_odd(F.pad(x, (-1, columns, -1, rows))))
         out: Tensor = self.bn(torch.cat(parts, 1))
         return out
 

@@ -9,6 +9,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from raynas.core.errors import InvalidSpace, nearest
+from raynas.nn.operators.polyphase import PolyphaseConv2d
 
 Activation = Literal["relu6", "relu", "hswish"]
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -43,15 +44,19 @@ def separable(
     channels_in: int, channels_out: int, kernel: int, stride: int = 1, dilation: int = 1
 ) -> OrderedDict[str, nn.Module]:
     """Return a depthwise convolution, padded for equal size at stride 1, and a 1x1 convolution."""
-    depthwise = nn.Conv2d(
-        channels_in,
-        channels_in,
-        kernel,
-        stride,
-        dilation * (kernel // 2),
-        dilation,
-        groups=channels_in,
-        bias=False,
+    depthwise: nn.Module = (
+        PolyphaseConv2d(channels_in, kernel, stride)
+        if dilation == 2
+        else nn.Conv2d(
+            channels_in,
+            channels_in,
+            kernel,
+            stride,
+            dilation * (kernel // 2),
+            dilation,
+            groups=channels_in,
+            bias=False,
+        )
     )
     return OrderedDict(
         depthwise=depthwise, pointwise=nn.Conv2d(channels_in, channels_out, 1, bias=False)
