@@ -259,10 +259,16 @@ class Trains:
 @pytest.mark.usefixtures("local_ray")
 def test_a_training_ends_with_its_last_epoch_and_not_with_the_next_trial(tmp_path: Path) -> None:
     """What it holds may be what another worker waits for."""
-    space = ArchSpace([Choice("kind", ("a", "b"))])
-    gate = ray.remote(num_cpus=0)(Gate).remote(1)
+    space = ArchSpace((Choice("kind", ("a", "b")),))
+    gate: Any = ray.remote(num_cpus=0)(Gate).remote(1)
     recipe = Trains(tmp_path / "ended")
-    task = {"gate": gate, "timeout_s": None, "recipe": recipe, "space": space, "seed": 0}
+    task: dict[str, Any] = {
+        "gate": gate,
+        "timeout_s": None,
+        "recipe": recipe,
+        "space": space,
+        "seed": 0,
+    }
     task |= {"goals": Goals((Objective("accuracy"),))}
     worker = tune.with_parameters(SubnetEvaluator, task=task)({"archs": "1"})
     assert not worker.train()["done"]
