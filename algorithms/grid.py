@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 
@@ -14,13 +15,16 @@ from raynas.core.sampler import SAMPLERS
 from raynas.core.trial import Trial
 from raynas.core.visited import Visited
 
+PATIENCE = 5_000  # architectures beyond the bounds that are passed over for one within
+
 
 @SAMPLERS.register("grid", aliases=("GridSearchOptim", "GridSearch"))
 class GridSearch:
     """Counts through the space like an odometer: the last decision turns fastest.
 
     Differs: the options of each decision are shuffled by the seed, so that a grid cut short does
-    not always see the first options only.
+    not always see the first options only. Where thousands in a row break the space's bounds, the
+    next one is drawn and mutated until it keeps them, as by ``random``.
 
     Args:
         space: what is searched.
@@ -31,15 +35,19 @@ class GridSearch:
 
     def __init__(self, space: ArchSpace, *, seed: int) -> None:
         rng = np.random.default_rng(seed)
+        self._space, self._rng = space, rng
         self._visited = Visited(space, rng)
         self._rest = _in_shuffled_order(space, rng)
 
     def ask(self) -> Arch:
         """Return the next architecture that was neither proposed nor told before."""
-        for arch in self._rest:
+        bounded = self._space.violation is not None
+        for arch in islice(self._rest, PATIENCE if bounded else None):
             if self._visited.is_open(arch):
                 self._visited.add(arch)
                 return arch
+        if bounded:
+            return self._visited.propose(lambda: self._space.sample(self._rng))
         raise self._visited.exhausted()
 
     def tell(self, trial: Trial) -> None:

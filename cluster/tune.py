@@ -12,7 +12,7 @@ import warnings
 from collections import Counter, deque
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import ray
@@ -271,7 +271,7 @@ def run_study(
         "watch": watch,
         "timeout_s": config.timeout_s,
         "recipe": recipe,
-        "space": space,
+        "space": replace(space, violation=None),  # a worker only reads architectures
         "goals": study.goals,
         "budget": Budget(epochs=recipe.epochs),
         "seed": study.seed,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from raynas.core.constraints import Constraint
 from raynas.core.errors import nearest
+from raynas.core.evaluator import RESERVED
 from raynas.core.objectives import Objective, hypervolume, knee_point, pareto_mask
 
 if TYPE_CHECKING:
@@ -64,13 +65,17 @@ def volume(
         reference: the worst value of every objective that counts; None takes the worst measured.
 
     Raises:
-        KeyError: the reference lacks an objective.
+        KeyError: the reference lacks an objective, or names what no trial has.
     """
     points = scores(measured(frame, goals), goals)
     if not len(points):
         return 0.0
     if reference is None:
         return hypervolume(points, points.min(0))
+    known = _metrics(frame)
+    for name in reference:
+        if name not in known:
+            raise KeyError(f"the reference names {name!r}, which no trial has; {nearest(name, known)}")
     for goal in goals:
         if goal.metric not in reference:
             raise KeyError(f"the reference has no value for {goal.metric!r}")
@@ -154,10 +159,16 @@ def _explained(groups: Sequence[NDArray[np.float64]]) -> float:
     return max(0.0, (total - within - (len(groups) - 1) * noise) / total)
 
 
+def _metrics(frame: pd.DataFrame) -> list[str]:
+    """Return the numbers that were measured, and their score, without a run's bookkeeping."""
+    own = RESERVED - {"objective"}
+    numeric = map(str, frame.select_dtypes("number"))
+    return [name for name in numeric if name not in own and not name.startswith(CHOICE)]
+
+
 def _column(frame: pd.DataFrame, metric: str) -> pd.Series:
     if metric not in frame:
-        numeric = [str(name) for name in frame.select_dtypes("number")]
-        raise KeyError(f"no trial has a metric {metric!r}; {nearest(metric, numeric)}")
+        raise KeyError(f"no trial has a metric {metric!r}; {nearest(metric, _metrics(frame))}")
     return frame[metric]
 
 

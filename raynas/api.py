@@ -12,7 +12,7 @@ from raynas.bounds import bounded
 from raynas.core.archspace import ArchSpace
 from raynas.core.config import Named, RayConfig, SearchConfig, validated
 from raynas.core.constraints import Constraints, as_constraints
-from raynas.core.errors import Interrupted
+from raynas.core.errors import Interrupted, SearchFailed
 from raynas.core.feasible import Violation
 from raynas.core.fixed import write_arch
 from raynas.core.goals import Goals, goals_of
@@ -82,8 +82,8 @@ def search(
             never assumed: without it, several need an algorithm that takes them. A run that goes
             on under other weights counts by these: what it has measured is merged anew.
         constraints: bounds on metrics, as ``{"macs": (None, 60e6)}`` or ``["macs<60e6"]``. What
-            costs alone decide is never evaluated beyond its bounds; other trials that break one
-            become ``infeasible``.
+            costs decide, or training-free measures (``synflow``, ``nwot``, ``grad_norm``), is never
+            evaluated beyond its bounds; other trials that break one become ``infeasible``.
         latency: what the metric ``latency_ms`` is looked up in: ``cpu`` or ``gpu``, measured once
             on this machine, operator by operator; or the path of a table (see
             ``raynas.costs.LatencyTable``). Where an objective or a constraint asks for it, None
@@ -104,7 +104,8 @@ def search(
         ValueError, LookupError, TypeError: a name, option or combination that does not exist, said
             before anything starts.
         FileExistsError: ``out`` holds another run.
-        SearchFailed: the evaluator does not return the objective.
+        SearchFailed: the evaluator does not return the objective, or no architecture within the
+            bounds was found.
         Interrupted: Ctrl-C; what was told is in ``out``.
     """
     if resume and out is None:
@@ -131,7 +132,7 @@ def search(
     )
     config = validated(SearchConfig, fields)
     timed = latencies(latency, evaluator, found, module, config, bounds, resume=resume)
-    found, left = bounded(found, module, bounds, timed)
+    found, left = bounded(found, module, bounds, timed, config.seed)
     goals = goals_of(config.objectives, weights=config.scalarize, constraints=left)
     how = method(
         algo,
@@ -209,6 +210,8 @@ def _run(
             )
             progress.phase("starting workers")
             run_study(study, space.arch, recipe, config.ray, progress, startup=_startup(sampler))
+            if not study.told and bounds is not None:
+                raise SearchFailed(f"no architecture was found that keeps {bounds}")
     except KeyboardInterrupt:
         told = "before the search began" if study is None else f"after {study.told} trials"
         raise Interrupted(
@@ -343,5 +346,14 @@ def sampler(name: str, space: ArchSpace, *, seed: int = 0, **options: Any) -> Sa
         space: of the architectures.
         seed: fixes the sampler's choices.
         options: of the algorithm.
+
+    Raises:
+        TypeError: ``space`` is no ArchSpace; a model's is its ``arch_space``.
+        ValueError: a negative seed.
     """
+    if not isinstance(space, ArchSpace):
+        hint = "; a model's is its arch_space" if hasattr(space, "arch_space") else ""
+        raise TypeError(f"space: expected an ArchSpace, got {type(space).__name__}{hint}")
+    if seed < 0:
+        raise ValueError(f"seed: expected at least 0, got {seed}")
     return assemble.resolve_sampler(name, space, seed, options)

@@ -14,6 +14,7 @@ from raynas.core.feasible import Cheap, Violation
 from raynas.core.metrics import COSTS, LATENCY
 from raynas.folder import Folder
 from raynas.latencies import Latencies
+from raynas.proxies import Proxies, proxies
 
 if TYPE_CHECKING:
     from raynas.costs.table import Additive
@@ -25,24 +26,31 @@ def bounded(
     data: DataModule | None,
     constraints: Sequence[Constraint],
     latency: Latencies | None = None,
+    seed: int = 0,
 ) -> tuple[Space, tuple[Constraint, ...]]:
-    """Return the space with the bounds that its costs alone decide, and all other constraints.
+    """Return the space with the bounds that are checked beforehand, and all other constraints.
 
-    Samplers propose nothing beyond the bounds; the others are checked after an evaluation.
+    These are on costs and on what training-free measures say (``raynas.proxies``). Samplers propose
+    nothing beyond them; the others are checked after an evaluation.
 
     Args:
         space: a model's, or a plain ArchSpace, whose metrics only an evaluation gives.
         data: says what the inputs look like; None for a plain ArchSpace.
         constraints: all of the search's.
         latency: a table of it; None leaves it to an evaluation.
+        seed: of the fresh weights that are measured.
 
     Raises:
-        ValueError: no architecture keeps one of the bounds; the message says how near one comes.
+        ValueError: no architecture keeps one of the bounds, or none of some random ones where only
+            measuring tells; the message says how near one comes.
     """
     model = None if data is None else space.model
     counted = [one for one in constraints if model is not None and one.metric in COSTS]
     timed = [one for one in constraints if latency is not None and one.metric == LATENCY]
-    cheap = [*counted, *timed]
+    others = [one for one in constraints if one not in counted and one.metric != LATENCY]
+    known = proxies() if model is not None and others else {}
+    proxied = [one for one in others if one.metric in known]
+    cheap = [*counted, *timed, *proxied]
     if not cheap:
         return space, tuple(constraints)
     import torch
@@ -58,7 +66,12 @@ def bounded(
         tables.append(latency.table)
     for constraint in timed:
         _check_reachable(space, tables[-1], constraint)
-    violation = Violation(cheap, _Costs(tables))
+    measures = None
+    if data is not None and proxied:
+        measures = Proxies([one.metric for one in proxied], space, data, seed=seed)
+        for constraint in proxied:
+            measures.check(constraint)
+    violation = Violation(cheap, _Costs(tables, measures))
     left = tuple(one for one in constraints if one not in cheap)
     return replace(space, arch=replace(space.arch, violation=violation)), left
 
@@ -78,32 +91,18 @@ def space_within(config: SearchConfig, space: Space, data: DataModule, folder: F
         if source is None
         else Latencies(source, space, data, folder, recorded=True, threads=threads)
     )
-    return bounded(space, data, as_constraints(config.constraints), timed)[0]
-
-
-def costs_of(space: Space, data: DataModule) -> Cheap:
-    """Return what counts the costs of a model space's architectures.
-
-    Args:
-        space: of the architectures.
-        data: says what the inputs look like.
-    """
-    import torch
-
-    from raynas.costs.table import CostTable
-
-    assert space.model is not None
-    return _Costs([CostTable(space.model.supernet(), torch.zeros(1, *data.input_shape))])
+    return bounded(space, data, as_constraints(config.constraints), timed, config.seed)[0]
 
 
 class _Costs:
-    """The costs of an architecture, by metric."""
+    """What is known of an architecture without evaluating it, by metric."""
 
-    def __init__(self, tables: Sequence[Additive]) -> None:
-        self._tables = tuple(tables)
+    def __init__(self, tables: Sequence[Additive], measures: Cheap | None = None) -> None:
+        self._tables, self._measures = tuple(tables), measures
 
     def __call__(self, arch: Arch) -> Mapping[str, float]:
-        return {k: v for table in self._tables for k, v in table.cost(arch).as_metrics().items()}
+        found = {k: v for table in self._tables for k, v in table.cost(arch).as_metrics().items()}
+        return found if self._measures is None else {**found, **self._measures(arch)}
 
 
 def _check_reachable(space: Space, table: Additive, constraint: Constraint) -> None:

@@ -301,7 +301,8 @@ def verify(
     from raynas.report.table import verification_table
     from raynas.result import Result
 
-    found = stoppable(Result(run).verify)(
+    result = Result(run)
+    found = stoppable(result.verify)(
         top,
         seeds,
         options=pairs(option or [], "--option"),
@@ -309,7 +310,7 @@ def verify(
         progress=Line(),
     )
     out_console.print()
-    out_console.print(verification_table(found.table))
+    out_console.print(verification_table(found.table, rescored=result.config.supernet is not None))
     out_console.print(str(found), highlight=False, soft_wrap=True)
 
 

@@ -15,9 +15,9 @@ from raynas import analysis
 from raynas.core.arch import Arch, Value
 from raynas.core.config import RayConfig, SearchConfig, validated
 from raynas.core.constraints import Constraints, as_constraints
+from raynas.core.feasible import Violation
 from raynas.core.fixed import write_arch
 from raynas.core.goals import all_judged, goals_of
-from raynas.core.metrics import COSTS
 from raynas.core.objectives import Objective, parse_goal
 from raynas.core.progress import Progress
 from raynas.core.study import rank
@@ -260,21 +260,22 @@ class Result:
 
     @cached_property
     def _known(self) -> list[Mapping[str, float]]:
-        """The metrics of each trial, and its costs where it lacks a bounded one.
+        """The metrics of each trial, and what can be known without it where it lacks a bounded one.
 
         Functions return what they like, and a cost may not have been bounded when they were called.
         """
-        bounded = {name for name in self.config.constraints if name in COSTS}
-        told = [trial.metrics for trial in self._told]
+        bounded, told = self.config.constraints.keys(), [trial.metrics for trial in self._told]
         if not any(bounded - metrics.keys() for metrics in told if metrics):
             return told
-        from raynas.bounds import costs_of
+        from raynas.bounds import space_within
 
         try:
-            costs = costs_of(*self.found_space())
+            within = space_within(self.config, *self.found_space(), self.folder).arch.violation
         except (LookupError, TypeError):  # a user's own that is not at hand, or one without models
             return told
-        return [{**costs(trial.arch), **trial.metrics} for trial in self._told]
+        if not isinstance(within, Violation):
+            return told
+        return [{**within.costs(trial.arch), **trial.metrics} for trial in self._told]
 
     def _goals(self, objectives: Mapping[str, str] | None) -> list[Objective]:
         return analysis.objectives_of(self.trials, objectives or self.config.objectives)

@@ -14,7 +14,8 @@ from raynas.analysis import Interval, kendall, mean_difference
 from raynas.bounds import space_within
 from raynas.core.arch import Arch
 from raynas.core.config import RayConfig, SearchConfig
-from raynas.core.errors import Exhausted
+from raynas.core.errors import Exhausted, UnknownName, nearest
+from raynas.core.evaluator import EVALUATORS
 from raynas.core.goals import goals_of
 from raynas.core.listed import Listed
 from raynas.core.progress import Progress
@@ -38,7 +39,7 @@ class Verification:
 
     Attributes:
         table: one row per architecture: ``group`` (best or random), ``cheap`` (the score that the
-            search went by), ``mean``, ``std`` and ``seeds`` of the stand-alone accuracy, ``arch``.
+            search went by, measured again where it had a supernet), ``mean``, ``std`` and ``seeds`` of the stand-alone accuracy, ``arch``.
         correlation: Kendall's tau between the cheap and the stand-alone scores of the random
             architectures and the best together; None where random ones have no cheap score.
         gain: mean stand-alone accuracy of the best less that of the random ones.
@@ -59,7 +60,11 @@ class Verification:
         return json.dumps(estimates | {"said": str(self), "rows": rows}, indent=2) + "\n"
 
     def __str__(self) -> str:
-        lines = [f"best less random: {self.gain} (stand-alone accuracy)"]
+        value, low, high = (100 * share for share in vars(self.gain).values())
+        lines = [
+            f"best less random: {value:.2f} percentage points (95 %: {low:.2f} to {high:.2f}) of "
+            "stand-alone accuracy"
+        ]
         if self.correlation is not None:
             lines.append(f"Kendall's tau of cheap and stand-alone score: {self.correlation}")
         return "\n".join(lines)
@@ -89,7 +94,7 @@ def verify(
         progress: told how it comes along.
 
     Raises:
-        ValueError: fewer than one architecture or seed.
+        ValueError: fewer than one architecture or seed, or none to compare the best with.
         LookupError, TypeError: the run's space or data are not at hand, or there is no model.
     """
     if min(top, seeds) < 1:
@@ -97,6 +102,12 @@ def verify(
     parts = result.rebuilt
     best = [Arch.from_json(text) for text in result.top(top)["arch"]]
     random = _random(result, best)
+    if best and not random:
+        raise ValueError(
+            f"verify compares the best with others, and 0 are left besides the {len(best)} best of "
+            f"all that the space holds within the run's bounds; expected top to be at most "
+            f"{len(best) - 1}, got {top}"
+        )
     rows = _trained(result, [*best, *random], seeds, options, ray, progress)
     return summary(rows, best, random, _cheap(result, parts, best, random))
 
@@ -223,6 +234,7 @@ def scores_by(result: Result, first: str, other: str) -> Interval:
 
     Raises:
         LookupError: fewer than three architectures have both scores.
+        UnknownName: there is no such evaluator.
     """
     import pandas as pd
 
@@ -234,14 +246,19 @@ def scores_by(result: Result, first: str, other: str) -> Interval:
     rows = pd.concat(frames).dropna(subset=["objective"])
     # scores of shorter trainings are another measure
     rows = rows[rows["epochs"] == rows.groupby("evaluator")["epochs"].transform("max")]
+    scored = sorted(set(rows["evaluator"]))
+    for name in (first, other):
+        if name not in scored and name not in EVALUATORS:
+            hint = nearest(name, {*scored, *EVALUATORS})
+            raise UnknownName(f"no evaluator named {name!r}; {hint}")
     by = [
         rows[rows["evaluator"] == n].groupby("arch_key")["objective"].mean() for n in (first, other)
     ]
     both = pd.concat(by, axis=1, join="inner").to_numpy(np.float64)
     if len(both) < 3:
+        there = f"there are scores by {', '.join(scored)}" if scored else "there are no scores at all"
         raise LookupError(
             f"{len(both)} architectures have scores by both {first!r} and {other!r}, expected at "
-            f"least 3; there are scores by {', '.join(sorted(set(rows['evaluator'])))}: call "
-            "Result.verify first"
+            f"least 3; {there}: call Result.verify first"
         )
     return kendall(both[:, 0], both[:, 1])

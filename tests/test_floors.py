@@ -36,6 +36,7 @@ FLOORS = {
     "raynas.plans": 4,
     "raynas.analysis": 4,
     "raynas.bounds": 4,
+    "raynas.proxies": 4,
     "raynas.catalogue": 4,
     "raynas.costing": 4,
     "raynas.latencies": 4,

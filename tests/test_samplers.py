@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,9 +28,11 @@ from raynas.algorithms.reinforce import Baseline, Reinforce, chances, draw, entr
 from raynas.algorithms.tpe import TPE
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
+from raynas.core.constraints import Constraint
 from raynas.core.decision import Choice, Subset
 from raynas.core.errors import Exhausted
 from raynas.core.external import ExternalSampler
+from raynas.core.feasible import Violation
 from raynas.core.objectives import pareto_mask
 from raynas.core.sampler import SAMPLERS, Sampler
 from raynas.core.trial import Trial
@@ -108,6 +111,17 @@ def test_a_grid_too_large_to_list_begins_at_once() -> None:
     space = ArchSpace.of(**{f"c{i}": range(10) for i in range(100)})
     first = [GridSearch(space, seed=seed).ask() for seed in (0, 0, 1)]
     assert first[0] == first[1] != first[2]
+
+
+def test_a_grid_within_narrow_bounds_goes_on() -> None:
+    """One in 290,000 keeps them (binomial): counting through would take seconds for each."""
+    space = ArchSpace.of(**{f"c{i}": range(10) for i in range(40)})
+    bound = Constraint("zeros", low=15.0)
+    violation = Violation([bound], lambda arch: {"zeros": float(list(arch.values()).count(0))})
+    sampler = GridSearch(replace(space, violation=violation), seed=0)
+    asked = [sampler.ask() for _ in range(5)]
+    assert len(set(asked)) == 5
+    assert all(list(arch.values()).count(0) >= 15 for arch in asked)
 
 
 # --- evolution ------------------------------------------------------------------------------------

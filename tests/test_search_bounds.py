@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import raynas
+from raynas.core.errors import SearchFailed
 from raynas.core.objectives import pareto_mask
 from raynas.costs import CostTable
 from tests.toynet import ToyNet
@@ -130,3 +131,72 @@ def test_contradictions_are_said_before_anything_starts(
     with pytest.raises(ValueError, match=said):
         raynas.search(WIDE, evaluator=area, out=str(tmp_path / "run"), **given)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_training_free_measure_filters_what_is_evaluated(tmp_path: Path) -> None:
+    space = raynas.ModelSpace(ToyNet)
+    proxy = raynas.search(
+        ToyNet,
+        "grid",
+        evaluator="synflow",
+        objectives={"synflow": "max"},
+        trials=18,
+        out=str(tmp_path / "all"),
+        seed=3,
+    )
+    flow = proxy.trials.set_index("arch_key")["synflow"]
+    low = float(flow.sort_values().iloc[10])
+    found = raynas.search(
+        ToyNet,
+        "random",
+        evaluator=params,
+        constraints={"synflow": (low, None)},
+        trials=18,
+        out=str(tmp_path / "run"),
+        seed=3,
+    )
+    rows = found.trials.set_index("arch_key")
+    assert len(flow) == 18 == space.arch_space.size()
+    assert set(rows.index) == set(flow.index[flow >= low])
+    assert set(rows["status"]) == {"completed"}
+    assert rows["synflow"].to_dict() == flow[rows.index].to_dict()
+
+
+def test_a_measure_that_nothing_reaches_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"synflow >= 1e\+06: none of 32 random .* theirs is"):
+        raynas.search(
+            ToyNet, evaluator=params, constraints="synflow>1e6", out=str(tmp_path / "run")
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_bounds_that_none_keeps_together_are_said(tmp_path: Path) -> None:
+    table = CostTable(raynas.ModelSpace(ToyNet).supernet(), torch.zeros(1, 1, 16, 16))
+    costs = {arch: table.cost(arch).macs for arch in raynas.ModelSpace(ToyNet).arch_space}
+    params_of = {arch: table.cost(arch).params for arch in costs}
+    many = sorted(params_of.values())[-2]
+    few = min(costs[a] for a, count in params_of.items() if count >= many)
+    with pytest.raises(SearchFailed, match=r"no architecture was found that keeps .* and "):
+        raynas.search(
+            ToyNet,
+            "random",
+            evaluator=params,
+            constraints={"params": (many, None), "macs": (None, few - 1)},
+            out=str(tmp_path / "run"),
+        )
+
+
+def test_what_an_evaluator_says_of_a_cost_has_to_keep_its_bound_as_well(tmp_path: Path) -> None:
+    """Its table may be of other images; the file of the best and the result agree."""
+
+    def own(arch: raynas.Arch) -> dict[str, float]:
+        large = arch["first"] == "k5"
+        return {"accuracy": 0.9 if large else 0.5, "macs": 1e12 if large else 1.0}
+
+    found = raynas.search(
+        ToyNet, "random", evaluator=own, constraints="macs<1e9", trials=18, out=str(tmp_path)
+    )
+    large = found.trials["choice.first"] == "k5"
+    assert set(found.trials.loc[large, "status"]) == {"infeasible"}
+    assert set(found.trials.loc[~large, "status"]) == {"completed"}
+    assert found.best.arch == raynas.Arch.from_json((tmp_path / "best.json").read_text())

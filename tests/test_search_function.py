@@ -259,3 +259,12 @@ def test_more_workers_than_cpus_or_architectures_do_not_wait(tmp_path: Path) -> 
     config = raynas.RayConfig(workers=8)
     result = raynas.search(space, evaluator=lambda _: 1.0, trials=9, out=str(tmp_path), ray=config)
     assert len(result.trials) == 1
+
+
+def test_a_sampler_of_something_else_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"an ArchSpace, got ModelSpace; .* arch_space"):
+        raynas.sampler("random", raynas.space("nas_bench_macro"))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="an ArchSpace, got str"):
+        raynas.sampler("random", "mlp")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="seed: expected at least 0, got -1"):
+        raynas.sampler("random", SPACE, seed=-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -45,6 +46,8 @@ def excess(constraint: Constraint, value: float) -> float:
     >>> excess(Constraint("macs", high=50.0), 60.0), excess(Constraint("macs", high=50.0), 50.0)
     (0.2, 0.0)
     """
+    if math.isnan(value):  # what could not be measured
+        return math.inf
     over = 0.0
     for bound, gap in (
         (constraint.high, value - (constraint.high or 0.0)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
@@ -87,6 +87,9 @@ class Study:
         self.failed = 0
         self._sampler, self._setting, self._sink = sampler, setting, sink
         self._bounds, self._anew = bounds, anew
+        beforehand = () if bounds is None else bounds.constraints
+        # what an evaluator says itself, as a table of other images may, has to keep them as well
+        self._all = replace(goals, constraints=(*goals.constraints, *beforehand))
         self._known = Known()
         self._flying: dict[str, list[Asked]] = {}
         self._event = self._number = 0
@@ -154,11 +157,12 @@ class Study:
     def _trial(self, asked: Asked, found: Measurement, node: str, worker: str) -> Trial:
         status: Status = "completed"
         scores: tuple[float, ...] = ()
-        error = found.error
+        error, measured = found.error, found.metrics
         if error is None:
             try:
                 scores = self.goals.scores(found.metrics)
-                status = "completed" if self.goals.allow(found.metrics) else "infeasible"
+                measured = self._with_bounded(asked.arch, found.metrics)
+                status = "completed" if self._all.allow(measured) else "infeasible"
             except MissingObjective as missing:
                 error = str(missing)
                 if self.best is None:
@@ -174,7 +178,7 @@ class Study:
             status=status,
             objective=self.goals.merged(found.metrics) if good else None,
             scores=scores if good else (),
-            metrics=found.metrics if error else self._with_bounded(asked.arch, found.metrics),
+            metrics=measured,
             asked_event=asked.event,
             told_event=self._count_event(),
             started_utc=started,
@@ -203,7 +207,7 @@ class Study:
     def _keeps(self, trial: Trial) -> bool:
         """Return whether a trial keeps all bounds; one that lacks a bounded metric does not."""
         cheaply = self._bounds is None or self._bounds(trial.arch) == 0.0
-        return cheaply and self.goals.keep(trial.metrics)
+        return cheaply and self._all.keep(self._with_bounded(trial.arch, trial.metrics))
 
     def _repeat(self, asked: Asked, result: dict[str, Any]) -> None:
         """Tell a trial that asks for what is known already."""

@@ -13,10 +13,11 @@ from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
 from raynas.core.config import Named
+from raynas.core.constraints import Constraint, as_constraints
 from raynas.report.findings import ReportData, Scale, opponent, plain, top
 from raynas.report.pictures import FONT, choices, progress, shown, tradeoff, training
 from raynas.report.relaxed import edge_scores, preferences
-from raynas.report.table import number
+from raynas.report.table import RESCORED, number
 
 BEST_SHOWN, ERRORS_SHOWN = 10, 20
 OPEN = 24  # decisions of the best architecture up to which they are not folded away
@@ -157,6 +158,7 @@ def _facts(data: ReportData) -> str:
         "Evaluator": _named(config.evaluator),
         "Supernet": _named(config.supernet),
         "Objective": ", ".join(f"{goals[goal]} {m}" for m, goal in config.objectives.items()),
+        "Constraints": ", ".join(map(_bound, as_constraints(config.constraints))),
         "Trials": f"{len(data.told)} of {config.trials}" + (f" ({told})" if told else ""),
         "Seed": str(config.seed),
         "Time": _time(data.told),
@@ -169,6 +171,19 @@ def _facts(data: ReportData) -> str:
 def _told(data: ReportData) -> str:
     counts = data.told["status"].value_counts()
     return ", ".join(f"{count} {status}" for status, count in counts.items())
+
+
+def _bound(constraint: Constraint) -> str:
+    """Return a constraint with its numbers as people read them.
+
+    >>> _bound(Constraint("macs", high=40e6)), _bound(Constraint("accuracy", 0.9, 1.0))
+    ('macs <= 40 M', '90.00 % <= accuracy <= 100.00 %')
+    """
+    name = constraint.metric
+    low, high = (b if b is None else number(b, name) for b in (constraint.low, constraint.high))
+    if low is None:
+        return f"{name} <= {high}"
+    return f"{name} >= {low}" if high is None else f"{low} <= {name} <= {high}"
 
 
 def _named(named: Named | None) -> str:
@@ -222,8 +237,11 @@ def _verified(data: ReportData) -> str:
         scores = [number(row[name], "accuracy") for name in ("cheap", "mean", "std")]
         key = f"<code>{escape(row['arch_key'])}</code>"
         rows.append([escape(row["group"]), *scores, str(row["seeds"]), key])
-    heads = ["Group", "Search's score", "Alone", "± seeds", "Seeds", "Architecture"]
-    said = "<br>".join(escape(line) for line in data.verified["said"].splitlines())
+    rescored = data.config.supernet is not None
+    cheap = "Rescored" if rescored else "Search's score"
+    heads = ["Group", cheap, "Alone", "± seeds", "Seeds", "Architecture"]
+    lines = [*data.verified["said"].splitlines(), *([f"Rescored: {RESCORED}."] if rescored else [])]
+    said = "<br>".join(map(escape, lines))
     return f"<section><h2>Retrained on their own</h2>{_table(heads, rows)}<p>{said}</p></section>"
 
 

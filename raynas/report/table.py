@@ -11,6 +11,8 @@ from rich.table import Table
 if TYPE_CHECKING:
     import pandas as pd
 
+RESCORED = "the cheap score with the supernet's weights, measured again on all validation images"
+
 
 def trial_table(frame: pd.DataFrame, metrics: Sequence[str], title: str) -> Table:
     """Return a table of trials: rank, number, metrics, and the architecture's key.
@@ -51,15 +53,19 @@ def number(value: float | None, name: str = "") -> str:
     return f"{value:.4g}"
 
 
-def verification_table(frame: pd.DataFrame) -> Table:
+def verification_table(frame: pd.DataFrame, *, rescored: bool) -> Table:
     """Return a table of retrained architectures: group, cheap score, stand-alone accuracy.
 
     Args:
         frame: as in ``raynas.verification.Verification``.
+        rescored: whether the cheap score was measured again, as it is where there is a supernet.
     """
     title = "Retrained on their own"
     table = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
-    for name in ("group", "cheap", "alone", "± seeds", "seeds", "architecture"):
+    if rescored:
+        table.caption, table.caption_justify = f"rescored: {RESCORED}", "left"
+    cheap = "rescored" if rescored else "cheap"
+    for name in ("group", cheap, "alone", "± seeds", "seeds", "architecture"):
         table.add_column(name, justify="left" if name in ("group", "architecture") else "right")
     for row in frame.to_dict("records"):
         scores = [number(row[name], "accuracy") for name in ("cheap", "mean", "std")]
