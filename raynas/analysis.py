@@ -75,7 +75,9 @@ def volume(
     known = _metrics(frame)
     for name in reference:
         if name not in known:
-            raise KeyError(f"the reference names {name!r}, which no trial has; {nearest(name, known)}")
+            raise KeyError(
+                f"the reference names {name!r}, which no trial has; {nearest(name, known)}"
+            )
     for goal in goals:
         if goal.metric not in reference:
             raise KeyError(f"the reference has no value for {goal.metric!r}")

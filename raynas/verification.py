@@ -39,7 +39,8 @@ class Verification:
 
     Attributes:
         table: one row per architecture: ``group`` (best or random), ``cheap`` (the score that the
-            search went by, measured again where it had a supernet), ``mean``, ``std`` and ``seeds`` of the stand-alone accuracy, ``arch``.
+            search went by, measured again on more images where it had a supernet), ``mean``,
+            ``std`` and ``seeds`` of the stand-alone accuracy, ``arch``.
         correlation: Kendall's tau between the cheap and the stand-alone scores of the random
             architectures and the best together; None where random ones have no cheap score.
         gain: mean stand-alone accuracy of the best less that of the random ones.
@@ -256,9 +257,9 @@ def scores_by(result: Result, first: str, other: str) -> Interval:
     ]
     both = pd.concat(by, axis=1, join="inner").to_numpy(np.float64)
     if len(both) < 3:
-        there = f"there are scores by {', '.join(scored)}" if scored else "there are no scores at all"
+        there = f"scores by {', '.join(scored)}" if scored else "no scores at all"
         raise LookupError(
             f"{len(both)} architectures have scores by both {first!r} and {other!r}, expected at "
-            f"least 3; {there}: call Result.verify first"
+            f"least 3; there are {there}: call Result.verify first"
         )
     return kendall(both[:, 0], both[:, 1])

@@ -68,6 +68,14 @@ def test_front_volume_and_knee(result: Result) -> None:
         result.pareto({"mac": "min"})
 
 
+def test_a_wrong_name_is_told_with_metrics_alone(result: Result) -> None:
+    with pytest.raises(KeyError) as told:
+        result.importance("acc")
+    assert told.value.args == ("no trial has a metric 'acc'; known: accuracy, macs, objective",)
+    with pytest.raises(KeyError, match=r"names 'acuracy'.*did you mean 'accuracy'"):
+        result.hypervolume({"acuracy": 0.4, "macs": 5e6})
+
+
 def test_query_asks_anew(result: Result) -> None:
     best = result.query([], {"accuracy": "max"})
     assert list(best["trial"]) == [3, 1, 2, 0]  # in place of the run's own bound: none

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -397,6 +398,27 @@ def test_the_page_says_what_was_searched_and_what_was_found(data: ReportData) ->
         "ValueError: no",
     ):
         assert text in body
+
+
+def test_the_page_states_the_constraints(data: ReportData) -> None:
+    bounds = {"macs": (None, 40e6), "accuracy": (0.5, None)}
+    bounded = replace(data, config=data.config.model_copy(update={"constraints": bounds}))
+    body = html.unescape(report_page(bounded))
+    assert "<dt>Constraints</dt><dd>macs <= 40 M, accuracy >= 50.00 %</dd>" in body
+    assert "Constraints" not in body_of(report_page(data))
+
+
+def test_scores_that_were_measured_again_are_called_so(data: ReportData) -> None:
+    row = {"group": "best", "cheap": 0.7, "mean": 0.8, "std": 0.1, "seeds": 2, "arch_key": "ab"}
+    alone = replace(data, verified={"rows": [row], "said": "what it says"})
+    shared = alone.config.model_copy(update={"supernet": Named(name="single_path")})
+    body = body_of(report_page(alone))
+    assert "<th>Search's score</th>" in body
+    assert "Rescored" not in body
+    body = body_of(report_page(replace(alone, config=shared)))
+    assert "<th>Rescored</th>" in body
+    assert "<br>Rescored: the cheap score with the supernet&#x27;s weights, measured again" in body
+    assert "Search's score" not in body
 
 
 def test_the_page_needs_no_network(data: ReportData) -> None:

@@ -14,8 +14,10 @@ from raynas.analysis import kendall, mean_difference
 from raynas.cli import main
 from raynas.core.arch import Arch
 from raynas.core.config import Named, SearchConfig
+from raynas.core.errors import UnknownName
 from raynas.core.trial import Trial
 from raynas.folder import CONFIG, Folder
+from raynas.report.table import verification_table
 from raynas.store import TrialStore
 from raynas.verification import summary
 from tests.toynet import ToyNet
@@ -53,6 +55,7 @@ def test_a_summary_by_hand() -> None:
     assert found.gain.value == pytest.approx(0.4)
     assert found.correlation is not None
     assert found.correlation.value == 1.0
+    assert str(found).startswith("best less random: 40.00 percentage points (95 %: 30.00 to 50.00)")
     alone = summary(rows, archs[:2], archs[2:], {archs[0].key: 0.7})
     assert alone.correlation is None
 
@@ -80,7 +83,10 @@ def test_the_best_and_random_ones_are_retrained(
     assert "Retrained on their own" in page
     flags = ["--top", "2", "--seeds", "2", "--option", "epochs=1", "--option", "batch_size=64"]
     assert main(["verify", out, *flags]) == 0
-    assert "best less random" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "best less random" in said
+    assert "measured again" not in said  # there is no supernet
+    assert " cheap " in said
     again = raynas.load(out, space=ToyNet).verify(top=2, seeds=2, options=training)
     assert sorted((tmp_path / "run" / "verify").rglob("*.parquet")) == files  # nothing anew
     pd.testing.assert_frame_equal(again.table, table)
@@ -121,6 +127,48 @@ def test_rank_correlation_of_two_evaluators(tmp_path: Path) -> None:
     assert result.rank_correlation().value == pytest.approx(4 / 6)
     with pytest.raises(LookupError, match="there are scores by shared, standalone"):
         result.rank_correlation("shared", "table")
+    with pytest.raises(UnknownName, match="no evaluator named 'standalon'; did you mean 'standalo"):
+        result.rank_correlation("shared", "standalon")
+
+
+def run_of(out: Path, space: raynas.ArchSpace, scores: list[float]) -> raynas.Result:
+    """Return a run of ToyNet in which the first architectures have these scores."""
+    config = SearchConfig(
+        space=Named(name="tests.toynet:ToyNet"),
+        algo=Named(name="random"),
+        data=Named(name="digits"),
+        evaluator=Named(name="function"),
+        objectives={"accuracy": "max"},
+        out=str(out),
+    )
+    Folder(str(out)).write(CONFIG, config.to_json())
+    trials = [
+        Trial(arch=arch, number=i, objective=x, metrics={"accuracy": x}, told_event=2 * i + 1)
+        for i, (arch, x) in enumerate(zip(space, scores, strict=False))
+    ]
+    TrialStore(str(out), space, ("accuracy",)).append(trials)
+    return raynas.load(str(out))
+
+
+def test_without_others_nothing_is_trained(tmp_path: Path) -> None:
+    space = raynas.ModelSpace(ToyNet).arch_space
+    result = run_of(tmp_path, space, [0.01 * i for i in range(18)])
+    with pytest.raises(ValueError, match=r"0 are left besides the 18 best.*at most 17, got 20"):
+        result.verify(top=20)
+    assert not (tmp_path / "verify").exists()
+
+
+def test_a_run_without_scores_says_so(tmp_path: Path) -> None:
+    result = run_of(tmp_path, raynas.ModelSpace(ToyNet).arch_space, [])
+    with pytest.raises(LookupError, match="there are no scores at all"):
+        result.rank_correlation()
+
+
+def test_the_table_says_which_scores_were_measured_again() -> None:
+    frame = pd.DataFrame(columns=["group", "cheap", "mean", "std", "seeds", "arch_key"])
+    table = verification_table(frame, rescored=True)
+    assert [column.header for column in table.columns][1] == "rescored"
+    assert "measured again on all validation images" in str(table.caption)
 
 
 def test_nothing_to_verify_is_refused(tmp_path: Path) -> None:
