@@ -193,6 +193,9 @@ class Result:
             options: of the evaluator ``standalone``, such as ``{"epochs": 10}``.
             ray: how to use Ray.
             progress: told how it comes along.
+
+        Raises:
+            ValueError: no other architecture is left to compare with.
         """
         from raynas.verification import verify
 
@@ -218,6 +221,7 @@ class Result:
 
         Raises:
             LookupError: fewer than three architectures have both scores.
+            UnknownName: no row is of an evaluator of this name.
         """
         from raynas.verification import scores_by
 
