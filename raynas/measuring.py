@@ -71,7 +71,7 @@ def plan(
             f"with {_called(spec)}"
         )
     if hasattr(thing, "bind"):
-        bound = thing.bind(space.arch, objectives)
+        bound = thing.bind(replace(space.arch, violation=None), objectives)  # it travels
         metrics = tuple(getattr(bound, "metrics", objectives))
         _check_objectives(objectives, metrics, spec.name)
         return FunctionPlan(

@@ -161,6 +161,20 @@ def test_a_training_free_measure_filters_what_is_evaluated(tmp_path: Path) -> No
     assert set(rows["status"]) == {"completed"}
     assert rows["synflow"].to_dict() == flow[rows.index].to_dict()
 
+    table = proxy.trials.filter(like="choice.").rename(columns=lambda name: name.split(".", 1)[1])
+    table.assign(accuracy=0.5).to_csv(tmp_path / "table.csv", index=False)
+    looked_up = raynas.search(
+        ToyNet,
+        "random",
+        evaluator=("table", {"path": str(tmp_path / "table.csv")}),
+        constraints={"synflow": (low, None)},
+        trials=18,
+        out=str(tmp_path / "looked up"),
+        seed=3,
+    )
+    assert set(looked_up.trials["arch_key"]) == set(rows.index)
+    assert set(looked_up.trials["status"]) == {"completed"}
+
 
 def test_a_measure_that_nothing_reaches_is_said(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"synflow >= 1e\+06: none of 32 random .* theirs is"):
