@@ -87,9 +87,10 @@ class Desk:
     def _hand_out(self, order: Order | None) -> None:
         self._stir()
         self._waiting, self._closed = 0, order is None
-        if not self._closed:
+        if self._closed:
+            for leaves in self._leaves:
+                leaves.put_nowait(False)
+        else:
             self._idle.clear()
-        for leaves in self._leaves if self._closed else ():
-            leaves.put_nowait(False)
         for queue in self._orders:
             queue.put_nowait(order)

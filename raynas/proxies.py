@@ -49,16 +49,17 @@ class Proxies:
     def __init__(
         self, metrics: Sequence[str], space: Space, data: DataModule, *, seed: int
     ) -> None:
+        import torch
+
+        from raynas.cluster.networks import Networks
         from raynas.evaluators.loaded import Loaded
 
         assert space.model is not None
         known = proxies()
         self._measures: dict[str, Any] = {name: EVALUATORS[known[name]]() for name in metrics}
         self._space, self._seed = space, seed
-        import torch
-
         self._data = Loaded(data, torch.device("cpu"))
-        self._supernet = space.model.supernet(seed)
+        self._networks = Networks(space.model, self._data)
         self._failure = ""
         self._measured = lru_cache(KEPT)(self._measure)
 
@@ -67,14 +68,9 @@ class Proxies:
         return self._measured(arch)
 
     def _measure(self, arch: Arch) -> dict[str, float]:
-        import torch
-
-        from raynas.nn.mutable import freeze
-
         found: dict[str, float] = {}
         for metric, evaluator in self._measures.items():
-            with torch.random.fork_rng(devices=[]):  # some layers draw weights that are replaced
-                net = freeze(self._supernet, arch).train()
+            net = self._networks.build(arch, self._seed)
             try:
                 found[metric] = evaluator.measure(net, self._data, self._seed)[metric]
             except Exception as failure:

@@ -165,6 +165,10 @@ def test_the_cluster_gets_the_checkout_without_its_ballast() -> None:
     assert {"/.git", "/.venv", "/runs"} <= set(config["rsync_exclude"])
 
 
+def test_a_script_on_a_node_finds_the_cluster() -> None:
+    assert "echo 'export RAY_ADDRESS=auto' >> ~/.bashrc" in cluster_file()["setup_commands"]
+
+
 def test_an_upload_to_ray_leaves_the_ballast_behind() -> None:
     patterns = (ROOT / ".rayignore").read_text(encoding="utf-8").splitlines()
     assert {".git", ".venv", "runs", "__pycache__"} <= set(patterns)
