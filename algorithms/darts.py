@@ -9,7 +9,7 @@ from raynas.gradient.base import DARTS_TRAINING, Differentiable
 from raynas.gradient.bilevel import bilevel_step
 from raynas.gradient.hardware import Hardware
 from raynas.gradient.mixed.weighted_sum import WeightedSum
-from raynas.nn.oneshot import ONE_SHOTS, Batch, Metrics
+from raynas.supernet.protocol import ONE_SHOTS, Batch, Metrics
 
 
 @ONE_SHOTS.register("darts", aliases=("DARTSOptim", "DartsTrainer"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from raynas.gradient.direct import Direct
-from raynas.nn.oneshot import ONE_SHOTS, Batch, Metrics
+from raynas.supernet.protocol import ONE_SHOTS, Batch, Metrics
 
 
 @ONE_SHOTS.register(

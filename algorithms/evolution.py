@@ -8,10 +8,10 @@ import numpy as np
 
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
+from raynas.core.deduplicator import Deduplicator
 from raynas.core.ranking import scores_of
 from raynas.core.sampler import SAMPLERS, Origin
 from raynas.core.trial import Trial
-from raynas.core.visited import Visited
 
 CHANGES = 0.5  # on average, per child
 
@@ -57,7 +57,7 @@ class Evolution:
         self.startup = population
         self._space = space
         self._rng = np.random.default_rng(seed)
-        self._visited = Visited(space, self._rng)
+        self._visited = Deduplicator(space, self._rng)
         self.origin = Origin()
         self._selected, self._parents = selected, parents
         self._mutation_prob = mutation_prob

@@ -11,7 +11,7 @@ import torch
 from raynas.gradient.base import Differentiable
 from raynas.gradient.hardware import Hardware
 from raynas.gradient.mixed.gumbel_sum import GumbelSum
-from raynas.nn.oneshot import ONE_SHOTS, Batch, Metrics
+from raynas.supernet.protocol import ONE_SHOTS, Batch, Metrics
 
 
 @ONE_SHOTS.register("fbnet")

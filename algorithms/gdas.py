@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from raynas.gradient.base import DARTS_TRAINING, Differentiable
 from raynas.gradient.hardware import Hardware
 from raynas.gradient.mixed.gumbel_sum import GumbelSum
-from raynas.nn.oneshot import ONE_SHOTS, Batch, Metrics
+from raynas.supernet.protocol import ONE_SHOTS, Batch, Metrics
 
 
 @ONE_SHOTS.register("gdas")

@@ -11,9 +11,9 @@ import numpy as np
 from raynas.core.arch import Arch, Value
 from raynas.core.archspace import ArchSpace
 from raynas.core.decision import Decision, Subset
+from raynas.core.deduplicator import Deduplicator
 from raynas.core.sampler import SAMPLERS
 from raynas.core.trial import Trial
-from raynas.core.visited import Visited
 
 PATIENCE = 5_000  # architectures beyond the bounds that are passed over for one within
 
@@ -36,7 +36,7 @@ class GridSearch:
     def __init__(self, space: ArchSpace, *, seed: int) -> None:
         rng = np.random.default_rng(seed)
         self._space, self._rng = space, rng
-        self._visited = Visited(space, rng)
+        self._visited = Deduplicator(space, rng)
         self._rest = _in_shuffled_order(space, rng)
 
     def ask(self) -> Arch:

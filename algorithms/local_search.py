@@ -9,10 +9,10 @@ import numpy as np
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
 from raynas.core.codes import Codes
+from raynas.core.deduplicator import Deduplicator
 from raynas.core.ranking import scores_of
 from raynas.core.sampler import SAMPLERS, Origin
 from raynas.core.trial import Trial
-from raynas.core.visited import Visited
 
 
 @SAMPLERS.register("local_search")
@@ -40,7 +40,7 @@ class LocalSearch:
         self.startup = starts
         self._space = space
         self._rng = np.random.default_rng(seed)
-        self._visited = Visited(space, self._rng)
+        self._visited = Deduplicator(space, self._rng)
         self.origin = Origin()
         self._codes = Codes(space)
         self._known: dict[str, float] = {}  # score by the canonical architecture's key

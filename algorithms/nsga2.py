@@ -6,7 +6,7 @@ import numpy as np
 
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
-from raynas.core.external import ExternalSampler
+from raynas.core.optuna_sampler import OptunaSampler
 from raynas.core.sampler import SAMPLERS
 from raynas.core.trial import Trial
 
@@ -61,7 +61,7 @@ class NSGA2:
             seed=seed,
         )
         rng = np.random.default_rng(seed)
-        self._sampler = ExternalSampler(
+        self._sampler = OptunaSampler(
             space, optuna, sampler, rng=rng, objectives=objectives, whole=True
         )
 

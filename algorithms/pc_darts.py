@@ -16,8 +16,8 @@ from raynas.gradient.hardware import Hardware
 from raynas.gradient.mixed.weighted_sum import WeightedSum
 from raynas.nn.logits import Logits
 from raynas.nn.modelspace import ModelSpace
-from raynas.nn.oneshot import ONE_SHOTS, Batch, Metrics, Training
 from raynas.nn.partial_space import PartialSpace, whole_of
+from raynas.supernet.protocol import ONE_SHOTS, Batch, Metrics, Training
 
 
 @ONE_SHOTS.register("pc_darts")

@@ -18,11 +18,11 @@ from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
 from raynas.core.codes import Codes, Rows
 from raynas.core.decision import Choice, Decision
+from raynas.core.deduplicator import Deduplicator
 from raynas.core.objectives import hypervolume, pareto_mask
 from raynas.core.ranking import rank_normal, scores_of
 from raynas.core.sampler import SAMPLERS, Origin
 from raynas.core.trial import Trial
-from raynas.core.visited import Visited
 
 Matrix = NDArray[np.float64]
 
@@ -80,7 +80,7 @@ class Predictor:
             raise ValueError(f"expected model 'quadratic' or 'forest', got {model!r}")
         self._space, self._model, self._objectives = space, model, objectives
         self._rng = np.random.default_rng(seed)
-        self._visited = Visited(space, self._rng)
+        self._visited = Deduplicator(space, self._rng)
         self.origin = Origin()
         self._codes = Codes(space)
         self._seen: set[bytes] = set()

@@ -12,7 +12,7 @@ from raynas.gradient.base import Differentiable
 from raynas.gradient.hardware import Hardware
 from raynas.gradient.mixed.binary_gate import BinaryGate, Mode
 from raynas.gradient.mixed.index import Index
-from raynas.nn.oneshot import ONE_SHOTS, Batch, Metrics
+from raynas.supernet.protocol import ONE_SHOTS, Batch, Metrics
 
 Init = Literal["normal", "uniform"]
 

@@ -12,7 +12,7 @@ from raynas.gradient.base import Differentiable
 from raynas.gradient.hardware import Hardware
 from raynas.gradient.mixed.index import Index
 from raynas.gradient.quiet import Quiet
-from raynas.nn.oneshot import ONE_SHOTS, Batch, Metrics
+from raynas.supernet.protocol import ONE_SHOTS, Batch, Metrics
 
 BASELINE_STEP = 0.99  # as the authors' code: the baseline is almost the latest mean
 IN_A_LOSS = ("form", "weight", "power")

@@ -6,9 +6,9 @@ import numpy as np
 
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
+from raynas.core.deduplicator import Deduplicator
 from raynas.core.sampler import SAMPLERS
 from raynas.core.trial import Trial
-from raynas.core.visited import Visited
 
 
 @SAMPLERS.register("random", aliases=("RandomSearchOptim", "RandomSearch"))
@@ -20,7 +20,7 @@ class RandomSearch:
     def __init__(self, space: ArchSpace, *, seed: int) -> None:
         self._space = space
         self._rng = np.random.default_rng(seed)
-        self._visited = Visited(space, self._rng)
+        self._visited = Deduplicator(space, self._rng)
 
     def ask(self) -> Arch:
         """Return an architecture that was neither proposed nor told before."""

@@ -11,10 +11,10 @@ from raynas.core.arch import Arch, Value
 from raynas.core.archspace import ArchSpace
 from raynas.core.categorical import decide
 from raynas.core.decision import Choice, Decision
+from raynas.core.deduplicator import Deduplicator
 from raynas.core.ranking import scores_of
 from raynas.core.sampler import SAMPLERS
 from raynas.core.trial import Trial
-from raynas.core.visited import Visited
 
 Vector = NDArray[np.float64]
 
@@ -63,7 +63,7 @@ class Reinforce:
             )
         self._space = space
         self._rng = np.random.default_rng(seed)
-        self._visited = Visited(space, self._rng)
+        self._visited = Deduplicator(space, self._rng)
         self._rate, self._entropy = learning_rate, entropy
         self._logits = {label: np.zeros(len(d.options)) for label, d in space.decisions.items()}
         self._baseline = Baseline(baseline_decay)

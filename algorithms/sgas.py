@@ -17,7 +17,7 @@ from raynas.gradient.mixed.weighted_sum import WeightedSum
 from raynas.gradient.relaxation import importance
 from raynas.nn.logits import Logits
 from raynas.nn.mutable import SKIP
-from raynas.nn.oneshot import ONE_SHOTS, Batch, Metrics, Training
+from raynas.supernet.protocol import ONE_SHOTS, Batch, Metrics, Training
 
 Vector = NDArray[np.float64]
 

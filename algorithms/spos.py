@@ -13,9 +13,9 @@ from raynas.core.arch import Arch, Value
 from raynas.core.archspace import ArchSpace
 from raynas.core.decision import Choice, Decision
 from raynas.nn.choice import LayerChoice
-from raynas.nn.inherit import spread_weights
 from raynas.nn.mutable import activate_unchecked, mutables, space_of
-from raynas.nn.oneshot import ONE_SHOTS, Batch, Distribution, Metrics, Training, cosine
+from raynas.supernet.inherit import spread_weights
+from raynas.supernet.protocol import ONE_SHOTS, Batch, Distribution, Metrics, Training, cosine
 
 
 @ONE_SHOTS.register("spos", aliases=("RandomOneShot", "SinglePathTrainer"))
@@ -112,7 +112,7 @@ class SPOS:
         """Raise LookupError: a uniform distribution has no best architecture."""
         raise LookupError("spos learns no architecture: search its supernet with a sampler")
 
-    def likeliest(self, count: int) -> list[dict[str, Value]]:
+    def top_k(self, count: int) -> list[dict[str, Value]]:
         """Return nothing: all architectures are equally likely."""
         return []
 

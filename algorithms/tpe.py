@@ -8,7 +8,7 @@ import numpy as np
 
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
-from raynas.core.external import ExternalSampler
+from raynas.core.optuna_sampler import OptunaSampler
 from raynas.core.sampler import SAMPLERS
 from raynas.core.trial import Trial
 
@@ -52,7 +52,7 @@ class TPE:
                 constant_liar=True,
             )
         rng = np.random.default_rng(seed)
-        self._sampler = ExternalSampler(space, optuna, sampler, rng=rng)
+        self._sampler = OptunaSampler(space, optuna, sampler, rng=rng)
 
     def ask(self) -> Arch:
         """Return a random architecture at first, then the likeliest to be good of some draws."""

@@ -31,8 +31,8 @@ import raynas
 from raynas.core.config import TrainSettings
 from raynas.data.module import TensorData
 from raynas.nn import freeze
-from raynas.nn.oneshot import ONE_SHOTS
-from raynas.nn.training import SupernetTraining
+from raynas.supernet.protocol import ONE_SHOTS
+from raynas.supernet.training import SupernetTraining
 
 Step = Callable[[], object]
 Case = Callable[[], tuple[nn.Module, Step]]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import raynas
 from raynas.cluster.connect import connected
 from raynas.nn import LayerChoice
-from raynas.nn.weights import save_checkpoint
+from raynas.supernet.checkpoint import save_checkpoint
 
 WORKERS = 2
 

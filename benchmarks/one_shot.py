@@ -35,8 +35,8 @@ from raynas.gradient.mixed.index import Index
 from raynas.nn import freeze
 from raynas.nn.choice import LayerChoice
 from raynas.nn.mutable import SKIP, mutables
-from raynas.nn.oneshot import ONE_SHOTS, Batch
-from raynas.nn.training import SupernetTraining
+from raynas.supernet.protocol import ONE_SHOTS, Batch
+from raynas.supernet.training import SupernetTraining
 
 Step = Callable[[], object]
 NETWORKS = 8  # decided at random

@@ -18,7 +18,7 @@ import raynas
 from raynas.core.sampler import SAMPLERS
 from raynas.core.trial import Trial
 from raynas.data.digits import Digits
-from raynas.nn.scoring import SubnetScorer
+from raynas.supernet.scoring import SubnetScorer
 
 WIDTH = 0.25
 SIZES_MB = (0, 16, 64, 128, 256)

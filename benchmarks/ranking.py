@@ -31,7 +31,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import raynas
-from raynas.analysis import Interval, kendall, mean_difference
 from raynas.core.arch import Arch
 from raynas.core.config import TrainSettings
 from raynas.core.evaluator import EVALUATORS
@@ -39,10 +38,11 @@ from raynas.core.trial import Trial
 from raynas.data.module import DATA, DataModule, Splits, flipped, shifted
 from raynas.evaluators.loaded import Loaded
 from raynas.gradient.base import ALPHA
-from raynas.nn.oneshot import ONE_SHOTS
-from raynas.nn.plain_training import PlainTraining
-from raynas.nn.scoring import SubnetScorer
-from raynas.nn.training import SupernetTraining
+from raynas.results.analysis import Interval, kendall, mean_difference
+from raynas.supernet.network_training import NetworkTraining
+from raynas.supernet.protocol import ONE_SHOTS
+from raynas.supernet.scoring import SubnetScorer
+from raynas.supernet.training import SupernetTraining
 
 SPACE = "nas_bench_macro"
 DIGITS = {"identity": "0", "MB3E3": "1", "MB5E6": "2"}  # of the published table
@@ -108,7 +108,7 @@ class Images(DataModule):
 
 
 @dataclass(frozen=True)
-class Setting:
+class StudyInfo:
     """What results depend on; those of another are not gone on with."""
 
     data: str
@@ -122,7 +122,7 @@ class Setting:
 class Kept:
     """Results in one JSON file: each is computed once, whatever the process."""
 
-    def __init__(self, folder: Path, setting: Setting) -> None:
+    def __init__(self, folder: Path, setting: StudyInfo) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = folder / "ranking.json"
         self.found: dict[str, Any] = {"setting": asdict(setting)}
@@ -145,7 +145,7 @@ class Kept:
 class Study:
     """The setting's space and data, and everything that is done with them."""
 
-    def __init__(self, setting: Setting, root: str | None, out: Path) -> None:
+    def __init__(self, setting: StudyInfo, root: str | None, out: Path) -> None:
         self.setting, self.kept = setting, Kept(out, setting)
         data = DATA["digits"]() if root is None else Images(root, setting.train, setting.valid)
         self.loaded = Loaded(data, torch.device("cpu"))
@@ -184,7 +184,7 @@ class Study:
             began = time.process_time()
             settings = TrainSettings(epochs=self.setting.alone_epochs, batch_size=BATCH)
             net = self.space.build(arch, seed=seed)
-            training = PlainTraining(net, self.loaded, settings, seed=seed)
+            training = NetworkTraining(net, self.loaded, settings, seed=seed)
             while training.epoch < settings.epochs:
                 training.run_epoch()
             found = training.validate(self.loaded.load().test)
@@ -416,7 +416,7 @@ def main() -> None:
         parser.error("a spread needs at least two trainings and two architectures")
     torch.set_num_threads(1)
     digits = given.data_root is None
-    setting = Setting(
+    setting = StudyInfo(
         data="digits" if digits else "fashion_mnist",
         train=1000 if digits else given.train,
         valid=400 if digits else given.valid,

@@ -22,7 +22,7 @@ from raynas.cluster.connect import connected
 from raynas.cluster.evaluators import SharedEvaluator
 from raynas.core.evaluator import Budget
 from raynas.data.digits import Digits
-from raynas.nn.weights import find_checkpoint, load_weights, to_arrays
+from raynas.supernet.checkpoint import find_checkpoint, load_weights, to_arrays
 
 WIDTH = 0.25
 WORKERS = 2

@@ -24,14 +24,14 @@ import numpy as np
 
 import raynas
 from raynas.core.archspace import ArchSpace
-from raynas.core.config import Named, SearchConfig
+from raynas.core.config import ComponentSpec, SearchConfig
 from raynas.core.evaluator import Measurement
 from raynas.core.goals import goals_of
 from raynas.core.sampler import SAMPLERS
-from raynas.core.study import Asked, Setting, Study
+from raynas.core.study import Asked, Study, StudyInfo
 from raynas.core.trial import Trial
-from raynas.folder import Folder
-from raynas.store import TrialStore
+from raynas.storage.run_folder import Folder
+from raynas.storage.tables import TrialStore
 
 SPACE = ArchSpace.of(**{f"choice{i:02}": [f"op{j}" for j in range(5)] for i in range(20)})
 METRICS = ("accuracy", "loss", "latency_ms")
@@ -51,7 +51,7 @@ def study(out: str, trials: int) -> Study:
         SAMPLERS["random"](SPACE, seed=0),
         goals_of({"accuracy": "max"}),
         trials=trials,
-        setting=Setting(algo="random", evaluator="function"),
+        setting=StudyInfo(algo="random", evaluator="function"),
         sink=TrialStore(out, SPACE, METRICS).append,
     )
 
@@ -70,9 +70,9 @@ def batches(run: Study, size: int) -> Iterator[list[Trial]]:
 def run_folder(out: str) -> None:
     """Write the configuration that makes a folder of trials a run."""
     config = SearchConfig(
-        space=Named(name="ArchSpace"),
-        algo=Named(name="random"),
-        evaluator=Named(name="function"),
+        space=ComponentSpec(name="ArchSpace"),
+        algo=ComponentSpec(name="random"),
+        evaluator=ComponentSpec(name="function"),
         objectives={"accuracy": "max"},
         out=out,
     )

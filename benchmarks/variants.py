@@ -19,11 +19,11 @@ import torch
 from torch.utils.data import TensorDataset
 
 import raynas
-from raynas.assemble import supernet_space
-from raynas.core.config import Named, TrainSettings
+from raynas.core.config import ComponentSpec, TrainSettings
 from raynas.data.module import TensorData
-from raynas.nn.oneshot import ONE_SHOTS
-from raynas.nn.training import SupernetTraining
+from raynas.setup.resolve import supernet_space
+from raynas.supernet.protocol import ONE_SHOTS
+from raynas.supernet.training import SupernetTraining
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Variant:
         data = TensorData((TensorDataset(*halves[0]), TensorDataset(*halves[1])))
         settings = TrainSettings(epochs=1, batch_size=self.batch, **self.settings)
         torch.manual_seed(0)
-        supernet = supernet_space(space, Named(name=self.algo)).supernet()
+        supernet = supernet_space(space, ComponentSpec(name=self.algo)).supernet()
         algo = ONE_SHOTS[self.algo](seed=0)
         run = SupernetTraining(supernet, algo, data, settings)
         run.model.train()

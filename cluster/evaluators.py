@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import ray
 
-from raynas.cluster.crew import Crew
 from raynas.core.arch import Arch
 from raynas.core.evaluator import (
     Budget,
     Evaluator,
-    Halving,
     Measurement,
+    SuccessiveHalving,
     measure,
 )
 from raynas.core.metrics import COSTS
+from raynas.evaluators.training_group import TrainingGroup
 
 if TYPE_CHECKING:
     from raynas.data.module import DataModule
@@ -48,12 +48,12 @@ class Recipe(Protocol):
         ...
 
     @property
-    def stopping(self) -> Halving | None:
+    def stopping(self) -> SuccessiveHalving | None:
         """How trainings are stopped early; None if they are not."""
         ...
 
     @property
-    def crew(self) -> Crew | None:
+    def crew(self) -> TrainingGroup | None:
         """The processes that train each architecture; None if the worker itself measures it."""
         ...
 
@@ -64,7 +64,7 @@ class Recipe(Protocol):
 
 @dataclass(frozen=True)
 class SharedRecipe:
-    """Sub-networks that inherit a supernet's weights (see ``raynas.nn.scoring``).
+    """Sub-networks that inherit a supernet's weights (see ``raynas.supernet.scoring``).
 
     Attributes:
         pickled: the space that builds the supernet, that of whole networks (mostly the same), and
@@ -85,8 +85,8 @@ class SharedRecipe:
     name: str = "shared"
     metrics: tuple[str, ...] = SHARED_METRICS
     epochs: int = 0
-    stopping: Halving | None = None
-    crew: Crew | None = None
+    stopping: SuccessiveHalving | None = None
+    crew: TrainingGroup | None = None
 
     def make(self) -> Evaluator:
         """Return the evaluator."""
@@ -126,9 +126,9 @@ class SharedEvaluator:
     ) -> None:
         import torch
 
-        from raynas.costs.table import CostTable
-        from raynas.nn.scoring import SubnetScorer
-        from raynas.nn.weights import share_arrays
+        from raynas.costs.cost_table import CostTable
+        from raynas.supernet.checkpoint import share_arrays
+        from raynas.supernet.scoring import SubnetScorer
 
         device = torch.device("cuda" if gpu else "cpu")
         supernet = space.skeleton()
@@ -163,8 +163,8 @@ class FunctionRecipe:
     metrics: tuple[str, ...]
     name: str = "function"
     epochs: int = 0
-    stopping: Halving | None = None
-    crew: Crew | None = None
+    stopping: SuccessiveHalving | None = None
+    crew: TrainingGroup | None = None
 
     def make(self) -> Evaluator:
         """Return the evaluator."""

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from raynas.cluster.crew import Crew
 from raynas.cluster.evaluators import Recipe
 from raynas.core.arch import Arch
-from raynas.core.evaluator import Budget, Evaluator, Halving, Measurement
+from raynas.core.evaluator import Budget, Evaluator, Measurement, SuccessiveHalving
 from raynas.core.metrics import LATENCY
+from raynas.evaluators.training_group import TrainingGroup
 
 if TYPE_CHECKING:
     from raynas.costs.latency import LatencyTable
@@ -47,12 +47,12 @@ class TimedRecipe:
         return self.inner.epochs
 
     @property
-    def stopping(self) -> Halving | None:
+    def stopping(self) -> SuccessiveHalving | None:
         """How trainings are stopped early."""
         return self.inner.stopping
 
     @property
-    def crew(self) -> Crew | None:
+    def crew(self) -> TrainingGroup | None:
         """The processes that train each architecture."""
         return self.inner.crew
 

@@ -16,17 +16,17 @@ import torch
 from ray.train.torch import TorchTrainer
 
 from raynas.cluster.connect import own_sigint, resource
-from raynas.core.config import Named, RayConfig, TrainSettings
+from raynas.core.config import ComponentSpec, RayConfig, TrainSettings
 from raynas.core.errors import Interrupted
-from raynas.core.listed import FOUND
+from raynas.core.fixed_list import FOUND
 from raynas.core.progress import Progress
 from raynas.data.module import DataModule
 from raynas.gradient.hardware import checked_hardware
 from raynas.nn.modelspace import ModelSpace
-from raynas.nn.oneshot import ONE_SHOTS
-from raynas.nn.training import SupernetTraining
-from raynas.nn.weights import load_state, load_weights, save_checkpoint
-from raynas.store import HistoryStore, read_history
+from raynas.storage.tables import HistoryStore, read_history
+from raynas.supernet.checkpoint import load_state, load_weights, save_checkpoint
+from raynas.supernet.protocol import ONE_SHOTS
+from raynas.supernet.training import SupernetTraining
 
 CHECKPOINT_S = 30.0  # a checkpoint at most this often, and one at the end
 POLL_S = 0.5
@@ -49,7 +49,7 @@ class SupernetJob:
 
     space: ModelSpace
     data: DataModule
-    algo: Named
+    algo: ComponentSpec
     settings: TrainSettings
     seed: int
     about: dict[str, Any]

@@ -21,18 +21,18 @@ from ray.tune.schedulers import AsyncHyperBandScheduler
 from ray.tune.search import Searcher
 
 from raynas.cluster.connect import address_of, own_sigint, scratch
-from raynas.cluster.crew import Crew
 from raynas.cluster.evaluators import Recipe
-from raynas.cluster.gate import Gate
-from raynas.cluster.watch import Watch
+from raynas.cluster.start_barrier import StartBarrier
+from raynas.cluster.timeout import EvaluationTimeout
 from raynas.core.archspace import ArchSpace
 from raynas.core.batching import BatchSize
 from raynas.core.config import RayConfig
 from raynas.core.errors import Interrupted, SearchFailed
-from raynas.core.evaluator import Budget, Halving, Measurement, describe
+from raynas.core.evaluator import Budget, Measurement, SuccessiveHalving, describe
 from raynas.core.objectives import MissingObjective
 from raynas.core.progress import Progress
 from raynas.core.study import Asked, Study
+from raynas.evaluators.training_group import TrainingGroup
 
 ATTEMPTS = 3  # evaluations of one architecture that may end their process, before it is failed
 
@@ -41,8 +41,8 @@ class SubnetEvaluator(tune.Trainable):
     """A worker process that measures one batch of architectures per Tune trial.
 
     The process outlives its trials. It makes its evaluator in the first ``step`` and not in
-    ``setup``, so that slow starts are not cancelled (see ``Gate``). Where the evaluator trains,
-    a batch is one architecture and a step is one epoch, so that Tune can stop it after any.
+    ``setup``, so that slow starts are not cancelled (see ``StartBarrier``). Where the evaluator
+    trains, a batch is one architecture and a step is one epoch, so that Tune can stop it after any.
     """
 
     def setup(self, config: dict[str, Any], task: Any = None) -> None:
@@ -264,8 +264,8 @@ def run_study(
     fixed = 1 if recipe.epochs else config.batch
     sizes = BatchSize(workers, startup, fixed)
     first = min(math.ceil((study.trials - study.told) / (fixed or 1)), space.size())
-    gate = ray.remote(num_cpus=0)(Gate).remote(min(workers, first))
-    watch = None if config.timeout_s is None else ray.remote(num_cpus=0)(Watch).remote()
+    gate = ray.remote(num_cpus=0)(StartBarrier).remote(min(workers, first))
+    watch = None if config.timeout_s is None else ray.remote(num_cpus=0)(EvaluationTimeout).remote()
     task = {
         "gate": gate,
         "watch": watch,
@@ -328,7 +328,7 @@ def _quiet() -> Iterator[None]:
 
 def _scheduler(recipe: Recipe) -> AsyncHyperBandScheduler | None:
     """Return what stops weak trainings; None lets all of them end."""
-    stopping: Halving | None = recipe.stopping
+    stopping: SuccessiveHalving | None = recipe.stopping
     if stopping is None:
         return None
     return AsyncHyperBandScheduler(
@@ -341,7 +341,7 @@ def _scheduler(recipe: Recipe) -> AsyncHyperBandScheduler | None:
     )
 
 
-def _workers(config: RayConfig, crew: Crew | None) -> int:
+def _workers(config: RayConfig, crew: TrainingGroup | None) -> int:
     """Return how many workers run at a time: as many as are asked for and fit.
 
     On a cluster that was reached by its address, more may be asked for than fit now: they begin

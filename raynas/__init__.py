@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from raynas.api import search as search
     from raynas.api import space as space
     from raynas.api import train_supernet as train_supernet
-    from raynas.catalogue import available as available
-    from raynas.catalogue import describe as describe
     from raynas.core.arch import Arch as Arch
     from raynas.core.archspace import ArchSpace as ArchSpace
     from raynas.core.config import RayConfig as RayConfig
@@ -22,21 +20,23 @@ if TYPE_CHECKING:
     from raynas.costing import cost as cost
     from raynas.costing import profile as profile
     from raynas.nn.modelspace import ModelSpace as ModelSpace
-    from raynas.result import Result as Result
+    from raynas.results.result import Result as Result
+    from raynas.setup.registries import available as available
+    from raynas.setup.registries import describe as describe
 
 __version__ = "0.1.0"
 
 # torch, ray and pandas take seconds to import: every public name loads its module when first used
 _HOMES = {
     **dict.fromkeys(("load", "sampler", "search", "space", "train_supernet"), "raynas.api"),
-    **dict.fromkeys(("available", "describe"), "raynas.catalogue"),
+    **dict.fromkeys(("available", "describe"), "raynas.setup.registries"),
     **dict.fromkeys(("cost", "profile"), "raynas.costing"),
     "Arch": "raynas.core.arch",
     "ArchSpace": "raynas.core.archspace",
     "Choice": "raynas.core.decision",
     "ModelSpace": "raynas.nn.modelspace",
     "RayConfig": "raynas.core.config",
-    "Result": "raynas.result",
+    "Result": "raynas.results.result",
     "Subset": "raynas.core.decision",
     "Trial": "raynas.core.trial",
 }

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raynas import __version__, assemble
-from raynas.bounds import bounded
+from raynas import __version__
 from raynas.core.archspace import ArchSpace
-from raynas.core.config import Named, RayConfig, SearchConfig, validated
+from raynas.core.config import ComponentSpec, RayConfig, SearchConfig, validated
 from raynas.core.constraints import Constraints, as_constraints
 from raynas.core.errors import Interrupted, SearchFailed
 from raynas.core.feasible import Violation
@@ -18,13 +17,15 @@ from raynas.core.fixed import write_arch
 from raynas.core.goals import Goals, goals_of
 from raynas.core.progress import Progress
 from raynas.core.sampler import Sampler
-from raynas.core.study import Setting, Study
-from raynas.folder import BEST, Folder, absolute, fresh
-from raynas.latencies import latencies
-from raynas.measuring import claim_supernet, training_plan
-from raynas.method import Method, method
-from raynas.plans import SHARED
-from raynas.result import Result
+from raynas.core.study import Study, StudyInfo
+from raynas.results.result import Result
+from raynas.setup import resolve
+from raynas.setup.bounds import bounded
+from raynas.setup.evaluation import claim_supernet, training_plan
+from raynas.setup.latency_source import latencies
+from raynas.setup.plans import SHARED
+from raynas.setup.strategy import SearchStrategy, method
+from raynas.storage.run_folder import BEST, Folder, absolute, fresh
 
 if TYPE_CHECKING:
     from raynas.costs.latency import LatencyTable
@@ -112,17 +113,19 @@ def search(
         raise ValueError("resume goes on with the run in a folder: name it (out=, --out)")
     bounds = as_constraints(constraints)
     wanted = (
-        {"accuracy": "max"} if objectives is None else assemble.mapping("objectives", objectives)
+        {"accuracy": "max"} if objectives is None else resolve.mapping("objectives", objectives)
     )
     named, module = _data_of(space, data, data_options)
-    found = assemble.resolve_space(space, assemble.mapping("space_options", space_options), module)
-    named_algo = Named(name=assemble.name_of(algo), options=assemble.mapping("options", options))
+    found = resolve.resolve_space(space, resolve.mapping("space_options", space_options), module)
+    named_algo = ComponentSpec(
+        name=resolve.name_of(algo), options=resolve.mapping("options", options)
+    )
     fields = dict(
         space=found.spec,
         algo=named_algo,
-        evaluator=Named(name=SHARED),
+        evaluator=ComponentSpec(name=SHARED),
         objectives=wanted,
-        scalarize=assemble.mapping("scalarize", scalarize),
+        scalarize=resolve.mapping("scalarize", scalarize),
         constraints={one.metric: (one.low, one.high) for one in bounds},
         trials=trials,
         seed=seed,
@@ -172,9 +175,9 @@ def search(
 
 def _run(
     config: SearchConfig,
-    space: assemble.Space,
+    space: resolve.Space,
     goals: Goals,
-    how: Method,
+    how: SearchStrategy,
     latency: LatencyTable | None,
     progress: Progress,
 ) -> None:
@@ -182,7 +185,7 @@ def _run(
     from raynas.cluster.connect import connected
     from raynas.cluster.timed import timed
     from raynas.cluster.tune import run_study
-    from raynas.store import TrialStore, load_trials
+    from raynas.storage.tables import TrialStore, load_trials
 
     study: Study | None = None
     progress.phase("starting Ray")
@@ -197,7 +200,7 @@ def _run(
                 sampler,
                 goals,
                 trials=config.trials,
-                setting=Setting(
+                setting=StudyInfo(
                     algo=config.algo.name,
                     evaluator=recipe.name,
                     epochs=recipe.epochs,
@@ -206,7 +209,7 @@ def _run(
                 sink=store.append,
                 bounds=bounds if isinstance(bounds, Violation) else None,
                 history=history,
-                anew=lambda: how.sampler(config, history),
+                make_sampler=lambda: how.sampler(config, history),
             )
             progress.phase("starting workers")
             run_study(study, space.arch, recipe, config.ray, progress, startup=_startup(sampler))
@@ -229,7 +232,7 @@ def _run(
 def _data_of(space: Any, data: Any, options: Options | None) -> tuple[Any, Any]:
     """Return the data's name in the run folder and the data; a plain ArchSpace has none."""
     if not isinstance(space, ArchSpace):
-        return assemble.resolve_data(data, assemble.mapping("data_options", options))
+        return resolve.resolve_data(data, resolve.mapping("data_options", options))
     if options or data != DEFAULT_DATA:
         raise ValueError("an ArchSpace is searched with a function, which uses no data of ours")
     return None, None
@@ -286,9 +289,9 @@ def train_supernet(
     """
     from raynas.cluster.connect import connected
 
-    named, module = assemble.resolve_data(data, data_options or {})
-    found = assemble.resolve_space(space, space_options or {}, module)
-    spec, settings = assemble.resolve_one_shot(algo, options or {}, epochs)
+    named, module = resolve.resolve_data(data, data_options or {})
+    found = resolve.resolve_space(space, space_options or {}, module)
+    spec, settings = resolve.resolve_one_shot(algo, options or {}, epochs)
     how = training_plan(found, module, named, spec, settings)
     folder = absolute(
         str(out) if out else fresh(f"{found.spec.name.rpartition(':')[2]}-{spec.name}")
@@ -334,7 +337,7 @@ def space(name: str, **options: Any) -> ModelSpace:
     from raynas.nn.modelspace import SPACES
 
     built: ModelSpace
-    built, built.spec = assemble.build(SPACES, name, options)
+    built, built.spec = resolve.build(SPACES, name, options)
     return built
 
 
@@ -356,4 +359,4 @@ def sampler(name: str, space: ArchSpace, *, seed: int = 0, **options: Any) -> Sa
         raise TypeError(f"space: expected an ArchSpace, got {type(space).__name__}{hint}")
     if seed < 0:
         raise ValueError(f"seed: expected at least 0, got {seed}")
-    return assemble.resolve_sampler(name, space, seed, options)
+    return resolve.resolve_sampler(name, space, seed, options)

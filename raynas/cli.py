@@ -91,8 +91,8 @@ def search(
     """Search SPACE and print the ten best architectures."""
     from raynas.api import search as run
     from raynas.core.objectives import parse_goal
-    from raynas.folder import absolute
-    from raynas.report.progress import Line
+    from raynas.report.console import Line
+    from raynas.storage.run_folder import absolute
 
     trained = pairs(supernet_option or [], "--supernet-option")
     scoring = pairs(evaluator_option or [], "--evaluator-option")
@@ -139,14 +139,14 @@ def stoppable(function: Callable[P, T]) -> Callable[P, T]:
 
 def _own(path: str) -> Any:
     sys.path.insert(0, str(Path.cwd()))  # `raynas` is a script: the current folder is not on it
-    from raynas.assemble import imported
+    from raynas.setup.resolve import imported
 
     return imported(path)
 
 
 def _show(result: Any) -> None:
     """Print what a run found and where it lies."""
-    from raynas.report.table import number, trial_table
+    from raynas.report.trial_tables import number, trial_table
 
     result.report()
     metrics = [*result.config.objectives, *result.config.constraints, "loss", "params", "macs"]
@@ -234,8 +234,8 @@ def list_names(
     ] = None,
 ) -> None:
     """List registered names; MB{3,5}E{3,6} stands for MB3E3, MB3E6, MB5E3 and MB5E6."""
-    from raynas.catalogue import available, registries
     from raynas.report.plugin import name_list
+    from raynas.setup.registries import available, registries
 
     for one in [kind] if kind else registries():
         names = name_list(available(one), out_console.width)
@@ -245,8 +245,8 @@ def list_names(
 @app.command()
 def describe(name: Annotated[str, typer.Argument(help="Registered name.")]) -> None:
     """Print what a registered name is, its options and their defaults."""
-    from raynas.catalogue import describe as text
     from raynas.report.plugin import reflowed
+    from raynas.setup.registries import describe as text
 
     told = reflowed(text(name), out_console.width)
     out_console.print(told, highlight=False, markup=False, soft_wrap=True)
@@ -260,8 +260,8 @@ def trials(
 ) -> None:
     """Print a run's trials."""
     from raynas.core.errors import nearest
-    from raynas.report.table import trial_table
-    from raynas.result import Result
+    from raynas.report.trial_tables import trial_table
+    from raynas.results.result import Result
 
     result = Result(run)
     frame = result.judged
@@ -281,7 +281,7 @@ def report(
     out: Annotated[str | None, typer.Option(help="File. [default: RUN/report.html]")] = None,
 ) -> None:
     """Write pictures of a run as one HTML page that opens offline."""
-    from raynas.result import Result
+    from raynas.results.result import Result
 
     out_console.print(Result(run).report(out), highlight=False, soft_wrap=True, markup=False)
 
@@ -297,9 +297,9 @@ def verify(
     ray_option: Annotated[Pairs | None, typer.Option(help="key=value, of Ray.")] = None,
 ) -> None:
     """Retrain the best of a run, and as many random architectures, to see what scores are worth."""
-    from raynas.report.progress import Line
-    from raynas.report.table import verification_table
-    from raynas.result import Result
+    from raynas.report.console import Line
+    from raynas.report.trial_tables import verification_table
+    from raynas.results.result import Result
 
     result = Result(run)
     found = stoppable(result.verify)(
@@ -327,7 +327,7 @@ def export(
 ) -> None:
     """Write an architecture of a run to a file."""
     from raynas.core.arch import Arch
-    from raynas.result import Result
+    from raynas.results.result import Result
 
     result = Result(run)
     frame = result.trials

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from raynas import assemble
-from raynas.core.config import Named
+from raynas.core.config import ComponentSpec
 from raynas.core.constraints import Constraints
+from raynas.setup import resolve
 
 if TYPE_CHECKING:
-    from raynas.costs.cost import Cost
+    from raynas.costs.network_cost import Cost
     from raynas.report.profile import SpaceProfile
 
 
@@ -37,13 +37,13 @@ def cost(
     import torch
     from torch import nn
 
-    from raynas.costs.cost import cost_of
+    from raynas.costs.network_cost import cost_of
     from raynas.nn.modelspace import ModelSpace
     from raynas.nn.mutable import freeze, mutables
 
     _check_shape(input_shape)
     if isinstance(what, str):
-        what = assemble.resolve_space(what, {}, None).model
+        what = resolve.resolve_space(what, {}, None).model
     elif callable(what) and not isinstance(what, nn.Module):
         what = ModelSpace(what).supernet()
     elif not isinstance(what, nn.Module | ModelSpace):
@@ -108,8 +108,8 @@ def profile(
     _check_shape(input_shape)
     if isinstance(space, nn.Module):
         space = ModelSpace(partial(copy.deepcopy, space), name=type(space).__name__)
-        space.spec = Named(name=space.name)
-    found = assemble.resolve_space(space, assemble.mapping("space_options", space_options), None)
+        space.spec = ComponentSpec(name=space.name)
+    found = resolve.resolve_space(space, resolve.mapping("space_options", space_options), None)
     if found.model is None:
         raise TypeError("an ArchSpace has no networks whose costs could be told")
     model, name = found.model, found.spec.name.rpartition(":")[2]

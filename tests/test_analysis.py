@@ -8,15 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from raynas.analysis import importance
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
-from raynas.core.config import Named, SearchConfig
+from raynas.core.config import ComponentSpec, SearchConfig
 from raynas.core.objectives import Objective
 from raynas.core.trial import Trial
-from raynas.folder import CONFIG, Folder
-from raynas.result import Result
-from raynas.store import TrialStore
+from raynas.results.analysis import importance
+from raynas.results.result import Result
+from raynas.storage.run_folder import CONFIG, Folder
+from raynas.storage.tables import TrialStore
 
 SPACE = ArchSpace.of(op=["conv", "skip"], depth=[2, 10])
 # accuracy, MACs, op, depth; the fourth was beyond a bound of the run
@@ -31,9 +31,9 @@ ROWS = [
 @pytest.fixture
 def result(tmp_path: Path) -> Result:
     config = SearchConfig(
-        space=Named(name="toy"),
-        algo=Named(name="random"),
-        evaluator=Named(name="function"),
+        space=ComponentSpec(name="toy"),
+        algo=ComponentSpec(name="random"),
+        evaluator=ComponentSpec(name="function"),
         objectives={"accuracy": "max", "macs": "min"},
         constraints={"macs": (None, 5e6)},
         out=str(tmp_path),

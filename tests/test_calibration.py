@@ -16,8 +16,8 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from raynas.nn import LayerChoice, activate, freeze, space_of
-from raynas.nn.calibration import CalibratedBatchNorm, Calibration, calibrated, recalibrate
-from raynas.nn.scoring import SubnetScorer
+from raynas.supernet.calibration import CalibratedBatchNorm, Calibration, calibrated, recalibrate
+from raynas.supernet.scoring import SubnetScorer
 from tests.toynet import ToyNet
 
 Layer = Callable[[], nn.Module]
@@ -377,7 +377,7 @@ def test_a_search_may_be_attached_to_the_supernet() -> None:
 def test_many_validation_images_take_several_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = SubnetScorer(supernet(), TRAIN, VALID)
     for size in (7, 41, 59):  # less than, about, and more than the calibration rows
-        monkeypatch.setattr("raynas.nn.scoring.ROWS", size)
+        monkeypatch.setattr("raynas.supernet.scoring.ROWS", size)
         parts = SubnetScorer(supernet(), TRAIN, VALID)
         assert len(parts._passes) > len(whole._passes) == 1
         assert sum(map(len, parts._passes)) == 100

@@ -20,8 +20,8 @@ from raynas.gradient.unrolled import unrolled_gradients
 from raynas.nn import LayerChoice, freeze, space_of
 from raynas.nn.cell import Cell
 from raynas.nn.mutable import activate
-from raynas.nn.oneshot import Batch
-from raynas.nn.training import SupernetTraining
+from raynas.supernet.protocol import Batch
+from raynas.supernet.training import SupernetTraining
 
 SMOOTHING, LR, MOMENTUM, DECAY = 0.1, 0.1, 0.9, 0.01
 
@@ -273,7 +273,7 @@ def test_equal_logits_give_the_first_of_all() -> None:
 def test_the_likeliest_cells_differ_from_the_derived_one() -> None:
     net = cells()
     algo, _ = attached(net)
-    found = algo.likeliest(30)
+    found = algo.top_k(30)
     assert found[0] == algo.derive()
     assert len({tuple(sorted(arch.items())) for arch in found}) == 30
     for arch in found:

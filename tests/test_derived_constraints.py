@@ -22,14 +22,14 @@ from raynas.core.decision import Choice
 from raynas.core.errors import SearchFailed, StoreMismatch
 from raynas.core.evaluator import Measurement
 from raynas.core.feasible import Violation
+from raynas.core.fixed_list import FixedListSampler, in_place
 from raynas.core.goals import goals_of
-from raynas.core.listed import Listed, in_place
-from raynas.core.study import Setting, Study
+from raynas.core.study import Study, StudyInfo
 from raynas.core.trial import Trial
 from raynas.costs import CostTable, LatencyTable
 from raynas.costs.latency_files import from_json
-from raynas.gradient.bounded import likeliest_within
-from raynas.gradient.likeliest import log_probability
+from raynas.gradient.bounded import top_k_within
+from raynas.gradient.top_architectures import log_probability
 from raynas.nn.logits import Logits, Probabilities
 from raynas.nn.mutable import space_of
 from tests.toynet import ToyNet
@@ -68,7 +68,7 @@ def bounded(seed: int, share: float) -> tuple[ArchSpace, list[Arch], Probabiliti
 @pytest.mark.parametrize("share", [0.9, 0.3, 0.02])
 def test_the_most_probable_within_a_bound_are_found(share: float) -> None:
     space, ranked, p, derived = bounded(0, share)
-    assert likeliest_within(space, derived, p, SPECS, 10) == ranked[:10]
+    assert top_k_within(space, derived, p, SPECS, 10) == ranked[:10]
 
 
 def test_a_few_looks_find_nearly_the_most_probable_far_from_the_derived() -> None:
@@ -76,7 +76,7 @@ def test_a_few_looks_find_nearly_the_most_probable_far_from_the_derived() -> Non
     gaps = []
     for seed in range(10):
         space, ranked, p, derived = bounded(seed, 0.02)
-        found = likeliest_within(space, derived, p, SPECS, 10, looked=150)
+        found = top_k_within(space, derived, p, SPECS, 10, looked=150)
         assert space.violation is not None
         assert len(found) == 10 == len(set(found))
         assert all(space.violation(arch) == 0 for arch in found)
@@ -91,7 +91,7 @@ def test_the_derived_architecture_stays_the_first_where_it_keeps_the_bounds() ->
     space, _, p, _ = bounded(0, 0.5)
     assert space.violation is not None
     other = next(arch for arch in space if space.violation(arch) == 0)
-    assert likeliest_within(space, other, p, SPECS, 3)[0] == other
+    assert top_k_within(space, other, p, SPECS, 3)[0] == other
 
 
 def test_what_lost_for_certain_is_not_found_again() -> None:
@@ -99,7 +99,7 @@ def test_what_lost_for_certain_is_not_found_again() -> None:
     certain = {label: np.eye(4)[int(v.argmax())] for label, v in p.items()}
     violation = Violation([Constraint("macs", high=1.0)], prices(0))
     space = replace(SPACE, violation=violation)
-    assert likeliest_within(space, derived, certain, SPECS, 10) == []
+    assert top_k_within(space, derived, certain, SPECS, 10) == []
 
 
 def test_a_large_tree_takes_no_longer_than_the_looks_allow() -> None:
@@ -118,7 +118,7 @@ def test_a_large_tree_takes_no_longer_than_the_looks_allow() -> None:
     p = {label: v / v.sum() for label, v in p.items()}
     derived = {"op": "skip"} | {f"w{i}": 3 for i in range(30)}
     space = replace(space, violation=Violation([Constraint("macs", high=45.0)], cost))
-    found = likeliest_within(space, derived, p, specs, 10, looked=300)
+    found = top_k_within(space, derived, p, specs, 10, looked=300)
     assert len(found) == 10
     for arch in found:
         space.check(arch)
@@ -150,10 +150,10 @@ def test_a_new_list_leaves_old_asks_in_their_places() -> None:
 def study(archs: list[Arch], high: float | None, history: list[Trial]) -> Study:
     bounds = Violation([Constraint("macs", high=high)], lambda a: {"macs": float(a["n"])})  # type: ignore[arg-type]
     return Study(
-        Listed(archs),
+        FixedListSampler(archs),
         goals_of({"accuracy": "max"}),
         trials=9,
-        setting=Setting(algo="listed", evaluator="function", epochs=3),
+        setting=StudyInfo(algo="listed", evaluator="function", epochs=3),
         sink=history.extend,
         bounds=None if high is None else bounds,
         history=list(history),

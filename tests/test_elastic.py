@@ -27,7 +27,7 @@ from raynas.nn import (
     freeze,
     space_of,
 )
-from raynas.nn.calibration import calibrated, recalibrate
+from raynas.supernet.calibration import calibrated, recalibrate
 from tests.laws import keeps_the_laws
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from raynas.core.batching import LARGEST, BatchSize
 from raynas.core.evaluator import RESERVED, describe, measure, numbers
 from raynas.core.objectives import MissingObjective, Objective, pareto_mask, parse_goal
-from raynas.store import trial_schema
+from raynas.storage.tables import trial_schema
 
 # --- metrics --------------------------------------------------------------------------------------
 

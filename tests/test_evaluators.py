@@ -14,10 +14,8 @@ import torch
 from torch import Tensor, nn
 
 import raynas
-from raynas import assemble
 from raynas.cli import main
-from raynas.cluster.networks import NetworkMeasurer, NetworkTrainer
-from raynas.core.config import Named
+from raynas.core.config import ComponentSpec
 from raynas.core.decision import Choice, Subset
 from raynas.core.errors import StoreMismatch, UnknownName
 from raynas.core.evaluator import EVALUATORS, Budget, Measurement, measure
@@ -26,9 +24,11 @@ from raynas.data.digits import Digits
 from raynas.data.module import TensorData
 from raynas.evaluators import NWOT, GradNorm, Standalone, SynFlow, Table
 from raynas.evaluators.loaded import Loaded
+from raynas.evaluators.networks import NetworkMeasurer, NetworkTrainer
 from raynas.evaluators.sample import training_batch
-from raynas.measuring import plan
-from raynas.plans import Plan
+from raynas.setup import resolve
+from raynas.setup.evaluation import plan
+from raynas.setup.plans import Plan
 from tests.toynet import ToyNet
 
 SPACE = raynas.ArchSpace.of(depth=[1, 2], op=["conv", "skip"])
@@ -47,8 +47,8 @@ def vectors(*rows: list[float]) -> TensorData:
 
 def planned(evaluator: Any, space: Any = SPACE, **given: Any) -> Plan:
     """Return the plan of an evaluator, without Ray."""
-    named, data = (None, None) if space is SPACE else assemble.resolve_data("digits", {})
-    found = assemble.resolve_space(space, {}, data)
+    named, data = (None, None) if space is SPACE else resolve.resolve_data("digits", {})
+    found = resolve.resolve_space(space, {}, data)
     usual: dict[str, Any] = {"supernet": None, "epochs": None, "objectives": ("accuracy",)}
     return plan(evaluator, found, data, named, **usual | given)
 
@@ -427,7 +427,7 @@ def test_an_evaluator_is_named_on_the_command_line(
     goals = ["--objective", "nwot:max", "--algo", "random"]
     assert main([*asked, *chosen, *goals]) == 0, capsys.readouterr().err
     result = raynas.load(out)
-    assert result.config.evaluator == Named(name="nwot", options={"batch_size": 4})
+    assert result.config.evaluator == ComponentSpec(name="nwot", options={"batch_size": 4})
     data, space = Loaded(Digits(), CPU), raynas.ModelSpace(ToyNet)
     for text, found in zip(result.trials["arch"], result.trials["nwot"], strict=True):
         net = space.build(raynas.Arch.from_json(str(text)), seed=0)

@@ -10,15 +10,15 @@ import pytest
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
 from raynas.core.constraints import Constraint
+from raynas.core.deduplicator import Deduplicator
 from raynas.core.errors import Exhausted
 from raynas.core.evaluator import Measurement
 from raynas.core.feasible import Violation, excess, repaired
 from raynas.core.goals import Goals, goals_of
 from raynas.core.objectives import MissingObjective
 from raynas.core.sampler import SAMPLERS
-from raynas.core.study import Setting, Study
+from raynas.core.study import Study, StudyInfo
 from raynas.core.trial import Trial
-from raynas.core.visited import Visited
 
 SPACE = ArchSpace.of(**{f"w{i}": [1, 2, 4, 8] for i in range(6)})
 BOTH = {"accuracy": "max", "macs": "min"}
@@ -100,7 +100,7 @@ def test_no_sampler_proposes_beyond_the_bounds(name: str) -> None:
 
 def test_what_keeps_the_bounds_is_exhausted() -> None:
     inside = [arch for arch in SPACE if total(arch) <= 8]
-    visited = Visited(limited(8.0), np.random.default_rng(0))
+    visited = Deduplicator(limited(8.0), np.random.default_rng(0))
     found = set()
     for _ in inside:
         found.add(visited.propose(lambda: SPACE.sample(np.random.default_rng(1))))
@@ -114,7 +114,7 @@ def study_of(goals: Goals, rows: list[Trial], history: list[Trial] | None = None
         SAMPLERS["random"](SPACE, seed=0),
         goals,
         trials=20,
-        setting=Setting(algo="random", evaluator="function"),
+        setting=StudyInfo(algo="random", evaluator="function"),
         sink=rows.extend,
         history=history or (),
     )

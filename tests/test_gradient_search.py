@@ -27,8 +27,8 @@ from raynas.gradient.base import Differentiable
 from raynas.gradient.hardware import Hardware, Penalty
 from raynas.nn import LayerChoice
 from raynas.nn.labels import name_labels
-from raynas.nn.oneshot import Batch
-from raynas.nn.training import SupernetTraining
+from raynas.supernet.protocol import Batch
+from raynas.supernet.training import SupernetTraining
 
 
 def chain() -> nn.Module:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from raynas.nn import LayerChoice, activate, freeze, space_of
-from raynas.nn.inherit import inherit, spread_weights
 from raynas.nn.operators import OPERATORS
+from raynas.supernet.inherit import inherit, spread_weights
 
 Pair = Callable[[], tuple[nn.Module, nn.Module]]
 X = torch.randn(2, 4, 9, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -13,18 +13,18 @@ import raynas
 from raynas.cli import main
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
-from raynas.core.config import Named, SearchConfig
+from raynas.core.config import ComponentSpec, SearchConfig
 from raynas.core.constraints import as_constraints
 from raynas.core.evaluator import Measurement
 from raynas.core.feasible import Violation
 from raynas.core.goals import goals_of
 from raynas.core.sampler import SAMPLERS
-from raynas.core.study import Setting, Study
+from raynas.core.study import Study, StudyInfo
 from raynas.core.trial import Trial
-from raynas.folder import CONFIG, Folder
 from raynas.report.findings import ReportData, effects, front, opponent, running_best
-from raynas.result import Result
-from raynas.store import TrialStore, load_trials
+from raynas.results.result import Result
+from raynas.storage.run_folder import CONFIG, Folder
+from raynas.storage.tables import TrialStore, load_trials
 from tests.toynet import ToyNet
 
 SPACE = ArchSpace.of(op=["conv", "skip"], depth=[2, 10])
@@ -36,7 +36,7 @@ ROWS = [(0.5, 2e6), (0.8, 4e6), (0.7, 3e6), (0.9, 9e6)]
 def folder(out: Path, rows: Sequence[Mapping[str, float]], **config: Any) -> Result:
     """Return a run of a function whose first start had the bound ``macs <= 5e6``."""
     fields: dict[str, Any] = {"objectives": {"accuracy": "max"}, **config}
-    named = {name: Named(name="toy") for name in ("space", "algo", "evaluator")}
+    named = {name: ComponentSpec(name="toy") for name in ("space", "algo", "evaluator")}
     settings = SearchConfig(**named, **fields, out=str(out))  # type: ignore[arg-type]
     Folder(str(out)).write(CONFIG, settings.to_json())
     if not (out / "trials").exists():
@@ -122,7 +122,7 @@ def test_a_bounded_metric_that_is_not_there_is_not_known_to_keep_its_bound(tmp_p
         SAMPLERS["random"](SPACE, seed=0),
         goals_of({"accuracy": "max"}, constraints=as_constraints(limit)),
         trials=4,
-        setting=Setting(algo="another", evaluator="toy"),
+        setting=StudyInfo(algo="another", evaluator="toy"),
         sink=rows_again.extend,
         history=load_trials(run.path),
     )
@@ -141,7 +141,7 @@ def test_a_row_has_the_costs_that_were_bounded() -> None:
         SAMPLERS["grid"](SPACE, seed=0),
         goals_of({"accuracy": "max"}),
         trials=4,
-        setting=Setting(algo="grid", evaluator="toy"),
+        setting=StudyInfo(algo="grid", evaluator="toy"),
         sink=rows.extend,
         bounds=bounds,
     )
@@ -161,10 +161,10 @@ def test_costs_that_were_bounded_later_are_counted(tmp_path: Path) -> None:
     high = sorted(size.values())[5]
     inside = {arch.key for arch, macs in size.items() if macs <= high}
     config = SearchConfig(
-        space=Named(name="tests.toynet:ToyNet"),
-        algo=Named(name="random"),
-        data=Named(name="digits"),
-        evaluator=Named(name="function"),
+        space=ComponentSpec(name="tests.toynet:ToyNet"),
+        algo=ComponentSpec(name="random"),
+        data=ComponentSpec(name="digits"),
+        evaluator=ComponentSpec(name="function"),
         objectives={"accuracy": "max"},
         constraints={"macs": (None, high)},
         out=str(tmp_path),
@@ -184,7 +184,7 @@ def test_costs_that_were_bounded_later_are_counted(tmp_path: Path) -> None:
     assert list(found.table["group"].value_counts()) == [2, 2]
     assert set(found.table["arch_key"]) <= inside  # the random ones as well
     assert found.table["cheap"].notna().all()
-    own = config.model_copy(update={"space": Named(name="gone:Net")})
+    own = config.model_copy(update={"space": ComponentSpec(name="gone:Net")})
     Folder(str(tmp_path)).write(CONFIG, own.to_json())
     with pytest.raises(
         LookupError, match=r"for none has macs; costs are counted where .* space=\.\."
@@ -226,10 +226,10 @@ def test_a_sampler_that_goes_on_under_other_weights_is_told_scores_of_one_kind()
             fresh(),
             goals_of(BOTH, weights={"accuracy": 1.0, "macs": -weight}),
             trials=trials,
-            setting=Setting(algo="toy", evaluator="toy"),
+            setting=StudyInfo(algo="toy", evaluator="toy"),
             sink=rows.extend,
             history=list(rows),
-            anew=fresh,
+            make_sampler=fresh,
         )
 
     rows: list[Trial] = []

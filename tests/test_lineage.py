@@ -16,17 +16,17 @@ from raynas.algorithms.nsga2 import NSGA2
 from raynas.algorithms.predictor import Predictor
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
-from raynas.core.config import Named, SearchConfig
+from raynas.core.config import ComponentSpec, SearchConfig
+from raynas.core.deduplicator import Deduplicator
 from raynas.core.errors import Exhausted
 from raynas.core.evaluator import Measurement
 from raynas.core.goals import goals_of
-from raynas.core.known import Known
+from raynas.core.result_cache import ResultCache
 from raynas.core.sampler import SAMPLERS, Origin, Sampler, origin_of
-from raynas.core.study import Setting, Study
+from raynas.core.study import Study, StudyInfo
 from raynas.core.trial import Trial
-from raynas.core.visited import Visited
-from raynas.folder import Folder
-from raynas.store import TrialStore
+from raynas.storage.run_folder import Folder
+from raynas.storage.tables import TrialStore
 from tests.test_sampler_contract import FLAT, SMALL, SPACES, TWINS, score, trial
 
 MUTATING = ("local_search", "regularized_evolution")
@@ -148,7 +148,7 @@ def test_a_child_mutated_into_the_bounds_keeps_its_parent() -> None:
 
 def test_visited_says_whether_its_last_answer_was_the_samplers_own_draw() -> None:
     space = ArchSpace.of(x=range(3))
-    seen = Visited(space, np.random.default_rng(0))
+    seen = Deduplicator(space, np.random.default_rng(0))
     draw = Arch({"x": 1})
     drawn = []
     for _ in range(3):
@@ -216,7 +216,7 @@ def test_of_several_objectives_none_is_predicted() -> None:
 
 
 def test_what_is_known_of_an_architecture_comes_back_as_it_was_told() -> None:
-    known = Known()
+    known = ResultCache()
     archs = [FLAT.sample(np.random.default_rng(n)) for n in range(4)]
     told = [
         Trial.completed(archs[0], 0.1, accuracy=0.1, loss=2.0),
@@ -255,7 +255,7 @@ class Repeating:
 
 def test_a_repeated_trial_has_an_origin_of_its_own() -> None:
     rows: list[Trial] = []
-    setting = Setting(algo="toy", evaluator="function")
+    setting = StudyInfo(algo="toy", evaluator="function")
     goals = goals_of({"accuracy": "max"})
     sampler = Repeating()
     study = Study(sampler, goals, trials=5, setting=setting, sink=rows.extend)
@@ -269,7 +269,7 @@ def test_a_repeated_trial_has_an_origin_of_its_own() -> None:
 
 def test_duplicates_are_counted_over_the_rows(tmp_path: Path) -> None:
     out = str(tmp_path)
-    named = {name: Named(name=name) for name in ("space", "algo", "evaluator")}
+    named = {name: ComponentSpec(name=name) for name in ("space", "algo", "evaluator")}
     config = SearchConfig(**named, objectives={"accuracy": "max"}, out=out)  # type: ignore[arg-type]
     Folder(out).begin(config, resume=False)
     assert raynas.load(out).trials["duplicates"].tolist() == []

@@ -20,19 +20,19 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 import raynas
-from raynas.cluster.crew import Crew
-from raynas.cluster.desk import Desk
-from raynas.cluster.gate import Gate
+from raynas.cluster.start_barrier import StartBarrier
 from raynas.cluster.tune import SubnetEvaluator
+from raynas.cluster.work_queue import WorkQueue
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
 from raynas.core.config import TrainSettings
 from raynas.core.decision import Choice
-from raynas.core.evaluator import Halving, Measurement
+from raynas.core.evaluator import Measurement, SuccessiveHalving
 from raynas.core.goals import Goals
 from raynas.core.objectives import Objective
 from raynas.data.module import DataModule, TensorData
-from raynas.nn.plain_training import PlainTraining
+from raynas.evaluators.training_group import TrainingGroup
+from raynas.supernet.network_training import NetworkTraining
 from tests.ranks import on_two_ranks
 
 
@@ -55,7 +55,7 @@ def trained(seed: int) -> dict[str, Any]:
     """Train from the weights of a seed; the order of batches is always the same."""
     net = mlp(seed)
     settings = TrainSettings(epochs=3, batch_size=8, clip=0.5)
-    run = PlainTraining(net, numbers(), settings, seed=5)
+    run = NetworkTraining(net, numbers(), settings, seed=5)
     rows = [run.run_epoch() | run.validate() for _ in range(3)]
     return {"rows": rows, "weights": net.state_dict()}
 
@@ -63,9 +63,9 @@ def trained(seed: int) -> dict[str, Any]:
 def on_a_rank(rank: int) -> dict[str, Any]:
     """What each of two processes does and finds."""
     with pytest.raises(ValueError, match="batch_size 7 does not divide by 2 training workers"):
-        PlainTraining(mlp(0), numbers(), TrainSettings(batch_size=7))
+        NetworkTraining(mlp(0), numbers(), TrainSettings(batch_size=7))
     with pytest.raises(FloatingPointError, match="nan in epoch 0"):  # one rank's, raised by both
-        PlainTraining(mlp(0), numbers(bad=True), TrainSettings(batch_size=40)).run_epoch()
+        NetworkTraining(mlp(0), numbers(bad=True), TrainSettings(batch_size=40)).run_epoch()
     return trained(seed=rank)
 
 
@@ -88,7 +88,7 @@ class Ranked:
 
     metrics = ("accuracy", "ranks", "weight")
     epochs = 4
-    stopping = Halving(grace_epochs=1, reduction_factor=2)
+    stopping = SuccessiveHalving(grace_epochs=1, reduction_factor=2)
 
     def __init__(self, killed: Path) -> None:
         self.killed = killed  # a file that is there once a rank was
@@ -184,7 +184,7 @@ def test_ranks_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 
 async def rest_and_work() -> None:
-    desk = Desk(2, idle_s=0.2)
+    desk = WorkQueue(2, idle_s=0.2)
     ready = asyncio.create_task(desk.ready())
     first = asyncio.create_task(desk.ordered(0))
     await asyncio.sleep(0.3)
@@ -206,7 +206,7 @@ def test_a_job_without_orders_ends_on_all_ranks() -> None:
 
 
 async def told_and_left() -> None:
-    desk = Desk(2, idle_s=0.2)
+    desk = WorkQueue(2, idle_s=0.2)
     for answer in (True, False):
         await desk.tell({"accuracy": 0.5})
         leaves = [asyncio.create_task(desk.left(rank)) for rank in (0, 1)]
@@ -224,7 +224,7 @@ def test_a_training_that_nobody_lets_go_on_ends_the_job() -> None:
 
 
 async def told_of_the_end() -> tuple[bool, bool, object]:
-    desk = Desk(2)
+    desk = WorkQueue(2)
     await desk.over("the training job failed")
     return await desk.ready(), await desk.order(("{}", 0)), await desk.told()
 
@@ -241,8 +241,8 @@ class Trains:
     name: str = "trains"
     metrics: tuple[str, ...] = ("accuracy",)
     epochs: int = 2
-    stopping: Halving | None = None
-    crew: Crew | None = None
+    stopping: SuccessiveHalving | None = None
+    crew: TrainingGroup | None = None
 
     def make(self) -> Any:
         return self
@@ -260,7 +260,7 @@ class Trains:
 def test_a_training_ends_with_its_last_epoch_and_not_with_the_next_trial(tmp_path: Path) -> None:
     """What it holds may be what another worker waits for."""
     space = ArchSpace((Choice("kind", ("a", "b")),))
-    gate: Any = ray.remote(num_cpus=0)(Gate).remote(1)
+    gate: Any = ray.remote(num_cpus=0)(StartBarrier).remote(1)
     recipe = Trains(tmp_path / "ended")
     task: dict[str, Any] = {
         "gate": gate,

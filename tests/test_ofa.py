@@ -16,10 +16,10 @@ from raynas.core.errors import InvalidArch, InvalidSpace
 from raynas.costs import cost_of
 from raynas.nn import ValueChoice, activate, freeze, space_of
 from raynas.nn.blocks import Residual
-from raynas.nn.calibration import calibrated
 from raynas.nn.elastic_block import ElasticInvertedResidual, ElasticSqueezeExcite
 from raynas.nn.operators import InvertedResidual
 from raynas.search_spaces.ofa_mobilenet_v3 import OFAMobileNetV3, ofa_mobilenet_v3
+from raynas.supernet.calibration import calibrated
 from tests.laws import keeps_the_laws
 
 WIDTHS, STRIDES = (16, 24, 40, 80, 112, 160), (2, 2, 2, 1, 2)

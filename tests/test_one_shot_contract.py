@@ -19,14 +19,14 @@ from raynas.core.config import TrainSettings
 from raynas.core.errors import InvalidSpace
 from raynas.data.module import TensorData
 from raynas.gradient.base import Differentiable
-from raynas.gradient.likeliest import log_probability
+from raynas.gradient.top_architectures import log_probability
 from raynas.nn import InputChoice, LayerChoice, Repeat, ValueChoice, freeze, space_of
 from raynas.nn.cell import Cell
 from raynas.nn.elastic import Linear
 from raynas.nn.modelspace import ModelSpace
 from raynas.nn.mutable import activate
-from raynas.nn.oneshot import ONE_SHOTS, OneShot
-from raynas.nn.training import SupernetTraining
+from raynas.supernet.protocol import ONE_SHOTS, OneShot
+from raynas.supernet.training import SupernetTraining
 from tests.ranks import on_two_ranks
 
 # What an algorithm needs to show itself within a few epochs of ten steps.
@@ -325,14 +325,14 @@ def test_the_arg_max_is_derived_and_the_likeliest_follow(
         vector.data = torch.randn(3, generator=rng, dtype=torch.float64)
     assert algo.derive() == {label: int(v.argmax()) for label, v in logits(algo).items()}
     p, specs, space = algo.relaxation.decided(), algo.relaxation.specs, space_of(net)
-    found = [Arch(arch) for arch in algo.likeliest(27)]
+    found = [Arch(arch) for arch in algo.top_k(27)]
     assert found[0] == Arch(algo.derive())
     assert found == sorted(space, key=lambda arch: -log_probability(arch, p, specs))
-    assert algo.likeliest(5) == found[:5]
-    assert len(algo.likeliest(1)) == 1
-    assert len(algo.likeliest(99)) == 27
+    assert algo.top_k(5) == found[:5]
+    assert len(algo.top_k(1)) == 1
+    assert len(algo.top_k(99)) == 27
     run.run_epoch()
-    assert algo.likeliest(1) == [algo.derive()]
+    assert algo.top_k(1) == [algo.derive()]
 
 
 @learners
@@ -350,7 +350,7 @@ def test_the_likeliest_of_a_structured_space_are_distinct_valid_and_not_lost(
         for arch in space_of(net)
         if all(p[label][specs[label].options.index(arch[label])] for label in arch if label in p)
     }
-    found = [Arch(arch) for arch in algo.likeliest(20)]
+    found = [Arch(arch) for arch in algo.top_k(20)]
     assert found[0] == algo.derive()
     assert set(found) <= possible
     assert len(set(found)) == len(found) == min(20, len(possible))

@@ -17,20 +17,17 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 import raynas
-from raynas import assemble
 from raynas.algorithms.pc_darts import PCDARTS
 from raynas.cli import main
 from raynas.cluster.evaluators import SharedEvaluator
 from raynas.core.arch import Arch
-from raynas.core.config import Named as Spec
+from raynas.core.config import ComponentSpec as Spec
 from raynas.core.config import TrainSettings
 from raynas.core.errors import InvalidSpace
 from raynas.core.evaluator import Budget
 from raynas.data.digits import Digits
 from raynas.data.module import TensorData
-from raynas.folder import CONFIG, Folder
-from raynas.gradient.likeliest import log_probability
-from raynas.measuring import plan
+from raynas.gradient.top_architectures import log_probability
 from raynas.nn import LayerChoice, space_of
 from raynas.nn.cell import Cell
 from raynas.nn.modelspace import ModelSpace
@@ -40,10 +37,13 @@ from raynas.nn.operators import DARTS_PRIMITIVES, OPERATORS
 from raynas.nn.operators.nas_bench_201 import NAS_BENCH_201
 from raynas.nn.partial import PartialChannels, PartialEdge, make_partial
 from raynas.nn.partial_space import PartialSpace, whole_of
-from raynas.nn.training import SupernetTraining
-from raynas.nn.weights import find_checkpoint, load_weights, to_arrays
 from raynas.report.findings import ReportData
 from raynas.report.relaxed import preferences
+from raynas.setup import resolve
+from raynas.setup.evaluation import plan
+from raynas.storage.run_folder import CONFIG, Folder
+from raynas.supernet.checkpoint import find_checkpoint, load_weights, to_arrays
+from raynas.supernet.training import SupernetTraining
 from tests.laws import keeps_the_laws
 
 
@@ -268,7 +268,7 @@ def test_freezing_equals_activating() -> None:
     keeps_the_laws(PartialSpace(cells, 4).supernet().double(), images(3, 8), samples=3)
 
 
-class Named(nn.Module):
+class ComponentSpec(nn.Module):
     """One choice between two layers that a test gives it."""
 
     def __init__(self, one: Callable[[], nn.Module], other: Callable[[], nn.Module]) -> None:
@@ -301,7 +301,7 @@ class Sized(nn.Module):
 def test_a_search_without_a_partial_choice_is_refused(
     other: Callable[[], nn.Module], reason: str
 ) -> None:
-    space = ModelSpace(lambda: Named(nn.Identity, other), input_shape=(8, 8, 8))
+    space = ModelSpace(lambda: ComponentSpec(nn.Identity, other), input_shape=(8, 8, 8))
     with pytest.raises(InvalidSpace, match="'pick'") as raised:
         PCDARTS().supernet_space(space)
     assert reason in str(raised.value)
@@ -309,7 +309,9 @@ def test_a_search_without_a_partial_choice_is_refused(
 
 def test_sizes_that_no_pool_makes_are_refused() -> None:
     grown = ModelSpace(
-        lambda: Named(lambda: nn.Upsample(scale_factor=2), lambda: nn.Upsample(scale_factor=2)),
+        lambda: ComponentSpec(
+            lambda: nn.Upsample(scale_factor=2), lambda: nn.Upsample(scale_factor=2)
+        ),
         input_shape=(8, 4, 4),
     )
     with pytest.raises(InvalidSpace, match=r"no pool makes a size of \(8, 8\) of \(4, 4\)"):
@@ -478,7 +480,7 @@ def test_an_edge_ranks_by_its_probability_times_its_weight() -> None:
         "beside": 1,
     }
     space_of(run.model).check(arch)
-    found = [Arch(one) for one in algo.likeliest(300)]
+    found = [Arch(one) for one in algo.top_k(300)]
     assert found[0] == Arch(arch)
     assert len(set(found)) == len(found) == space_of(run.model).size() // 1 == 96
     # the swap of one source counts with the weight of the edge
@@ -655,7 +657,7 @@ def test_a_trained_supernet_scores_again_as_it_did(run: raynas.Result) -> None:
         told = [one.metrics[name] for one in found]
         # in other processes arrays lie elsewhere in memory, and may take another vector kernel
         np.testing.assert_allclose(told, run.trials[name], rtol=1e-4)
-    wider = assemble.resolve_space("darts_cifar", SIZE | {"channels": 8}, module)
+    wider = resolve.resolve_space("darts_cifar", SIZE | {"channels": 8}, module)
     with pytest.raises(ValueError, match="is not one of darts_cifar as it is asked for"):
         plan("shared", wider, module, None, **given)
 
@@ -677,7 +679,7 @@ def test_what_cannot_be_partial_is_refused_before_anything_starts(
     call: str, tmp_path: Path
 ) -> None:
     def grey() -> nn.Module:
-        return Named(lambda: nn.Conv2d(1, 8, 3), lambda: nn.Conv2d(1, 8, 3))
+        return ComponentSpec(lambda: nn.Conv2d(1, 8, 3), lambda: nn.Conv2d(1, 8, 3))
 
     with pytest.raises(InvalidSpace, match="'pick', cannot since candidate 'one' makes"):
         getattr(raynas, call)(grey, algo="pc_darts", out=str(tmp_path / "run"))

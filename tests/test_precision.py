@@ -15,7 +15,6 @@ from torch.utils.data import TensorDataset
 import raynas
 from raynas.algorithms.darts import DARTS
 from raynas.algorithms.spos import SPOS
-from raynas.assemble import resolve_one_shot
 from raynas.core.config import TrainSettings, validated
 from raynas.data.module import TensorData
 from raynas.evaluators import Standalone
@@ -24,10 +23,11 @@ from raynas.gradient.mixed.base import gated
 from raynas.gradient.mixed.binary_gate import BinaryGate, Mode
 from raynas.gradient.unrolled import unrolled_gradients
 from raynas.nn import LayerChoice
-from raynas.nn.oneshot import OneShot
-from raynas.nn.passes import Passes
-from raynas.nn.plain_training import PlainTraining
-from raynas.nn.training import SupernetTraining
+from raynas.setup.resolve import resolve_one_shot
+from raynas.supernet.network_training import NetworkTraining
+from raynas.supernet.precision import PrecisionPolicy
+from raynas.supernet.protocol import OneShot
+from raynas.supernet.training import SupernetTraining
 
 BF16 = TrainSettings(precision="bfloat16")
 CPU = torch.device("cpu")
@@ -156,7 +156,9 @@ def gate_gradients(mode: Mode, settings: TrainSettings, at: int) -> list[Tensor]
         out: Tensor = net.head(gate(list(net.layers), [x.relu()], logits, (at, 1 - at)))
         return out
 
-    loss = nn.functional.cross_entropy(Passes(settings, CPU).logits(run, x), torch.arange(16) % 3)
+    loss = nn.functional.cross_entropy(
+        PrecisionPolicy(settings, CPU).logits(run, x), torch.arange(16) % 3
+    )
     return list(torch.autograd.grad(loss, [x, logits, *net.parameters()]))
 
 
@@ -185,9 +187,9 @@ def test_the_gradient_of_a_gate_is_summed_in_float32() -> None:
 @pytest.mark.parametrize("groups", [1, 4])
 @pytest.mark.parametrize("channels_last", [True, False])
 def test_dilated_convolutions_learn_in_bfloat16(groups: int, channels_last: bool) -> None:
-    """PyTorch's own weight gradient may be wrong by orders of magnitude (see ``nn.dilated``)."""
+    """PyTorch's own gradient may be wrong by orders of magnitude (see ``supernet.dilated``)."""
     settings = TrainSettings(precision="bfloat16", channels_last=channels_last)
-    passes = Passes(settings, CPU)
+    passes = PrecisionPolicy(settings, CPU)
     torch.manual_seed(0)
     layer = passes.placed(nn.Conv2d(4, 4, 3, padding=2, dilation=2, groups=groups))
     x = passes.images(torch.randn(4, 4, 32, 32))
@@ -195,7 +197,7 @@ def test_dilated_convolutions_learn_in_bfloat16(groups: int, channels_last: bool
     layer.register_forward_hook(lambda _m, _i, out: seen.append(out.dtype))
     found, exact = (
         torch.autograd.grad(one.logits(layer, x).square().mean(), list(layer.parameters()))
-        for one in (passes, Passes(TrainSettings(channels_last=channels_last), CPU))
+        for one in (passes, PrecisionPolicy(TrainSettings(channels_last=channels_last), CPU))
     )
     assert seen == [torch.bfloat16, torch.float32]
     for a, b in zip(found, exact, strict=True):
@@ -237,7 +239,7 @@ def test_weights_and_images_are_laid_out_as_asked(channels_last: bool) -> None:
     rng = torch.Generator().manual_seed(0)
     half = TensorDataset(torch.randn(16, 3, 8, 8, generator=rng), torch.arange(16) % 3)
     settings = TrainSettings(epochs=1, batch_size=8, channels_last=channels_last)
-    alone = PlainTraining(wide, Shifted((half, half)), settings)
+    alone = NetworkTraining(wide, Shifted((half, half)), settings)
     seen: list[Tensor] = []
     for net in (run.model, wide):
         net.register_forward_pre_hook(lambda _net, inputs: seen.append(inputs[0]))

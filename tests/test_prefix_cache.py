@@ -17,9 +17,9 @@ from raynas.core.errors import InvalidSpace
 from raynas.nn import BatchNorm2d, Conv2d, LayerChoice, Repeat, ValueChoice, activate, space_of
 from raynas.nn.blocks import Chain
 from raynas.nn.modelspace import SPACES, ModelSpace
-from raynas.nn.prefix import PrefixCache
-from raynas.nn.scoring import SubnetScorer
-from raynas.nn.stages import offers_stages, spans_of, stages_of
+from raynas.supernet.prefix_cache import PrefixCache
+from raynas.supernet.scoring import SubnetScorer
+from raynas.supernet.stages import offers_stages, spans_of, stages_of
 from tests.test_calibration import checksum
 from tests.test_spaces import images, settled
 from tests.test_spaces import space as small_space
@@ -249,7 +249,7 @@ def test_scores_are_the_same_bit_for_bit(name: str) -> None:
 def test_several_passes_give_the_same_scores(
     name: str, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("raynas.nn.scoring.ROWS", rows)
+    monkeypatch.setattr("raynas.supernet.scoring.ROWS", rows)
     net = settled(chain(name).supernet())
     cached = agree(net, evolved(net, 20), 60 if rows == 7 else 2**17)
     assert len(cached._passes) > 1

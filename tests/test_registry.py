@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 
 import raynas
-from raynas.catalogue import registries
 from raynas.core.archspace import ArchSpace
 from raynas.core.errors import UnknownName, nearest
 from raynas.core.plugins import by_class_name
 from raynas.core.registry import Registry
 from raynas.core.sampler import SAMPLERS
+from raynas.setup.registries import registries
 
 DOCS = Path(__file__).parent.parent / "docs" / "registries.md"
 
@@ -509,7 +509,7 @@ def test_an_entry_point_never_replaces_a_plug_in(installed: str) -> None:
 SCRIPT = """
 import json, runpy, sys
 import raynas
-from raynas.catalogue import registries
+from raynas.setup.registries import registries
 
 known = {r.kind: set(r) for group in registries().values() for r in group}
 names = runpy.run_path(sys.argv[1])

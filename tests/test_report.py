@@ -16,11 +16,10 @@ from plotly.offline import get_plotlyjs
 from raynas.cli import main
 from raynas.core.arch import Arch, Atom, Value
 from raynas.core.archspace import ArchSpace
-from raynas.core.config import Named, SearchConfig
+from raynas.core.config import ComponentSpec, SearchConfig
 from raynas.core.decision import Choice, Subset
 from raynas.core.objectives import Objective
 from raynas.core.trial import Trial
-from raynas.folder import CONFIG, Folder
 from raynas.report import pictures
 from raynas.report.findings import (
     ReportData,
@@ -36,8 +35,9 @@ from raynas.report.findings import (
 )
 from raynas.report.page import report_page, write_report
 from raynas.report.pictures import choices, progress, tradeoff, training
-from raynas.result import Result
-from raynas.store import HistoryStore, TrialStore, read_history, read_trials
+from raynas.results.result import Result
+from raynas.storage.run_folder import CONFIG, Folder
+from raynas.storage.tables import HistoryStore, TrialStore, read_history, read_trials
 
 Goals = Mapping[str, Literal["max", "min"]]
 EVIL = "<script>alert(1)</script>"
@@ -86,9 +86,9 @@ def data_of(
     """Return what a run's folder holds, after writing it through the real stores."""
     folder = Folder(str(out))
     config = SearchConfig(
-        space=Named(name="mine", options={"width": 0.25}),
-        algo=Named(name="random"),
-        evaluator=Named(name="score"),
+        space=ComponentSpec(name="mine", options={"width": 0.25}),
+        algo=ComponentSpec(name="random"),
+        evaluator=ComponentSpec(name="score"),
         objectives={"accuracy": "max"} if objectives is None else dict(objectives),
         trials=max(1, len(trials)),
         out=folder.path,
@@ -411,7 +411,7 @@ def test_the_page_states_the_constraints(data: ReportData) -> None:
 def test_scores_that_were_measured_again_are_called_so(data: ReportData) -> None:
     row = {"group": "best", "cheap": 0.7, "mean": 0.8, "std": 0.1, "seeds": 2, "arch_key": "ab"}
     alone = replace(data, verified={"rows": [row], "said": "what it says"})
-    shared = alone.config.model_copy(update={"supernet": Named(name="single_path")})
+    shared = alone.config.model_copy(update={"supernet": ComponentSpec(name="single_path")})
     body = body_of(report_page(alone))
     assert "<th>Search's score</th>" in body
     assert "Rescored" not in body

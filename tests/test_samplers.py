@@ -31,9 +31,9 @@ from raynas.core.archspace import ArchSpace
 from raynas.core.constraints import Constraint
 from raynas.core.decision import Choice, Subset
 from raynas.core.errors import Exhausted
-from raynas.core.external import ExternalSampler
 from raynas.core.feasible import Violation
 from raynas.core.objectives import pareto_mask
+from raynas.core.optuna_sampler import OptunaSampler
 from raynas.core.sampler import SAMPLERS, Sampler
 from raynas.core.trial import Trial
 
@@ -336,7 +336,7 @@ def test_reinforce_refuses_numbers_that_do_not_fit(options: dict[str, float]) ->
 def study_of(sampler: TPE | NSGA2) -> optuna.Study:
     """Return the study behind a sampler."""
     inner = sampler._sampler
-    assert isinstance(inner, ExternalSampler)
+    assert isinstance(inner, OptunaSampler)
     study = inner._study
     assert isinstance(study, optuna.Study)
     return study

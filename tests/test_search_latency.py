@@ -15,7 +15,7 @@ import raynas
 from raynas.cluster.timed import TimedEvaluator
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
-from raynas.core.config import Named, SearchConfig, TrainSettings
+from raynas.core.config import ComponentSpec, SearchConfig, TrainSettings
 from raynas.core.errors import StoreMismatch
 from raynas.core.evaluator import Budget, Measurement
 from raynas.core.objectives import pareto_mask
@@ -23,9 +23,10 @@ from raynas.costs import LatencyTable
 from raynas.costs.latency_files import Entry, from_json, to_json
 from raynas.costs.timing import latency_from
 from raynas.evaluators import Shared
-from raynas.folder import Folder
-from raynas.latencies import gives_latency, hardware_table
-from raynas.nn import LayerChoice, scoring
+from raynas.nn import LayerChoice
+from raynas.setup.latency_source import gives_latency, hardware_table
+from raynas.storage.run_folder import Folder
+from raynas.supernet import scoring
 from tests.toynet import ToyNet, conv
 
 SPACE = raynas.ModelSpace(ToyNet).arch_space
@@ -111,18 +112,18 @@ def test_latency_is_measured_once_where_none_is_given(tmp_path: Path) -> None:
 
 
 def test_the_loss_of_a_search_by_gradients_sees_one_measurement(tmp_path: Path) -> None:
-    from raynas.assemble import resolve_data, resolve_space
+    from raynas.setup.resolve import resolve_data, resolve_space
 
     _, data = resolve_data("digits", {})
     space = resolve_space(ToyNet, {}, data)
     folder = Folder(str(tmp_path))
-    algo = Named(name="darts", options={"hardware": {"target": "cpu"}})
+    algo = ComponentSpec(name="darts", options={"hardware": {"target": "cpu"}})
     first = hardware_table(algo, space, data, folder, 1)
     assert first is not None
     assert first == hardware_table(algo, space, data, folder, 1) == folder.read("latency_cpu.json")
     assert LatencyTable(from_json(first, SPACE), SPACE).base_ms >= 0
     for hardware in (None, {"target": "macs"}, {"target": "cpu", "table": "phone.csv"}):
-        other = Named(name="darts", options={"hardware": hardware})
+        other = ComponentSpec(name="darts", options={"hardware": hardware})
         assert hardware_table(other, space, data, folder, 1) is None
 
 
@@ -253,7 +254,7 @@ def chain() -> nn.Module:
 def test_the_options_of_shared_reach_the_scorer() -> None:
     from raynas.cluster.evaluators import SharedEvaluator
     from raynas.data.digits import Digits
-    from raynas.nn.weights import to_arrays
+    from raynas.supernet.checkpoint import to_arrays
 
     space = raynas.ModelSpace(chain)
     arrays = to_arrays(space.supernet().state_dict())
@@ -278,8 +279,12 @@ def test_the_options_of_shared_reach_the_scorer() -> None:
 
 def written(out: Path, **fields: Any) -> SearchConfig:
     """Return the configuration of a run in a folder."""
-    plain = {"space": Named(name="net"), "algo": Named(name="random"), "objectives": {"a": "max"}}
-    evaluator = Named(name="shared")
+    plain = {
+        "space": ComponentSpec(name="net"),
+        "algo": ComponentSpec(name="random"),
+        "objectives": {"a": "max"},
+    }
+    evaluator = ComponentSpec(name="shared")
     return SearchConfig(**{**plain, "evaluator": evaluator, "out": str(out), **fields})
 
 
@@ -301,13 +306,19 @@ def test_options_of_a_later_release_had_their_defaults(tmp_path: Path) -> None:
     now = {"seed": 1} | TrainSettings(epochs=3).model_dump()
     old = {k: v for k, v in now.items() if k not in ("precision", "channels_last")}
     folder = Folder(str(tmp_path))
-    folder.write("run.json", written(tmp_path, supernet=Named(name="spos", options=old)).to_json())
+    folder.write(
+        "run.json", written(tmp_path, supernet=ComponentSpec(name="spos", options=old)).to_json()
+    )
     (tmp_path / "trials").mkdir()
-    folder.begin(written(tmp_path, supernet=Named(name="spos", options=now)), resume=True)
+    folder.begin(written(tmp_path, supernet=ComponentSpec(name="spos", options=now)), resume=True)
     other = now | {"precision": "bfloat16", "lr": 0.5}
-    folder.write("run.json", written(tmp_path, supernet=Named(name="spos", options=old)).to_json())
+    folder.write(
+        "run.json", written(tmp_path, supernet=ComponentSpec(name="spos", options=old)).to_json()
+    )
     with pytest.raises(StoreMismatch) as caught:
-        folder.begin(written(tmp_path, supernet=Named(name="spos", options=other)), resume=True)
+        folder.begin(
+            written(tmp_path, supernet=ComponentSpec(name="spos", options=other)), resume=True
+        )
     text = str(caught.value)
     assert "spos {'lr': 0.05, 'precision': 'float32'}, not spos {" in text
     assert "epochs" not in text

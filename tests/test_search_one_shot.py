@@ -16,9 +16,9 @@ from raynas.algorithms import SGAS
 from raynas.core.errors import InvalidSpace, UnknownName
 from raynas.data.digits import Digits
 from raynas.nn import Linear, ValueChoice
-from raynas.nn.weights import find_checkpoint, load_found
 from raynas.report.page import report_page
 from raynas.report.relaxed import edge_scores, preferences
+from raynas.supernet.checkpoint import find_checkpoint, load_found
 from tests.toynet import ToyNet
 
 pytestmark = pytest.mark.usefixtures("local_ray")

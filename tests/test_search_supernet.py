@@ -20,8 +20,8 @@ from raynas.core.errors import SearchFailed
 from raynas.core.evaluator import Budget
 from raynas.costs import cost_of
 from raynas.data.digits import Digits
-from raynas.nn.scoring import SubnetScorer
-from raynas.nn.weights import find_checkpoint, load_about, load_weights, to_arrays
+from raynas.supernet.checkpoint import find_checkpoint, load_about, load_weights, to_arrays
+from raynas.supernet.scoring import SubnetScorer
 from tests.toynet import ToyNet
 
 pytestmark = pytest.mark.usefixtures("local_ray")

@@ -17,7 +17,7 @@ from raynas.data.module import TensorData
 from raynas.nn import LayerChoice, freeze, space_of
 from raynas.nn.cell import Cell
 from raynas.nn.mutable import SKIP, activate
-from raynas.nn.training import SupernetTraining
+from raynas.supernet.training import SupernetTraining
 
 P = [np.array(row) for row in ([0.2, 0.5, 0.3], [0.5, 0.25, 0.25], [0.1, 0.8, 0.1])]
 
@@ -256,7 +256,7 @@ def test_nothing_is_learned_or_kept_for_logits_and_candidates_that_are_out(unrol
             assert weight.grad is None
             assert weight not in run.optimizer.state
             assert weight.untyped_storage().nbytes() == weight.element_size()
-    assert algo.likeliest(9) == [algo.derive()]
+    assert algo.top_k(9) == [algo.derive()]
     passes.clear()
     row = run.run_epoch()
     assert "valid_loss" not in row

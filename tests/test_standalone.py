@@ -15,18 +15,18 @@ import torch
 from torch import Tensor, nn
 
 import raynas
-from raynas.cluster.networks import NetworkTrainer
 from raynas.core.config import TrainSettings
 from raynas.core.errors import StoreMismatch
 from raynas.core.evaluator import Budget, Measurement
 from raynas.core.goals import goals_of
-from raynas.core.study import Setting, Study
+from raynas.core.study import Study, StudyInfo
 from raynas.core.trial import Trial
 from raynas.data.digits import Digits
 from raynas.data.module import DataModule, Splits
 from raynas.evaluators import Standalone
 from raynas.evaluators.loaded import Loaded
-from raynas.nn.plain_training import PlainTraining
+from raynas.evaluators.networks import NetworkTrainer
+from raynas.supernet.network_training import NetworkTraining
 from tests.toynet import ToyNet
 
 DATA = Digits()
@@ -63,7 +63,7 @@ def net() -> nn.Module:
 
 def test_a_training_depends_on_its_seed_alone() -> None:
     def run(seed: int) -> list[float]:
-        training = PlainTraining(net(), Few(), TrainSettings(epochs=2), seed=seed)
+        training = NetworkTraining(net(), Few(), TrainSettings(epochs=2), seed=seed)
         rows = [training.run_epoch() | training.validate() for _ in range(2)]
         return [*rows[0].values(), *rows[1].values()]
 
@@ -88,7 +88,7 @@ def test_the_first_steps_are_those_of_sgd() -> None:
         epochs=1, batch_size=32, lr=0.1, momentum=0.0, weight_decay=0.01, label_smoothing=0.0,
         clip=None,
     )  # fmt: skip
-    training = PlainTraining(line, Plain(), settings, seed=3)
+    training = NetworkTraining(line, Plain(), settings, seed=3)
     assert training.steps == 2
     training.run_epoch()
     x, y = Plain().load().train
@@ -104,7 +104,7 @@ def test_the_first_steps_are_those_of_sgd() -> None:
 
 
 def test_validation_is_of_the_whole_split_in_evaluation_mode() -> None:
-    training = PlainTraining(net(), Few(), TrainSettings(epochs=1), seed=0)
+    training = NetworkTraining(net(), Few(), TrainSettings(epochs=1), seed=0)
     training.run_epoch()
     found = training.validate()
     x, y = Few().load().valid
@@ -116,17 +116,17 @@ def test_validation_is_of_the_whole_split_in_evaluation_mode() -> None:
 
 
 def test_a_loss_that_is_no_number_is_said() -> None:
-    training = PlainTraining(net(), Few(), TrainSettings(epochs=1, lr=1e30, clip=None))
+    training = NetworkTraining(net(), Few(), TrainSettings(epochs=1, lr=1e30, clip=None))
     with pytest.raises(FloatingPointError, match="loss is nan in epoch 0; try a lower"):
         training.run_epoch()
     with pytest.raises(ValueError, match="batch_size 65 is larger than the 64 training examples"):
-        PlainTraining(net(), Few(), TrainSettings(batch_size=65))
+        NetworkTraining(net(), Few(), TrainSettings(batch_size=65))
 
 
 # --- what the study makes of fewer epochs ---------------------------------------------------------
 
 
-class Listed:
+class InOrder:
     """Asks for what it was given, twice, and remembers what it was told."""
 
     startup = None
@@ -147,8 +147,8 @@ class Listed:
 def test_a_stopped_training_is_completed_but_never_compared() -> None:
     """The one that was stopped after one of three epochs has the highest accuracy of all."""
     rows: list[Trial] = []
-    sampler = Listed()
-    setting = Setting(algo="listed", evaluator="standalone", epochs=3)
+    sampler = InOrder()
+    setting = StudyInfo(algo="listed", evaluator="standalone", epochs=3)
     study = Study(
         sampler, goals_of({"accuracy": "max"}), trials=6, setting=setting, sink=rows.extend
     )

@@ -26,14 +26,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raynas import parts
 from raynas.core.arch import Arch, Value
 from raynas.core.archspace import ArchSpace
 from raynas.core.decision import Choice, Subset
 from raynas.core.errors import StoreMismatch
 from raynas.core.evaluator import RESERVED
 from raynas.core.trial import Status, Trial
-from raynas.store import (
+from raynas.storage import parquet
+from raynas.storage.tables import (
     HistoryStore,
     TrialStore,
     load_trials,
@@ -392,7 +392,7 @@ def test_a_writer_whose_metrics_differ_hides_no_other_column(tmp_path: Path) -> 
 def test_one_writers_merge_leaves_the_others_files_alone(tmp_path: Path) -> None:
     east = TrialStore(str(tmp_path), FLAT, writer="east")
     west = TrialStore(str(tmp_path), FLAT, writer="west")
-    for n in range(parts.FAN):
+    for n in range(parquet.FAN):
         east.append(numbered([2 * n]))
         if n < 3:
             west.append(numbered([2 * n + 1]))
@@ -400,7 +400,7 @@ def test_one_writers_merge_leaves_the_others_files_alone(tmp_path: Path) -> None
         "part-east-000001-000064.parquet",
         *(f"part-west-00000{n}.parquet" for n in (1, 2, 3)),
     ]
-    numbers = sorted({*range(0, 2 * parts.FAN, 2), 1, 3, 5})
+    numbers = sorted({*range(0, 2 * parquet.FAN, 2), 1, 3, 5})
     assert load_trials(str(tmp_path)) == numbered(numbers)
 
 
@@ -422,7 +422,7 @@ def test_a_writers_name_must_fit_into_a_file_name(name: str, tmp_path: Path) -> 
 def test_a_run_may_live_at_a_uri(scheme: str, tmp_path: Path) -> None:
     memory = f"fsspec+memory://{uuid.uuid4().hex}/run"
     out = (tmp_path / "run").as_uri() if scheme == "file" else memory
-    told = numbered(range(parts.FAN + 2))
+    told = numbered(range(parquet.FAN + 2))
     for chunk in (told[:2], told[2:]):  # the second store goes on where the first stopped
         store = TrialStore(out, FLAT)
         for trial in chunk:
@@ -448,27 +448,27 @@ def test_a_relative_folder_is_found_after_a_change_of_directory(
 
 def test_many_small_parts_become_few(tmp_path: Path) -> None:
     store = TrialStore(str(tmp_path), FLAT)
-    told = numbered(range(3 * parts.FAN))
+    told = numbered(range(3 * parquet.FAN))
     most = 0
     for trial in told:
         store.append([trial])
         most = max(most, len(files(tmp_path)))
-    assert most < parts.FAN
+    assert most < parquet.FAN
     assert files(tmp_path)[0] == "part-000001-000190.parquet"
     assert load_trials(str(tmp_path)) == told
 
 
 def test_a_large_part_is_not_written_again(tmp_path: Path) -> None:
     store = TrialStore(str(tmp_path), FLAT)
-    few, many = numbered([0, 1]), numbered([7]) * parts.SMALL
-    for chunk in (few, many, *[few] * parts.FAN):
+    few, many = numbered([0, 1]), numbered([7]) * parquet.SMALL
+    for chunk in (few, many, *[few] * parquet.FAN):
         store.append(chunk)
     assert files(tmp_path) == [
         "part-000001.parquet",
         "part-000002.parquet",
         "part-000003-000066.parquet",
     ]
-    expected = Counter({0: parts.FAN + 1, 1: parts.FAN + 1, 7: parts.SMALL})
+    expected = Counter({0: parquet.FAN + 1, 1: parquet.FAN + 1, 7: parquet.SMALL})
     assert Counter(pd.read_parquet(tmp_path / "trials")["trial"]) == expected
 
 
@@ -477,7 +477,7 @@ def single_parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the files of 64 appends, none of them merged."""
     out = tmp_path_factory.mktemp("single")
     (out / "trials").mkdir()
-    for n in range(parts.FAN):  # each is the first part of a folder of its own, so nothing merges
+    for n in range(parquet.FAN):  # each is the first part of a folder of its own, so nothing merges
         alone = out / "alone"
         TrialStore(str(alone), FLAT).append(numbered([n]))
         name = f"part-{n + 1:06}.parquet"
@@ -491,7 +491,7 @@ def test_a_merge_may_be_cut_off_at_every_step(
 ) -> None:
     """The steps: 64 parts; the merged one comes; its members go one by one."""
     merged = TrialStore(str(tmp_path / "merged"), FLAT)
-    for n in range(parts.FAN):
+    for n in range(parquet.FAN):
         merged.append(numbered([n]))
     assert files(tmp_path / "merged") == ["part-000001-000064.parquet"]
     out = tmp_path / "run"
@@ -501,16 +501,16 @@ def test_a_merge_may_be_cut_off_at_every_step(
         for n in range(deleted):
             (out / "trials" / f"part-{n + 1:06}.parquet").unlink()
 
-    told = numbered(range(parts.FAN))
+    told = numbered(range(parquet.FAN))
     assert load_trials(str(out)) == told
-    assert set(pd.read_parquet(out / "trials")["trial"]) == set(range(parts.FAN))
+    assert set(pd.read_parquet(out / "trials")["trial"]) == set(range(parquet.FAN))
 
     store = TrialStore(str(out), FLAT)
     assert load_trials(str(out)) == told
-    assert sorted(pd.read_parquet(out / "trials")["trial"]) == list(range(parts.FAN))
-    for n in range(parts.FAN, 2 * parts.FAN + 3):
+    assert sorted(pd.read_parquet(out / "trials")["trial"]) == list(range(parquet.FAN))
+    for n in range(parquet.FAN, 2 * parquet.FAN + 3):
         store.append(numbered([n]))
-    expected = list(range(2 * parts.FAN + 3))
+    expected = list(range(2 * parquet.FAN + 3))
     assert sorted(pd.read_parquet(out / "trials")["trial"]) == expected
     assert load_trials(str(out)) == numbered(expected)
 
@@ -519,19 +519,19 @@ def test_a_cut_off_merge_is_tidied_up_by_its_own_writer_only(
     single_parts: Path, tmp_path: Path
 ) -> None:
     merged = TrialStore(str(tmp_path), FLAT, writer="east")
-    for n in range(parts.FAN):
+    for n in range(parquet.FAN):
         merged.append(numbered([n]))
     for n in (1, 2, 64):  # as if it had not come to delete these
         single = single_parts / "trials" / f"part-{n:06}.parquet"
         shutil.copy(single, tmp_path / "trials" / f"part-east-{n:06}.parquet")
     crashed = files(tmp_path)
     assert len(crashed) == 4
-    TrialStore(str(tmp_path), FLAT, writer="west").append(numbered([parts.FAN]))
+    TrialStore(str(tmp_path), FLAT, writer="west").append(numbered([parquet.FAN]))
     assert files(tmp_path) == [*crashed, "part-west-000001.parquet"]
-    assert load_trials(str(tmp_path)) == numbered(range(parts.FAN + 1))
+    assert load_trials(str(tmp_path)) == numbered(range(parquet.FAN + 1))
     TrialStore(str(tmp_path), FLAT, writer="east")
     assert files(tmp_path) == ["part-east-000001-000064.parquet", "part-west-000001.parquet"]
-    assert load_trials(str(tmp_path)) == numbered(range(parts.FAN + 1))
+    assert load_trials(str(tmp_path)) == numbered(range(parquet.FAN + 1))
 
 
 APPENDING = """
@@ -539,7 +539,7 @@ import sys
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
 from raynas.core.trial import Trial
-from raynas.store import TrialStore, load_trials
+from raynas.storage.tables import TrialStore, load_trials
 
 out = sys.argv[1]
 told = load_trials(out)
@@ -640,7 +640,7 @@ def test_a_kill_before_a_file_gets_its_name_loses_nothing(
     told = [trial.number for trial in load_trials(str(tmp_path))]
     if name.startswith("part-000001-"):  # the merge follows a write that is not acknowledged yet
         assert told[:done] == list(range(done))
-        assert len(files(tmp_path)) == parts.FAN
+        assert len(files(tmp_path)) == parquet.FAN
     else:
         assert told == list(range(done))
     if done:
@@ -791,7 +791,7 @@ def test_a_foreign_history_is_refused(tmp_path: Path) -> None:
 
 
 def test_history_parts_are_merged_as_well(tmp_path: Path) -> None:
-    for n in range(parts.FAN + 1):  # a store opened anew each time, as the training loop does
+    for n in range(parquet.FAN + 1):  # a store opened anew each time, as the training loop does
         HistoryStore(str(tmp_path)).append([{"epoch": n}])
     assert files(tmp_path, "history") == ["part-000001-000064.parquet", "part-000065.parquet"]
-    assert read_history(str(tmp_path))["epoch"].to_pylist() == list(range(parts.FAN + 1))
+    assert read_history(str(tmp_path))["epoch"].to_pylist() == list(range(parquet.FAN + 1))

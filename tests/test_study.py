@@ -19,7 +19,7 @@ from raynas.core.feasible import Violation
 from raynas.core.goals import Goals
 from raynas.core.objectives import Objective
 from raynas.core.sampler import SAMPLERS, Diverged, Sampler
-from raynas.core.study import Asked, Setting, Study, rank
+from raynas.core.study import Asked, Study, StudyInfo, rank
 from raynas.core.trial import Trial
 
 SPACE = ArchSpace.of(x=list(range(10)), y=list(range(10)))
@@ -97,7 +97,7 @@ def study(
     goal: Objective = Objective("accuracy"),  # noqa: B008 - frozen
 ) -> Study:
     """Return a study of SPACE."""
-    setting = Setting(algo=algo, evaluator="function", epochs=3, seed=5)
+    setting = StudyInfo(algo=algo, evaluator="function", epochs=3, seed=5)
     rows: list[Trial] = []
     keep = sink or rows.extend
     goals = Goals((goal,))
@@ -458,11 +458,11 @@ def under(
         fresh(),
         Goals((Objective("accuracy"),), constraints=() if cheap else (constraint,)),
         trials=trials,
-        setting=Setting(algo=name, evaluator="function"),
+        setting=StudyInfo(algo=name, evaluator="function"),
         sink=rows.extend,
         bounds=violation,
         history=list(rows),
-        anew=fresh,
+        make_sampler=fresh,
     )
 
 
@@ -503,7 +503,7 @@ def test_a_sampler_is_told_what_the_bounds_of_now_say() -> None:
     loaded(under(Constraint("load", high=15.0), rows, 40))
     sampler = Scripted(row.arch for row in rows)
     goals = Goals((Objective("accuracy"),), constraints=(Constraint("load", high=6.0),))
-    setting = Setting(algo="random", evaluator="function")
+    setting = StudyInfo(algo="random", evaluator="function")
     Study(sampler, goals, trials=40, setting=setting, sink=rows.extend, history=rows)
     assert [one.scored for one in sampler.told] == [load(row.arch) <= 6 for row in rows]
     beyond = [one for one in sampler.told if not one.scored]

@@ -20,9 +20,9 @@ from raynas.data.digits import Digits
 from raynas.data.module import DataModule, TensorData
 from raynas.nn import LayerChoice, freeze, space_of
 from raynas.nn.mutable import mutables
-from raynas.nn.oneshot import Batch, Distribution, Metrics, OneShot, Training, cosine
-from raynas.nn.training import SupernetTraining
-from raynas.nn.weights import load_state, load_weights, save_checkpoint
+from raynas.supernet.checkpoint import load_state, load_weights, save_checkpoint
+from raynas.supernet.protocol import Batch, Distribution, Metrics, OneShot, Training, cosine
+from raynas.supernet.training import SupernetTraining
 from tests.ranks import on_two_ranks
 
 
@@ -298,7 +298,7 @@ class Pulling:
     def derive(self) -> dict[str, Value]:
         raise LookupError
 
-    def likeliest(self, count: int) -> list[dict[str, Value]]:
+    def top_k(self, count: int) -> list[dict[str, Value]]:
         return []
 
     def distribution(self) -> Distribution:

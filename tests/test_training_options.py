@@ -17,7 +17,7 @@ from raynas.core.config import TrainSettings
 from raynas.core.errors import InvalidSpace
 from raynas.data.module import DataModule, Splits
 from raynas.nn import LayerChoice
-from raynas.nn.training import SupernetTraining
+from raynas.supernet.training import SupernetTraining
 
 X, Y = torch.randn(24, 6, generator=torch.Generator().manual_seed(0)), torch.arange(24) % 4
 DATA = TensorDataset(X, Y)

@@ -10,16 +10,16 @@ import pytest
 from scipy.stats import kendalltau
 
 import raynas
-from raynas.analysis import kendall, mean_difference
 from raynas.cli import main
 from raynas.core.arch import Arch
-from raynas.core.config import Named, SearchConfig
+from raynas.core.config import ComponentSpec, SearchConfig
 from raynas.core.errors import UnknownName
 from raynas.core.trial import Trial
-from raynas.folder import CONFIG, Folder
-from raynas.report.table import verification_table
-from raynas.store import TrialStore
-from raynas.verification import summary
+from raynas.report.trial_tables import verification_table
+from raynas.results.analysis import kendall, mean_difference
+from raynas.results.verification import summary
+from raynas.storage.run_folder import CONFIG, Folder
+from raynas.storage.tables import TrialStore
 from tests.toynet import ToyNet
 
 
@@ -95,9 +95,9 @@ def test_the_best_and_random_ones_are_retrained(
 def test_rank_correlation_of_two_evaluators(tmp_path: Path) -> None:
     space = raynas.ArchSpace.of(a=list(range(5)))
     config = SearchConfig(
-        space=Named(name="toy"),
-        algo=Named(name="random"),
-        evaluator=Named(name="shared"),
+        space=ComponentSpec(name="toy"),
+        algo=ComponentSpec(name="random"),
+        evaluator=ComponentSpec(name="shared"),
         objectives={"accuracy": "max"},
         out=str(tmp_path),
     )
@@ -134,10 +134,10 @@ def test_rank_correlation_of_two_evaluators(tmp_path: Path) -> None:
 def run_of(out: Path, space: raynas.ArchSpace, scores: list[float]) -> raynas.Result:
     """Return a run of ToyNet in which the first architectures have these scores."""
     config = SearchConfig(
-        space=Named(name="tests.toynet:ToyNet"),
-        algo=Named(name="random"),
-        data=Named(name="digits"),
-        evaluator=Named(name="function"),
+        space=ComponentSpec(name="tests.toynet:ToyNet"),
+        algo=ComponentSpec(name="random"),
+        data=ComponentSpec(name="digits"),
+        evaluator=ComponentSpec(name="function"),
         objectives={"accuracy": "max"},
         out=str(out),
     )

@@ -17,7 +17,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Named(_Strict):
+class ComponentSpec(_Strict):
     """A registered name with its options, or the import path of a user's own object."""
 
     name: str
@@ -97,11 +97,11 @@ class TrainSettings(_Strict):
 class SearchConfig(_Strict):
     """Everything that a search depends on."""
 
-    space: Named
-    algo: Named
-    data: Named | None = None
-    evaluator: Named
-    supernet: Named | None = None
+    space: ComponentSpec
+    algo: ComponentSpec
+    data: ComponentSpec | None = None
+    evaluator: ComponentSpec
+    supernet: ComponentSpec | None = None
     objectives: dict[str, Goal]
     scalarize: dict[str, float] = Field(default_factory=dict)
     constraints: dict[str, tuple[float | None, float | None]] = Field(default_factory=dict)

@@ -43,7 +43,7 @@ class Measurement:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Halving:
+class SuccessiveHalving:
     """When a training that does badly is stopped: asynchronous successive halving.
 
     Li et al., 2020, arXiv:1810.05934 (ASHA), whose reduction factor 4 is the default.

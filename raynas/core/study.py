@@ -14,8 +14,8 @@ from raynas.core.errors import Exhausted
 from raynas.core.evaluator import Measurement
 from raynas.core.feasible import Violation
 from raynas.core.goals import Goals
-from raynas.core.known import Known
 from raynas.core.objectives import MissingObjective
+from raynas.core.result_cache import ResultCache
 from raynas.core.sampler import Diverged, Origin, Sampler, origin_of, replay
 from raynas.core.trial import Status, Trial
 
@@ -31,7 +31,7 @@ class Asked:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class StudyInfo:
     """What all trials of a study have in common."""
 
     algo: str
@@ -62,8 +62,8 @@ class Study:
         history: trials of the same study that an earlier run told, perhaps under other bounds
             or weights: they count as those of now judge them. The sampler replays them if it asks
             what was asked then, and is told them as strangers' otherwise.
-        anew: makes the sampler again, for a history that it does not replay; without it that is
-            an error.
+        make_sampler: makes the sampler again, for a history that it does not replay; without it
+            that is an error.
     """
 
     def __init__(
@@ -72,11 +72,11 @@ class Study:
         goals: Goals,
         *,
         trials: int,
-        setting: Setting,
+        setting: StudyInfo,
         sink: Callable[[list[Trial]], None],
         bounds: Violation | None = None,
         history: Iterable[Trial] = (),
-        anew: Callable[[], Sampler] | None = None,
+        make_sampler: Callable[[], Sampler] | None = None,
     ) -> None:
         self.goals = goals
         self.trials = trials
@@ -86,11 +86,11 @@ class Study:
         self.told = 0
         self.failed = 0
         self._sampler, self._setting, self._sink = sampler, setting, sink
-        self._bounds, self._anew = bounds, anew
+        self._bounds, self._make_sampler = bounds, make_sampler
         beforehand = () if bounds is None else bounds.constraints
         # what an evaluator says itself, as a table of other images may, has to keep them as well
         self._all = replace(goals, constraints=(*goals.constraints, *beforehand))
-        self._known = Known()
+        self._known = ResultCache()
         self._flying: dict[str, list[Asked]] = {}
         self._event = self._number = 0
         self._exhausted = False
@@ -286,9 +286,9 @@ class Study:
             try:
                 return replay(self._sampler, history)
             except Diverged:
-                if self._anew is None:
+                if self._make_sampler is None:
                     raise
-                self._sampler = self._anew()
+                self._sampler = self._make_sampler()
         for trial in history:
             self._sampler.tell(trial)
         return []

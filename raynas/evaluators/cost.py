@@ -6,7 +6,7 @@ from torch import nn
 
 from raynas.core.evaluator import EVALUATORS
 from raynas.core.metrics import COSTS
-from raynas.costs.cost import cost_of
+from raynas.costs.network_cost import cost_of
 from raynas.data.module import DataModule
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 from raynas.core.evaluator import EVALUATORS
 from raynas.data.module import DataModule
 from raynas.evaluators.sample import training_batch
-from raynas.nn.plain_training import own_draws
+from raynas.supernet.network_training import own_draws
 
 
 @EVALUATORS.register("grad_norm", aliases=("gradnorm",))

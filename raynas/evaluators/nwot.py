@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from raynas.core.evaluator import EVALUATORS
 from raynas.data.module import DataModule
 from raynas.evaluators.sample import training_batch
-from raynas.nn.plain_training import own_draws
+from raynas.supernet.network_training import own_draws
 
 _ATEN = torch.ops.aten
 _RELU = {_ATEN.relu.default, _ATEN.relu_.default}

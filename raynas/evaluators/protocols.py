@@ -47,7 +47,7 @@ class NetworkEvaluator(Protocol):
 class TrainingEvaluator(Protocol):
     """Trains a built network; an attribute ``metrics`` names what it always gives.
 
-    With an attribute ``stopping``, a ``Halving``, weak architectures are stopped before the end.
+    With an attribute ``stopping``, a ``SuccessiveHalving``, weak architectures are stopped early.
 
     Attributes:
         epochs: how many there are.

@@ -8,9 +8,9 @@ from typing import Literal
 from torch import nn
 
 from raynas.core.config import TrainSettings, validated
-from raynas.core.evaluator import EVALUATORS, Halving
+from raynas.core.evaluator import EVALUATORS, SuccessiveHalving
 from raynas.data.module import DataModule
-from raynas.nn.plain_training import PlainTraining
+from raynas.supernet.network_training import NetworkTraining
 
 
 @EVALUATORS.register("standalone")
@@ -86,17 +86,19 @@ class Standalone:
             raise ValueError(f"reduction_factor: expected more than 1, got {reduction_factor}")
 
     @property
-    def stopping(self) -> Halving | None:
+    def stopping(self) -> SuccessiveHalving | None:
         """How weak ones are stopped; None if they are not."""
         if not self.early_stopping:
             return None
-        return Halving(grace_epochs=self.grace_epochs, reduction_factor=self.reduction_factor)
+        return SuccessiveHalving(
+            grace_epochs=self.grace_epochs, reduction_factor=self.reduction_factor
+        )
 
     def train_epochs(
         self, net: nn.Module, data: DataModule, seed: int
     ) -> Iterator[dict[str, float]]:
         """Train, and yield the metrics after every epoch."""
-        training = PlainTraining(net, data, self.settings, seed=seed)
+        training = NetworkTraining(net, data, self.settings, seed=seed)
         while training.epoch < self.epochs:
             training.run_epoch()
             yield training.validate()

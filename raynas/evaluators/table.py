@@ -18,7 +18,7 @@ from raynas.core.archspace import ArchSpace
 from raynas.core.decision import Decision, Subset
 from raynas.core.errors import InvalidArch, nearest
 from raynas.core.evaluator import EVALUATORS, RESERVED
-from raynas.folder import absolute
+from raynas.storage.run_folder import absolute
 
 _KEY, _ARCH, _CHOICE = "arch_key", "arch", "choice."
 

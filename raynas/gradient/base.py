@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from raynas.core.arch import Value
 from raynas.core.errors import InvalidSpace
 from raynas.gradient.hardware import Hardware, Penalty, checked_hardware
-from raynas.gradient.likeliest import likeliest
 from raynas.gradient.mixed.base import MixedOp
 from raynas.gradient.relaxation import Relaxation, check_finite, strongest
+from raynas.gradient.top_architectures import top_k
 from raynas.nn.logits import Logits, derived
 from raynas.nn.mutable import inner_space
-from raynas.nn.oneshot import Batch, Distribution, Metrics, Training
+from raynas.supernet.protocol import Batch, Distribution, Metrics, Training
 
 # how DARTS trains weights (arXiv:1806.09055, section A.1), and those that build on it
 DARTS_TRAINING: dict[str, Any] = {
@@ -219,10 +219,10 @@ class Differentiable:
         """Return the arg max of every choice; nodes keep their strongest edges."""
         return derived(self.training.model, self.decided(), strongest)
 
-    def likeliest(self, count: int) -> list[dict[str, Value]]:
+    def top_k(self, count: int) -> list[dict[str, Value]]:
         """Return that many architectures by probability, the derived one first."""
         space = inner_space(self.training.model)
-        return likeliest(space, self.derive(), self.decided(), self.specs(), count)
+        return top_k(space, self.derive(), self.decided(), self.specs(), count)
 
     def distribution(self) -> Distribution:
         """Return the probability of every option, by label."""

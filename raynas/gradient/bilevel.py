@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from raynas.gradient.base import Differentiable
 from raynas.gradient.unrolled import unrolled_gradients
-from raynas.nn.oneshot import Batch, Metrics
+from raynas.supernet.protocol import Batch, Metrics
 
 
 def bilevel_step(

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 
 from raynas.core.arch import Arch, Value
 from raynas.core.archspace import ArchSpace
-from raynas.gradient.likeliest import log_probability, neighbours
+from raynas.gradient.top_architectures import log_probability, neighbours
 from raynas.nn.logits import Logits, Probabilities
 
 LOOKED = 5_000  # architectures by probability alone, and as many again near the bounds
 
 
-def likeliest_within(
+def top_k_within(
     space: ArchSpace,
     derived: Mapping[str, Value],
     p: Probabilities,

@@ -14,8 +14,8 @@ from raynas.core.config import validated
 from raynas.core.metrics import DEVICES, LATENCY
 
 if TYPE_CHECKING:
+    from raynas.costs.cost_table import CostTable
     from raynas.costs.latency import LatencyTable
-    from raynas.costs.table import CostTable
 
 Target = Literal["macs", "params", "cpu", "gpu", "mobile"]
 
@@ -116,8 +116,8 @@ class Penalty:
 
 
 def _costs(hardware: Hardware, model: nn.Module, example: Tensor) -> CostTable | LatencyTable:
+    from raynas.costs.cost_table import CostTable
     from raynas.costs.latency import LatencyTable  # with a data frame library behind it
-    from raynas.costs.table import CostTable
     from raynas.costs.timing import latency_from
 
     target = hardware.target

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from raynas.gradient.base import Differentiable, gradients
-from raynas.nn.oneshot import Batch
+from raynas.supernet.protocol import Batch
 
 Tensors = list[Tensor]
 

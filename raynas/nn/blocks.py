@@ -213,7 +213,7 @@ class Chain(nn.Module):
         return x
 
     def stages(self) -> tuple[tuple[str, nn.Module], ...]:
-        """Return by name what ``forward`` runs in order (see ``raynas.nn.stages``)."""
+        """Return by name what ``forward`` runs in order (see ``raynas.supernet.stages``)."""
         ends = ("head", "pool", "dropout", "classifier")
         last = ((name, self.get_submodule(name)) for name in ends)
         return (("stem", self.stem), *self.blocks.items(), *last)

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
-from raynas.core.config import Named
+from raynas.core.config import ComponentSpec
 from raynas.core.errors import InvalidSpace
 from raynas.core.fixed import read_arch
 from raynas.core.registry import Registry
@@ -45,7 +45,9 @@ class ModelSpace:
         self.factory = factory
         self._canonical = canonical
         self.input_shape = input_shape
-        self.spec: Named | None = None  # how a run folder names it; set where it is registered
+        self.spec: ComponentSpec | None = (
+            None  # how a run folder names it; set where it is registered
+        )
         self.name = name or getattr(factory, "__name__", type(factory).__name__)
 
     def supernet(self, seed: int = 0) -> nn.Module:

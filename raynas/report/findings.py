@@ -29,7 +29,7 @@ class ReportData:
         trials: the trial table as the run judges it now, columns as in docs/trials.md.
         history: one row per training epoch of the supernet; empty if none was trained.
         config: of the run.
-        verified: what retraining the best gave (see ``raynas.verification``); None if it was not.
+        verified: what retraining the best gave (see ``raynas.results.verification``), or None.
     """
 
     trials: pd.DataFrame

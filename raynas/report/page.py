@@ -12,12 +12,12 @@ import plotly.graph_objects as go
 from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
-from raynas.core.config import Named
+from raynas.core.config import ComponentSpec
 from raynas.core.constraints import Constraint, as_constraints
 from raynas.report.findings import ReportData, Scale, opponent, plain, top
 from raynas.report.pictures import FONT, choices, progress, shown, tradeoff, training
 from raynas.report.relaxed import edge_scores, preferences
-from raynas.report.table import RESCORED, number
+from raynas.report.trial_tables import RESCORED, number
 
 BEST_SHOWN, ERRORS_SHOWN = 10, 20
 OPEN = 24  # decisions of the best architecture up to which they are not folded away
@@ -186,7 +186,7 @@ def _bound(constraint: Constraint) -> str:
     return f"{name} >= {low}" if high is None else f"{low} <= {name} <= {high}"
 
 
-def _named(named: Named | None) -> str:
+def _named(named: ComponentSpec | None) -> str:
     if named is None:
         return ""
     options = {name: value for name, value in named.options.items() if value is not None}

@@ -30,7 +30,7 @@ from raynas.report.findings import (
     running_best,
     scale,
 )
-from raynas.report.table import number
+from raynas.report.trial_tables import number
 
 INK, QUIET, GRID = "#1f2933", "#616e7c", "#e4e7eb"
 POINT, BEST, WORSE, EVEN = "#3a6ea5", "#d9480f", "#a8641f", "#edeeec"

@@ -19,10 +19,10 @@ from raynas.core.constraints import Constraint
 from raynas.core.decision import Choice, Decision
 from raynas.core.errors import nearest
 from raynas.core.metrics import COSTS, LATENCY
-from raynas.costs.extreme import Extreme, extreme
+from raynas.costs.cost_bounds import CostBound, extreme
+from raynas.costs.cost_table import CostTable
 from raynas.costs.latency import LatencyTable
-from raynas.costs.table import CostTable
-from raynas.report.table import number
+from raynas.report.trial_tables import number
 
 Z_95 = 1.959964  # two-sided, 95 %
 
@@ -56,8 +56,8 @@ class Reach:
     """
 
     constraint: Constraint
-    least: Extreme
-    most: Extreme
+    least: CostBound
+    most: CostBound
     share: float
     low: float
     high: float
@@ -209,7 +209,7 @@ def space_profile(
         extra = {} if latency is None else latency.cost(arch).as_metrics()
         return costs.cost(arch).as_metrics() | extra
 
-    def ends(metric: str) -> tuple[Extreme, Extreme]:
+    def ends(metric: str) -> tuple[CostBound, CostBound]:
         table = latency if metric == LATENCY and latency is not None else costs
         return extreme(space, table, metric, "min"), extreme(space, table, metric, "max")
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from raynas.gradient.mixed.base import MIXED_OPS, Draw, Op, inner, is_none, sampled
 from raynas.gradient.quiet import Quiet
-from raynas.nn.passes import Manner, as_now
+from raynas.supernet.precision import Manner, as_now
 
 Mode = Literal["two", "full", "full_v2"]
 

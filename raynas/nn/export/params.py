@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from raynas.core.fixed import read_arch
-from raynas.nn.export.registry import EXPORTERS
+from raynas.nn.export.exporters import EXPORTERS
 from raynas.nn.mutable import space_of
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from raynas.core.fixed import read_arch
 from raynas.nn.construct.places import entries
-from raynas.nn.export.registry import EXPORTERS
+from raynas.nn.export.exporters import EXPORTERS
 from raynas.nn.mutable import space_of
 
 

@@ -13,6 +13,6 @@ from raynas.nn.operators.layers import SqueezeExcite as SqueezeExcite
 from raynas.nn.operators.layers import conv_bn as conv_bn
 from raynas.nn.operators.layers import round_channels as round_channels
 from raynas.nn.operators.nas_bench_201 import NAS_BENCH_201 as NAS_BENCH_201
-from raynas.nn.operators.registry import OPERATORS as OPERATORS
-from raynas.nn.operators.registry import Operator as Operator
+from raynas.nn.operators.operator_registry import OPERATORS as OPERATORS
+from raynas.nn.operators.operator_registry import Operator as Operator
 from raynas.nn.operators.shufflenet import ShuffleBlock as ShuffleBlock

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from raynas.nn.narrow import divided
 from raynas.nn.operators.layers import check_stride, conv_bn
-from raynas.nn.operators.registry import OPERATORS
+from raynas.nn.operators.operator_registry import OPERATORS
 
 
 @OPERATORS.register("NIL")

@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from raynas.core.errors import InvalidSpace
 from raynas.nn.mutable import mutables
-from raynas.nn.operators.registry import OPERATORS, Operator
+from raynas.nn.operators.operator_registry import OPERATORS, Operator
 
 SIZE = 8  # height and width of the input that a candidate is tried with
 

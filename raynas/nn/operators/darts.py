@@ -12,7 +12,7 @@ from torch import nn
 
 from raynas.nn.operators.basic import FactorizedReduce, Zero
 from raynas.nn.operators.layers import check_equal_channels, check_stride, separable
-from raynas.nn.operators.registry import OPERATORS
+from raynas.nn.operators.operator_registry import OPERATORS
 
 DARTS_PRIMITIVES = (
     "none",

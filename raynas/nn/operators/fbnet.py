@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from raynas.nn.operators.inverted_residual import InvertedResidual
 from raynas.nn.operators.layers import conv_bn
-from raynas.nn.operators.registry import OPERATORS
+from raynas.nn.operators.operator_registry import OPERATORS
 
 FBNET_BLOCKS = (
     "fbnet_k3_e1",

@@ -21,7 +21,7 @@ from raynas.nn.operators.layers import (
     conv_bn,
     new_activation,
 )
-from raynas.nn.operators.registry import OPERATORS
+from raynas.nn.operators.operator_registry import OPERATORS
 
 
 class InvertedResidual(nn.Sequential):

@@ -15,7 +15,7 @@ from torch import nn
 
 from raynas.core.errors import InvalidSpace
 from raynas.nn.operators.layers import check_equal_channels, separable
-from raynas.nn.operators.registry import OPERATORS
+from raynas.nn.operators.operator_registry import OPERATORS
 
 ORDER = "bn_act_weight"
 Layers = OrderedDict[str, nn.Module]

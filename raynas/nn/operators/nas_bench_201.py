@@ -14,7 +14,7 @@ from torch import nn
 from raynas.nn.operators.basic import FactorizedReduce, Zero
 from raynas.nn.operators.darts import ReLUConvBN
 from raynas.nn.operators.layers import check_stride
-from raynas.nn.operators.registry import OPERATORS, Operator
+from raynas.nn.operators.operator_registry import OPERATORS, Operator
 
 
 def none(channels_in: int, channels_out: int, stride: int, *, affine: bool = True) -> nn.Module:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from raynas.core.errors import InvalidSpace
 from raynas.nn.operators.layers import conv_bn
-from raynas.nn.operators.registry import OPERATORS
+from raynas.nn.operators.operator_registry import OPERATORS
 
 
 class ShuffleBlock(nn.Module):

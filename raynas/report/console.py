@@ -1,0 +1,79 @@
+"""One line on the terminal that says how a run comes along."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from raynas.core.progress import Progress as Silent
+from raynas.core.study import Study
+from raynas.report.trial_tables import number
+
+PLAIN_S = 5.0  # between lines where there is no terminal to redraw one on
+
+
+class Line(Silent):
+    """Redraws a line on a terminal; elsewhere prints one now and then.
+
+    Args:
+        console: where to; None takes standard error.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TextColumn("{task.fields[news]}"),
+            TimeElapsedColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task: TaskID | None = None
+        self._name, self._started, self._printed = "", time.monotonic(), 0.0
+
+    def phase(self, text: str) -> None:
+        """Show what begins, until there is something to count."""
+        self._begin(text, 1)
+
+    def trained(self, row: Mapping[str, float], epochs: int) -> None:
+        """Show an epoch's loss and how well random sub-networks do."""
+        news = f"loss {row['loss']:.3f}  accuracy {100 * row['accuracy']:.1f} %"
+        self._show("supernet", int(row["epoch"]) + 1, epochs, news)
+
+    def told(self, study: Study) -> None:
+        """Show how many trials are told, and the best."""
+        first = study.goals.objectives[0]
+        metric = first.metric
+        best = "none completed"
+        if study.best is not None and study.best.objective is not None:
+            value = first.sign * first.score(study.best.metrics)
+            best = f"best {metric} {number(value, metric)}"
+        failed = f"  {study.failed} failed" if study.failed else ""
+        self._show("search", study.told, study.trials, best + failed)
+
+    def close(self) -> None:
+        """Leave the last line standing."""
+        self._bar.stop()
+
+    def _begin(self, name: str, total: int) -> None:
+        self._name, self._printed = name, 0.0
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+        self._bar.start()
+        self._task = self._bar.add_task(name, total=total, news="")
+
+    def _show(self, name: str, done: int, total: int, news: str) -> None:
+        if name != self._name or self._task is None:
+            self._begin(name, total)
+        assert self._task is not None
+        self._bar.update(self._task, completed=done, total=total, news=news)
+        now = time.monotonic()
+        if self._bar.disable and (now - self._printed >= PLAIN_S or done == total):
+            self._printed = now
+            elapsed = now - self._started
+            self._console.print(f"{name} {done}/{total}  {news}  {elapsed:.0f} s", highlight=False)

@@ -1,0 +1,73 @@
+"""Trials as a table on the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RESCORED = "the cheap score with the supernet's weights, measured again on all validation images"
+
+
+def trial_table(frame: pd.DataFrame, metrics: Sequence[str], title: str) -> Table:
+    """Return a table of trials: rank, number, metrics, and the architecture's key.
+
+    Args:
+        frame: rows of the trial table, in the order to show.
+        metrics: columns of numbers to show, where there are such.
+        title: above the table.
+    """
+    table = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
+    mixed = bool((frame["status"] != "completed").any())
+    columns = [metric for metric in metrics if metric in frame]
+    for name in ("#", "trial", *columns):
+        table.add_column(name.removesuffix("_accuracy"), justify="right", no_wrap=True)
+    if mixed:
+        table.add_column("status", no_wrap=True)
+    table.add_column("architecture", no_wrap=True)
+    for at, row in enumerate(frame.to_dict("records"), 1):
+        cells = [number(row[name], name) for name in columns]
+        status = [row["status"]] if mixed else []
+        table.add_row(str(at), str(row["trial"]), *cells, *status, row["arch_key"])
+    return table
+
+
+def number(value: float | None, name: str = "") -> str:
+    """Return a number as people read it.
+
+    >>> number(0.98765, "accuracy"), number(1_155_520.0, "macs"), number(0.0412, "loss")
+    ('98.77 %', '1.156 M', '0.0412')
+    """
+    if value is None or math.isnan(value):
+        return "-"
+    if name.endswith("accuracy") and 0 <= value <= 1:
+        return f"{100 * value:.2f} %"
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= limit:
+            return f"{value / limit:.4g} {unit}"
+    return f"{value:.4g}"
+
+
+def verification_table(frame: pd.DataFrame, *, rescored: bool) -> Table:
+    """Return a table of retrained architectures: group, cheap score, stand-alone accuracy.
+
+    Args:
+        frame: as in ``raynas.results.verification.Verification``.
+        rescored: whether the cheap score was measured again, as it is where there is a supernet.
+    """
+    title = "Retrained on their own"
+    table = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
+    if rescored:
+        table.caption, table.caption_justify = f"rescored: {RESCORED}", "left"
+    cheap = "rescored" if rescored else "cheap"
+    for name in ("group", cheap, "alone", "± seeds", "seeds", "architecture"):
+        table.add_column(name, justify="left" if name in ("group", "architecture") else "right")
+    for row in frame.to_dict("records"):
+        scores = [number(row[name], "accuracy") for name in ("cheap", "mean", "std")]
+        table.add_row(row["group"], *scores, str(row["seeds"]), row["arch_key"])
+    return table

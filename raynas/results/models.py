@@ -1,0 +1,147 @@
+"""The models of a finished run, made again from its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from raynas.core.arch import Value
+from raynas.core.config import SearchConfig
+from raynas.data.module import DataModule
+from raynas.nn.modelspace import ModelSpace
+from raynas.setup import resolve
+from raynas.supernet.calibration import recalibrate
+from raynas.supernet.checkpoint import find_checkpoint, load_weights
+from raynas.supernet.scoring import SubnetScorer
+
+CALIBRATION_IMAGES = 2000
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """A run's space, data and supernet.
+
+    With a supernet, networks are those that were scored. Of an algorithm that trains another
+    supernet than the space's (``pc_darts``) they are that one's, narrower than the architecture.
+
+    Attributes:
+        space: builds the architectures.
+        own_data: None if the data were a user's own and are not at hand.
+        checkpoint: of the supernet; None if the run had none.
+        seed: of the run.
+    """
+
+    space: ModelSpace
+    own_data: DataModule | None
+    checkpoint: Path | None
+    seed: int
+
+    @property
+    def data(self) -> DataModule:
+        """The run's data; raises LookupError if they are not at hand."""
+        if self.own_data is None:
+            raise LookupError("the run's data were a user's own; pass raynas.load(path, data=...)")
+        return self.own_data
+
+    @property
+    def narrow(self) -> bool:
+        """Whether networks with the supernet's weights are narrower than the architectures."""
+        if self.checkpoint is None:
+            return False
+        return self._supernets(self.checkpoint) is not self.space
+
+    def model(self, arch: Mapping[str, Value], *, whole: bool = False) -> nn.Module:
+        """Return an architecture as a plain module in evaluation mode.
+
+        With a supernet, it has its weights, and BatchNorm statistics of up to 2,000 training
+        images under this architecture; otherwise initial weights, by the run's seed.
+
+        Args:
+            arch: the architecture.
+            whole: instead the space's own network, with initial weights by the run's seed.
+        """
+        if whole or self.checkpoint is None:
+            return self.space.build(arch, seed=self.seed).eval()
+        x, _ = self.data.load().train
+        net = self._supernets(self.checkpoint).build(arch, load_weights(self.checkpoint))
+        recalibrate(net, x[:CALIBRATION_IMAGES])
+        return net.eval()
+
+    def _supernets(self, checkpoint: Path) -> ModelSpace:
+        return resolve.trained_space(self.space, checkpoint)
+
+    def rescore(self, archs: Sequence[Mapping[str, Value]]) -> list[dict[str, float]]:
+        """Score architectures on all validation and test images, better calibrated than in search.
+
+        Raises:
+            LookupError: the run had no supernet.
+        """
+        if self.checkpoint is None:
+            raise LookupError("this run had no supernet to score with")
+        with one_thread():
+            return self._rescored(self.checkpoint, archs)
+
+    def _rescored(
+        self, checkpoint: Path, archs: Sequence[Mapping[str, Value]]
+    ) -> list[dict[str, float]]:
+        splits = self.data.load()
+        supernet = self._supernets(checkpoint).supernet().to(memory_format=torch.channels_last)
+        supernet.load_state_dict(load_weights(checkpoint))
+        parts = {"valid": splits.valid} | ({"test": splits.test} if splits.test else {})
+        rows: list[dict[str, float]] = [{} for _ in archs]
+        for name, part in parts.items():
+            scorer = SubnetScorer(
+                supernet,
+                splits.train,
+                part,
+                calibration_images=CALIBRATION_IMAGES,
+                validation_images=len(part[1]),
+                seed=self.seed,
+            )
+            for row, arch in zip(rows, archs, strict=True):
+                row |= {f"{name}_{metric}": x for metric, x in scorer.score(arch).items()}
+        return rows
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread: several wait for each other on a machine that is busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def rebuild(config: SearchConfig, supernet: Path | None, space: Any, data: Any) -> Rebuilt:
+    """Return the parts of a run.
+
+    Args:
+        config: of the run.
+        supernet: where its supernet lies; None if it has none.
+        space: the user's own, where the run's cannot be imported; else None.
+        data: likewise.
+
+    Raises:
+        TypeError: the space is a plain ArchSpace, which builds no modules.
+        LookupError: the space was a user's own and cannot be imported.
+    """
+    module = (
+        resolve.rebuild_data(config.data) if data is None else resolve.resolve_data(data, {})[1]
+    )
+    found = (
+        resolve.rebuild_space(config.space, module)
+        if space is None
+        else resolve.resolve_space(space, {}, module)
+    )
+    if found.model is None:
+        raise TypeError("this run searched a plain ArchSpace, which builds no modules")
+    checkpoint = None if supernet is None else find_checkpoint(supernet)
+    return Rebuilt(found.model, module, checkpoint, config.seed)

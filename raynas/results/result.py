@@ -1,0 +1,390 @@
+"""What a run found, read from its folder alone."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from raynas.core.arch import Arch, Value
+from raynas.core.config import RayConfig, SearchConfig, validated
+from raynas.core.constraints import Constraints, as_constraints
+from raynas.core.feasible import Violation
+from raynas.core.fixed import write_arch
+from raynas.core.goals import all_judged, goals_of
+from raynas.core.objectives import Objective, parse_goal
+from raynas.core.progress import Progress
+from raynas.core.study import rank
+from raynas.core.trial import Trial
+from raynas.results import analysis
+from raynas.storage.run_folder import Folder
+from raynas.storage.tables import load_trials, read_history, read_trials
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import nn
+
+    from raynas.data.module import DataModule
+    from raynas.results.analysis import Interval
+    from raynas.results.models import Rebuilt
+    from raynas.results.verification import Verification
+    from raynas.setup.resolve import Space
+
+REPORT, VERIFIED = "report.html", "verified.json"
+
+
+class Result:
+    """A finished or stopped run.
+
+    Args:
+        path: its folder.
+        space: the user's own space, where the run's cannot be imported.
+        data: the user's own data, likewise; BatchNorm statistics of ``model`` come from it.
+    """
+
+    def __init__(self, path: str, *, space: Any = None, data: Any = None) -> None:
+        self.folder = Folder(path)
+        self.path = self.folder.path
+        self.config: SearchConfig = self.folder.read_config()
+        self._own_space, self._own_data = space, data
+
+    def __repr__(self) -> str:
+        return f"Result({self.path!r}, {len(self.trials)} trials)"
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """One row per trial, in the order of tells; columns as in docs/trials.md.
+
+        Added is ``duplicates``: how often the row's architecture was asked again.
+        """
+        frame: pd.DataFrame = read_trials(self.path).to_pandas()
+        asked = frame.groupby("arch_key", sort=False)["arch_key"].transform("size")
+        return frame.assign(duplicates=asked.astype("int64") - 1)
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """One row per training epoch of the supernet, the last where one ran twice."""
+        frame: pd.DataFrame = read_history(self.path).to_pandas()
+        twice = ["algo", "epoch"]  # a job that was killed goes on from its last checkpoint
+        return frame.drop_duplicates(twice, keep="last") if len(frame) else frame
+
+    @cached_property
+    def best(self) -> Trial:
+        """The trial of the best objective; ties go to the lower loss, then to the earlier.
+
+        Counted are, as in all answers, trials that are known to keep the run's own bounds, those of
+        its last resumption (see ``judged``): not one that was told before a metric was bounded,
+        and without it.
+
+        Raises:
+            LookupError: no trial was completed; the message quotes the first error.
+        """
+        trials = self._judged
+        scored = [t for t in trials if t.objective is not None and math.isfinite(t.objective)]
+        if not scored:
+            raise LookupError(f"{self.path} has no completed trial: {self._why_none()}")
+        return max(scored, key=rank)
+
+    def _why_none(self) -> str:
+        trials = self._judged
+        unknown = [n for n in self.config.constraints if all(n not in row for row in self._known)]
+        if any(trial.status == "infeasible" for trial in trials):
+            return (
+                f"none is known to keep the bounds, for none has {' or '.join(unknown)}; costs are "
+                "counted where the run's space is at hand (raynas.load(path, space=...))"
+                if unknown
+                else "none keeps the bounds"
+            )
+        errors = [trial.error for trial in trials if trial.error]
+        return f"all {len(trials)} failed, the first with {errors[0]}" if errors else "none ran"
+
+    def top(self, count: int = 10) -> pd.DataFrame:
+        """Return the best trials, best first, by the order of ``best``."""
+        frame = self.judged[self.judged["objective"].notna()]
+        frame = frame[frame["status"] != "duplicate"]
+        keys = ["objective", *(["loss"] if "loss" in frame else []), "trial"]
+        return frame.sort_values(keys, ascending=[False] + [True] * (len(keys) - 1)).head(count)
+
+    def pareto(self, objectives: Mapping[str, str] | None = None) -> pd.DataFrame:
+        """Return the trials that no other trial beats.
+
+        Args:
+            objectives: metric to "max" or "min"; None takes the run's own.
+
+        Raises:
+            KeyError: a metric that no trial has.
+        """
+        return analysis.front(self.judged, self._goals(objectives))
+
+    def hypervolume(
+        self,
+        reference: Mapping[str, float] | None = None,
+        objectives: Mapping[str, str] | None = None,
+    ) -> float:
+        """Return the volume of objectives that the completed trials dominate.
+
+        Args:
+            reference: the worst value of every objective that counts; None takes the worst
+                measured, which makes volumes of different runs incomparable.
+            objectives: metric to "max" or "min"; None takes the run's own.
+        """
+        return analysis.volume(self.judged, self._goals(objectives), reference)
+
+    def knee(self, objectives: Mapping[str, str] | None = None) -> pd.Series:
+        """Return the trial where the Pareto front bends most (Das, 1999).
+
+        Args:
+            objectives: metric to "max" or "min"; None takes the run's own.
+        """
+        return analysis.knee(self.judged, self._goals(objectives))
+
+    def query(
+        self,
+        constraints: Constraints | None = None,
+        objectives: Mapping[str, str] | None = None,
+    ) -> pd.DataFrame:
+        """Answer another question from the trials that are there, without evaluating any.
+
+        Args:
+            constraints: bounds in place of the run's own, as for ``raynas.search``; None takes the
+                run's own, an empty list none.
+            objectives: metric to "max" or "min"; None takes the run's own.
+
+        Returns:
+            The trials that keep the bounds: best first, or the front of several objectives.
+        """
+        goals = self._goals(objectives)
+        if constraints is None:
+            return analysis.query(self.judged[self.judged["status"] == "completed"], (), goals)
+        return analysis.query(self.trials, as_constraints(constraints), goals)
+
+    def importance(self, objective: str | None = None) -> pd.DataFrame:
+        """Return how much each choice matters (see ``raynas.results.analysis.importance``).
+
+        Args:
+            objective: a metric, such as ``accuracy`` or ``macs:min``; None takes the run's first.
+        """
+        wanted = self.config.objectives if objective is None else dict([parse_goal(objective)])
+        return analysis.importance(self.judged, self._goals(wanted)[0])
+
+    def verify(
+        self,
+        top: int = 5,
+        seeds: int = 3,
+        *,
+        options: Mapping[str, Any] | None = None,
+        ray: RayConfig | Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> Verification:
+        """Retrain the best architectures on their own, and as many random ones, over several seeds.
+
+        Says whether the search's cheap score can be trusted: how much better its best are than
+        chance, and how well both scores agree. Trainings are kept in ``verify/``, the outcome in
+        ``verified.json``, and the report shows it.
+
+        Args:
+            top: how many of the best.
+            seeds: trainings of each architecture.
+            options: of the evaluator ``standalone``, such as ``{"epochs": 10}``.
+            ray: how to use Ray.
+            progress: told how it comes along.
+
+        Raises:
+            ValueError: no other architecture is left to compare with.
+        """
+        from raynas.results.verification import verify
+
+        config = ray if isinstance(ray, RayConfig) else validated(RayConfig, ray or {})
+        told = progress or Progress()
+        try:
+            found = verify(
+                self, top=top, seeds=seeds, options=options or {}, ray=config, progress=told
+            )
+        finally:
+            told.close()
+        self.folder.write(VERIFIED, found.to_json())
+        return found
+
+    def rank_correlation(self, first: str = "shared", other: str = "standalone") -> Interval:
+        """Return Kendall's tau between two evaluators' objectives of the same architectures.
+
+        Counted are this run's trials and those that ``verify`` trained.
+
+        Args:
+            first: name of an evaluator.
+            other: name of another.
+
+        Raises:
+            LookupError: fewer than three architectures have both scores.
+            UnknownName: no row is of an evaluator of this name.
+        """
+        from raynas.results.verification import scores_by
+
+        return scores_by(self, first, other)
+
+    def found_space(self) -> tuple[Space, DataModule]:
+        """Return the run's space and data as a search takes them."""
+        from raynas.setup.resolve import Space
+
+        parts = self.rebuilt
+        return Space(self.config.space, parts.space.arch_space, parts.space), parts.data
+
+    @cached_property
+    def judged(self) -> pd.DataFrame:
+        """``trials``, with ``status`` and ``objective`` as the run judges them now.
+
+        Bounds, and weights of several objectives, are those of its last start; an earlier one's may
+        have been others, and the rows on disk say what was told then. All that a result answers,
+        its report included, goes by this table.
+        """
+        trials = self._judged
+        objective = [np.nan if t.objective is None else t.objective for t in trials]
+        frame = self.trials.assign(status=[t.status for t in trials], objective=objective)
+        again = (frame["status"] == "completed") & (self.trials["status"] == "infeasible")
+        done = frame["arch_key"].where(frame["status"] == "completed")
+        frame.loc[again & done.duplicated(), "status"] = "duplicate"
+        return frame
+
+    @cached_property
+    def _judged(self) -> list[Trial]:
+        """The trials as the run's own bounds and weights judge them (see ``judged``)."""
+        config = self.config
+        bounds = as_constraints(config.constraints)
+        goals = goals_of(config.objectives, weights=config.scalarize, constraints=bounds)
+        return all_judged(self._told, self._known, goals)
+
+    @cached_property
+    def _told(self) -> list[Trial]:
+        return load_trials(self.path)
+
+    @cached_property
+    def _known(self) -> list[Mapping[str, float]]:
+        """The metrics of each trial, and what can be known without it where it lacks a bounded one.
+
+        Functions return what they like, and a cost may not have been bounded when they were called.
+        """
+        bounded, told = self.config.constraints.keys(), [trial.metrics for trial in self._told]
+        if not any(bounded - metrics.keys() for metrics in told if metrics):
+            return told
+        from raynas.setup.bounds import space_within
+
+        try:
+            within = space_within(self.config, *self.found_space(), self.folder).arch.violation
+        except (LookupError, TypeError):  # a user's own that is not at hand, or one without models
+            return told
+        if not isinstance(within, Violation):
+            return told
+        return [{**within.costs(trial.arch), **trial.metrics} for trial in self._told]
+
+    def _goals(self, objectives: Mapping[str, str] | None) -> list[Objective]:
+        return analysis.objectives_of(self.trials, objectives or self.config.objectives)
+
+    @cached_property
+    def rebuilt(self) -> Rebuilt:
+        """The run's space, data and supernet, made again."""
+        from raynas.results.models import rebuild
+
+        supernet = self.config.supernet
+        path = None if supernet is None else self.folder.supernet(supernet)
+        return rebuild(self.config, path, self._own_space, self._own_data)
+
+    def model(self, arch: Mapping[str, Value] | None = None, *, whole: bool = False) -> nn.Module:
+        """Return an architecture as a plain module in evaluation mode.
+
+        With a supernet, it has the supernet's weights, and BatchNorm statistics of up to 2,000
+        training images under this architecture; otherwise initial weights, by the run's seed. It
+        is the network that was scored: after ``pc_darts`` a narrow one, which acts on a share of
+        its channels (``rebuilt.narrow`` tells).
+
+        Args:
+            arch: None takes the best.
+            whole: instead the network as the space builds it, at full width and with initial
+                weights by the run's seed: untrained, to be trained from scratch. After algorithms
+                that train the space's own supernet it differs in its weights alone.
+
+        Raises:
+            TypeError: the space is a plain ArchSpace, which builds no modules.
+            LookupError: the space or the data were a user's own and are not at hand.
+        """
+        return self.rebuilt.model(self.best.arch if arch is None else arch, whole=whole)
+
+    def rescore(self, count: int = 10) -> pd.DataFrame:
+        """Return the best trials, measured again on more images than a search can afford.
+
+        Added are ``valid_accuracy`` and ``valid_loss`` on the whole validation split, and
+        ``test_accuracy`` and ``test_loss`` where there is a test split, with BatchNorm calibrated
+        on up to 2,000 training images. The order stays the search's: test images choose nothing.
+
+        Args:
+            count: how many.
+
+        Raises:
+            LookupError: the run had no supernet, or its space or data are not at hand.
+        """
+        frame = self.top(count)
+        scores = self.rebuilt.rescore([Arch.from_json(text) for text in frame["arch"]])
+        return frame.assign(**{k: [row[k] for row in scores] for k in (scores or [{}])[0]})
+
+    def export(
+        self,
+        file: str | Path,
+        arch: Mapping[str, Value] | None = None,
+        *,
+        whole: bool = False,
+    ) -> None:
+        """Write an architecture: its decisions, or its network for a batch of any size.
+
+        The network is that of ``model``: after ``pc_darts`` the narrow one that was scored.
+
+        Args:
+            file: local path; ``.json`` takes the decisions, ``.pt2`` the network by torch.export,
+                ``.onnx`` the network as ONNX, from ``input`` to ``logits``.
+            arch: None takes the best.
+            whole: write the untrained network at full width instead, as for ``model``.
+
+        Raises:
+            ValueError: another ending, or ``whole`` with decisions, which have no width.
+            FileNotFoundError: there is no such folder.
+        """
+        folder, file = Path(file).absolute().parent, str(file)
+        if not folder.is_dir():
+            raise FileNotFoundError(f"export: there is no folder {folder}")
+        if not file.endswith((".json", ".pt2", ".onnx")):
+            raise ValueError(
+                f"export: expected a file ending in .json or .pt2 or .onnx, got {file!r}"
+            )
+        chosen = Arch(self.best.arch if arch is None else arch)
+        if file.endswith(".json"):
+            if whole:
+                raise ValueError("export: whole goes with a network (.pt2, .onnx), not with .json")
+            with open(file, "w") as out:
+                out.write(write_arch(chosen))
+            return
+        from raynas.results.program_files import write_onnx, write_program
+
+        write = write_program if file.endswith(".pt2") else write_onnx
+        write(self.model(chosen, whole=whole), self.rebuilt.data.input_shape, file)
+
+    def report(self, file: str | None = None) -> str:
+        """Write pictures of the run as one HTML page that opens offline, and return its path.
+
+        Args:
+            file: local path; None writes ``report.html`` into the run's folder.
+        """
+        from raynas.report.findings import ReportData
+        from raynas.report.page import report_page, write_report
+
+        verified = json.loads(self.folder.read(VERIFIED)) if self.folder.has(VERIFIED) else None
+        data = ReportData(
+            trials=self.judged, history=self.history, config=self.config, verified=verified
+        )
+        if file is not None:
+            write_report(data, file)
+            return file
+        self.folder.write(REPORT, report_page(data))
+        return f"{self.path}/{REPORT}"

@@ -1,0 +1,265 @@
+"""Whether a cheap score can be trusted: the best retrained on their own, against random ones."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from raynas.core.arch import Arch
+from raynas.core.config import RayConfig, SearchConfig
+from raynas.core.deduplicator import Deduplicator
+from raynas.core.errors import Exhausted, UnknownName, nearest
+from raynas.core.evaluator import EVALUATORS
+from raynas.core.fixed_list import FixedListSampler
+from raynas.core.goals import goals_of
+from raynas.core.progress import Progress
+from raynas.core.study import Study, StudyInfo
+from raynas.results.analysis import Interval, kendall, mean_difference
+from raynas.setup.bounds import space_within
+from raynas.setup.evaluation import plan
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from raynas.results.models import Rebuilt
+    from raynas.results.result import Result
+
+VERIFY = "verify"
+METRIC = "accuracy"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What retraining says of a search.
+
+    Attributes:
+        table: one row per architecture: ``group`` (best or random), ``cheap`` (the score that the
+            search went by, measured again on more images where it had a supernet), ``mean``,
+            ``std`` and ``seeds`` of the stand-alone accuracy, ``arch``.
+        correlation: Kendall's tau between the cheap and the stand-alone scores of the random
+            architectures and the best together; None where random ones have no cheap score.
+        gain: mean stand-alone accuracy of the best less that of the random ones.
+    """
+
+    table: pd.DataFrame
+    correlation: Interval | None
+    gain: Interval
+
+    def to_json(self) -> str:
+        """Return the table's rows and both estimates, for the run's folder."""
+        plain = self.table.astype(object).where(self.table.notna(), None)
+        estimates = {
+            "gain": vars(self.gain),
+            "correlation": None if self.correlation is None else vars(self.correlation),
+        }
+        rows = plain.drop(columns="arch").to_dict("records")
+        return json.dumps(estimates | {"said": str(self), "rows": rows}, indent=2) + "\n"
+
+    def __str__(self) -> str:
+        value, low, high = (100 * share for share in vars(self.gain).values())
+        lines = [
+            f"best less random: {value:.2f} percentage points (95 %: {low:.2f} to {high:.2f}) of "
+            "stand-alone accuracy"
+        ]
+        if self.correlation is not None:
+            lines.append(f"Kendall's tau of cheap and stand-alone score: {self.correlation}")
+        return "\n".join(lines)
+
+
+def verify(
+    result: Result,
+    *,
+    top: int,
+    seeds: int,
+    options: Mapping[str, Any],
+    ray: RayConfig,
+    progress: Progress,
+) -> Verification:
+    """Train the best and as many random architectures from fresh weights, once per seed.
+
+    Both keep the run's bounds as they are now; random ones those that costs alone decide.
+    Trials go to ``verify/`` in the run's folder; what was trained there in the same way, by an
+    earlier call or one that was stopped, is not trained again.
+
+    Args:
+        result: of a search on a model space.
+        top: how many of the best.
+        seeds: trainings of each architecture.
+        options: of the evaluator ``standalone``, such as ``epochs``.
+        ray: how to use Ray.
+        progress: told how it comes along.
+
+    Raises:
+        ValueError: fewer than one architecture or seed, or none to compare the best with.
+        LookupError, TypeError: the run's space or data are not at hand, or there is no model.
+    """
+    if min(top, seeds) < 1:
+        raise ValueError(f"verify needs at least one architecture and seed, got {top} and {seeds}")
+    parts = result.rebuilt
+    best = [Arch.from_json(text) for text in result.top(top)["arch"]]
+    random = _random(result, best)
+    if best and not random:
+        raise ValueError(
+            f"verify compares the best with others, and 0 are left besides the {len(best)} best of "
+            f"all that the space holds within the run's bounds; expected top to be at most "
+            f"{len(best) - 1}, got {top}"
+        )
+    rows = _trained(result, [*best, *random], seeds, options, ray, progress)
+    return summary(rows, best, random, _cheap(result, parts, best, random))
+
+
+def _random(result: Result, best: Sequence[Arch]) -> list[Arch]:
+    """Return as many other architectures within the run's bounds on costs, drawn uniformly."""
+    space = space_within(result.config, *result.found_space(), result.folder).arch
+    rng = np.random.default_rng([result.rebuilt.seed, 11])
+    visited = Deduplicator(space, rng)
+    for arch in best:
+        visited.add(arch)
+    found: list[Arch] = []
+    for _ in best:
+        try:
+            found.append(visited.propose(lambda: space.sample(rng)))
+        except Exhausted:
+            break
+    return found
+
+
+def _trained(
+    result: Result,
+    archs: Sequence[Arch],
+    seeds: int,
+    options: Mapping[str, Any],
+    ray: RayConfig,
+    progress: Progress,
+) -> pd.DataFrame:
+    import pandas as pd
+
+    from raynas.cluster.connect import connected
+    from raynas.cluster.tune import run_study
+    from raynas.storage.tables import TrialStore, load_trials, read_trials
+
+    space, module = result.found_space()
+    how = plan(
+        ["standalone", {"early_stopping": False} | dict(options)],
+        space,
+        module,
+        None,
+        supernet=None,
+        epochs=None,
+        objectives=(METRIC,),
+    )
+    folders = [f"{result.path}/{VERIFY}/{_key(how.spec.options)}/seed-{n}" for n in range(seeds)]
+    with connected(ray):
+        for number, out in enumerate(folders):
+            config: SearchConfig = result.config.model_copy(update={"seed": number, "ray": ray})
+            recipe = how.recipe(config, progress)
+            told = {trial.arch for trial in load_trials(out, space.arch) if trial.scored}
+            left = [arch for arch in archs if arch not in told]
+            if not left:
+                continue
+            study = Study(
+                FixedListSampler(left),
+                goals_of({METRIC: "max"}),
+                trials=len(left),
+                setting=StudyInfo(
+                    algo=VERIFY, evaluator=recipe.name, epochs=recipe.epochs, seed=number
+                ),
+                sink=TrialStore(out, space.arch, recipe.metrics).append,
+            )
+            progress.phase(f"training {len(left)} architectures, seed {number}")
+            run_study(study, space.arch, recipe, ray, progress, startup=None)
+    rows: pd.DataFrame = pd.concat([read_trials(folder).to_pandas() for folder in folders])
+    return rows
+
+
+def _key(options: Mapping[str, Any]) -> str:
+    """Return a short name of how networks are trained: scores of other trainings lie elsewhere."""
+    return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _cheap(
+    result: Result, parts: Rebuilt, best: Sequence[Arch], random: Sequence[Arch]
+) -> dict[str, float]:
+    """Return the score that a search would go by, by architecture key."""
+    if parts.checkpoint is not None:
+        rows = parts.rescore([*best, *random])
+        pairs = zip([*best, *random], rows, strict=True)
+        return {arch.key: row["valid_accuracy"] for arch, row in pairs}
+    frame = result.judged.dropna(subset=["objective"])
+    return dict(zip(frame["arch_key"], frame["objective"], strict=True))
+
+
+def summary(
+    rows: pd.DataFrame,
+    best: Sequence[Arch],
+    random: Sequence[Arch],
+    cheap: Mapping[str, float],
+) -> Verification:
+    """Return what trained trials say.
+
+    Args:
+        rows: of the trial table, one per architecture and seed.
+        best: the search's.
+        random: drawn uniformly.
+        cheap: scores by architecture key.
+    """
+    import pandas as pd
+
+    rows = rows.dropna(subset=[METRIC])
+    group = {arch.key: "best" for arch in best} | {arch.key: "random" for arch in random}
+    rows = rows[rows["arch_key"].isin(list(group))]
+    scores = rows.groupby("arch_key", sort=False)[METRIC]
+    table = pd.DataFrame({"mean": scores.mean(), "std": scores.std(), "seeds": scores.count()})
+    table.insert(0, "group", [group[key] for key in table.index])
+    table.insert(1, "cheap", [cheap.get(key, np.nan) for key in table.index])
+    table["arch"] = rows.groupby("arch_key", sort=False)["arch"].first()
+    table = table.reset_index().sort_values(["group", "mean"], ascending=[True, False])
+    both = table.dropna(subset=["cheap"])
+    scored = set(both["group"]) == {"best", "random"} and len(both) > 2
+    return Verification(
+        table.reset_index(drop=True),
+        kendall(both["cheap"].to_numpy(), both["mean"].to_numpy()) if scored else None,
+        mean_difference(
+            *(table["mean"][table["group"] == g].to_numpy() for g in ("best", "random"))
+        ),
+    )
+
+
+def scores_by(result: Result, first: str, other: str) -> Interval:
+    """Return Kendall's tau between two evaluators' objectives of the same architectures.
+
+    Raises:
+        LookupError: fewer than three architectures have both scores.
+        UnknownName: there is no such evaluator.
+    """
+    import pandas as pd
+
+    from raynas.storage.run_folder import local_copy
+    from raynas.storage.tables import read_trials
+
+    folders = sorted(local_copy(result.path).glob(f"{VERIFY}/*/seed-*"))
+    frames = [result.judged, *(read_trials(str(folder)).to_pandas() for folder in folders)]
+    rows = pd.concat(frames).dropna(subset=["objective"])
+    # scores of shorter trainings are another measure
+    rows = rows[rows["epochs"] == rows.groupby("evaluator")["epochs"].transform("max")]
+    scored = sorted(set(rows["evaluator"]))
+    for name in (first, other):
+        if name not in scored and name not in EVALUATORS:
+            hint = nearest(name, {*scored, *EVALUATORS})
+            raise UnknownName(f"no evaluator named {name!r}; {hint}")
+    by = [
+        rows[rows["evaluator"] == n].groupby("arch_key")["objective"].mean() for n in (first, other)
+    ]
+    both = pd.concat(by, axis=1, join="inner").to_numpy(np.float64)
+    if len(both) < 3:
+        there = f"scores by {', '.join(scored)}" if scored else "no scores at all"
+        raise LookupError(
+            f"{len(both)} architectures have scores by both {first!r} and {other!r}, expected at "
+            f"least 3; there are {there}: call Result.verify first"
+        )
+    return kendall(both[:, 0], both[:, 1])

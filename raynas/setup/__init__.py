@@ -1,0 +1,1 @@
+"""From what a user gives to the parts of a run."""

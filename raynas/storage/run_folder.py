@@ -1,0 +1,166 @@
+"""A run's folder: its configuration, its best architecture, and where its parts lie."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from pathlib import Path
+
+from pyarrow import fs
+
+from raynas.core.config import ComponentSpec, SearchConfig, TrainSettings
+from raynas.core.errors import StoreMismatch
+
+CONFIG, BEST, SUPERNET = "run.json", "best.json", "supernet"
+LATENCIES = ("latency_cpu.json", "latency_gpu.json", "latency_table.json")
+
+
+def absolute(out: str) -> str:
+    """Return a local folder as an absolute path; a URI stays as it is."""
+    return out if "://" in out else str(Path(out).expanduser().resolve())
+
+
+def fresh(stem: str) -> str:
+    """Return ``runs/<stem>-<n>`` for the first number that is free."""
+    return next(p for n in itertools.count(1) if not Path(p := f"runs/{stem}-{n}").exists())
+
+
+def local_copy(path: str) -> Path:
+    """Return a local folder that holds what ``path``, a folder or URI, holds."""
+    if "://" not in path:
+        return Path(path)
+    source, root = fs.FileSystem.from_uri(path)
+    if isinstance(source, fs.LocalFileSystem):
+        return Path(root)
+    copy = tempfile.mkdtemp(prefix="raynas-")
+    fs.copy_files(root, copy, source_filesystem=source)
+    return Path(copy)
+
+
+class Folder:
+    """A local folder or a ``pyarrow.fs`` URI.
+
+    Args:
+        path: of the folder, which need not exist.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = absolute(str(path))
+        self._fs: fs.FileSystem = fs.LocalFileSystem()
+        self._root = self.path
+        if "://" in self.path:
+            self._fs, self._root = fs.FileSystem.from_uri(self.path)
+
+    def has(self, name: str) -> bool:
+        """Return whether a file or folder of this name is there."""
+        found: bool = self._fs.get_file_info(f"{self._root}/{name}").type != fs.FileType.NotFound
+        return found
+
+    def read(self, name: str) -> str:
+        """Return a file's text."""
+        with self._fs.open_input_stream(f"{self._root}/{name}") as file:
+            return bytes(file.read()).decode()
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file whole."""
+        self._fs.create_dir(self._root, recursive=True)
+        local = isinstance(self._fs, fs.LocalFileSystem)  # object stores put a file whole
+        target = f"{self._root}/{name}"
+        written = f"{self._root}/.{name}.tmp" if local else target
+        with self._fs.open_output_stream(written) as file:
+            file.write(text.encode())
+        if local:
+            Path(written).replace(target)
+
+    def remove(self, name: str) -> None:
+        """Remove a file, or a folder and what is in it; it may be missing."""
+        path = f"{self._root}/{name}"
+        kind = self._fs.get_file_info(path).type
+        if kind == fs.FileType.Directory:
+            self._fs.delete_dir(path)
+        elif kind == fs.FileType.File:
+            self._fs.delete_file(path)
+
+    def read_config(self) -> SearchConfig:
+        """Return the run's configuration.
+
+        Raises:
+            FileNotFoundError: the folder holds no run.
+        """
+        if not self.has(CONFIG):
+            raise FileNotFoundError(f"{self.path} holds no run: it has no {CONFIG}")
+        try:
+            return SearchConfig.from_json(self.read(CONFIG))
+        except ValueError as error:
+            text = " ".join(str(error).split())
+            raise StoreMismatch(
+                f"{self.path}/{CONFIG} is not a run's configuration: {text}"
+            ) from error
+
+    def begin(self, config: SearchConfig, resume: bool) -> None:
+        """Claim the folder for a run.
+
+        Raises:
+            FileExistsError: another run is in it and ``resume`` is off.
+            StoreMismatch: the run in it has another space, data, evaluator, supernet, objective,
+                source of latencies or seed, or the same algorithm with other options.
+        """
+        if self.has(CONFIG) and (self.has("trials") or self.has("history")):
+            before = self.read_config()
+            if not resume:
+                raise FileExistsError(
+                    f"{self.path} holds another run ({before.algo.name} on {before.space.name}): "
+                    "resume it (resume=True, --resume) or choose another folder (out=, --out)"
+                )
+            self._check_same(before, config)
+        else:
+            self._forget_latencies()
+        self.write(CONFIG, config.to_json())
+
+    def _forget_latencies(self) -> None:
+        """Remove the tables of a run that ended before it had measured anything else."""
+        for name in LATENCIES:
+            self.remove(name)
+
+    def _check_same(self, before: SearchConfig, config: SearchConfig) -> None:
+        same = ["space", "data", "evaluator", "supernet", "objectives", "latency", "seed"]
+        if before.algo.name == config.algo.name:
+            same.append("algo")  # another algorithm may go on; the same one with other options not
+        for name in same:
+            old, new = _differing(getattr(before, name), getattr(config, name))
+            if old != new and name == "latency" and old is None:
+                raise StoreMismatch(
+                    f"{self.path} was run without latencies, which are asked for now; search its "
+                    "supernet in another folder (supernet=, --supernet)"
+                )
+            if old != new:
+                raise StoreMismatch(
+                    f"{self.path} was run with {name} {_shown(old)}, not {_shown(new)}; "
+                    "resume with the same, or choose another folder"
+                )
+
+    def supernet(self, spec: ComponentSpec) -> Path:
+        """Return where this run's supernet lies, or a local copy of it."""
+        return local_copy(str(spec.options.get("path") or f"{self.path}/{SUPERNET}"))
+
+
+def _differing(old: object, new: object) -> tuple[object, object]:
+    """Return both without the options that agree; those of later releases had their defaults."""
+    if not (
+        isinstance(old, ComponentSpec) and isinstance(new, ComponentSpec) and old.name == new.name
+    ):
+        return old, new
+    before = TrainSettings().model_dump() | old.options
+    keys = [k for k, v in new.options.items() if k not in before or before[k] != v]
+    keys += [key for key in old.options if key not in new.options]
+    pair = before, new.options
+    first, second = ({key: one[key] for key in keys if key in one} for one in pair)
+    return ComponentSpec(name=old.name, options=first), ComponentSpec(name=new.name, options=second)
+
+
+def _shown(value: object) -> str:
+    return (
+        value.name + (f" {value.options}" if value.options else "")
+        if isinstance(value, ComponentSpec)
+        else repr(value)
+    )

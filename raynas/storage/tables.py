@@ -1,0 +1,337 @@
+"""What a run leaves on disk: trials and training history, as plain Parquet folders.
+
+Any program that reads Parquet opens ``out/trials`` and ``out/history`` as they are, while the run
+goes on, after it, and after it was killed. ``docs/trials.md`` explains the columns.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Container, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from operator import attrgetter
+from typing import Any
+
+import pyarrow as pa
+
+from raynas.core.arch import Arch
+from raynas.core.archspace import ArchSpace
+from raynas.core.decision import Decision, Subset
+from raynas.core.errors import InvalidArch, StoreMismatch
+from raynas.core.evaluator import RESERVED
+from raynas.core.trial import Trial
+from raynas.storage.parquet import Parts, PartWriter
+
+_UTC = pa.timestamp("us", tz="UTC")
+_HEAD = {"trial": pa.int64(), "arch_key": pa.string(), "arch": pa.string()}
+_SCORE = {"status": pa.string(), "objective": pa.float64()}
+_TAIL = {
+    "algo": pa.string(),
+    "parent": pa.string(),
+    "predicted": pa.float64(),
+    "evaluator": pa.string(),
+    "epochs": pa.int64(),
+    "seed": pa.int64(),
+    "asked_event": pa.int64(),
+    "told_event": pa.int64(),
+    "started_utc": _UTC,
+    "finished_utc": _UTC,
+    "duration_s": pa.float64(),
+    "node": pa.string(),
+    "worker": pa.string(),
+    "error": pa.string(),
+}
+_BASE = {**_HEAD, **_SCORE, **_TAIL}
+_LATER = {"parent", "predicted"}  # older folders lack them: nothing is known then
+_FILLED = _BASE.keys() - _LATER - {"objective", "error"}  # never null
+_PLAIN = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
+_HISTORY = (pa.int64(), pa.float64(), pa.string())
+_CHOICE = "choice."
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIELDS = attrgetter(*({"trial": "number", "arch_key": "arch.key"}.get(n, n) for n in _BASE))
+
+
+def trial_schema(space: ArchSpace | None, metrics: Iterable[str] = ()) -> pa.Schema:
+    """Return the columns of the trial table, in order.
+
+    Args:
+        space: gives one column per label, or none if it is None.
+        metrics: names of measured numbers.
+
+    Raises:
+        ValueError: a metric is named like another column.
+    """
+    decisions = {} if space is None else space.decisions
+    return _schema({_CHOICE + label: _kind(d) for label, d in decisions.items()}, metrics)
+
+
+def _schema(choices: Mapping[str, pa.DataType], metrics: Iterable[str]) -> pa.Schema:
+    metrics = dict.fromkeys(metrics)
+    for name in metrics:
+        if name in RESERVED or name.startswith(_CHOICE):
+            raise ValueError(f"metric {name!r} is named like a column of the trial table")
+    measured = dict.fromkeys(metrics, pa.float64())
+    kinds = {**_HEAD, **choices, **_SCORE, **measured, **_TAIL}
+    return pa.schema([pa.field(name, kind, name not in _FILLED) for name, kind in kinds.items()])
+
+
+def _kind(decision: Decision) -> pa.DataType:
+    kind = pa.string() if _mixed(decision) else _PLAIN[type(decision.options[0])]
+    return pa.list_(pa.field("element", kind)) if isinstance(decision, Subset) else kind
+
+
+def _mixed(decision: Decision) -> bool:
+    """Return whether no one Arrow type holds all options; they stand as JSON then."""
+    huge = any(isinstance(o, int) and not -(2**63) <= o < 2**63 for o in decision.options)
+    return huge or len(set(map(type, decision.options))) > 1
+
+
+class TrialStore:
+    """Appends told trials to ``out/trials``.
+
+    Args:
+        out: the run's folder, a local path or a URI that ``pyarrow.fs`` knows.
+        space: gives the ``choice.<label>`` columns; None leaves them out.
+        metrics: names of metrics that are columns from the start; others join when first told.
+        writer: a name, if several processes append to the same folder at once.
+
+    Raises:
+        StoreMismatch: the folder holds another space's trials, or something else.
+    """
+
+    def __init__(
+        self, out: str, space: ArchSpace | None, metrics: Sequence[str] = (), *, writer: str = ""
+    ) -> None:
+        declared = trial_schema(space, metrics)
+        decisions = {} if space is None else space.decisions
+        self._mixed = {label for label, decision in decisions.items() if _mixed(decision)}
+        self._parts = PartWriter(out, "trials", _one_trial_schema, declared, writer)
+        self._filling = _Filling(self.schema, self._mixed)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of every part."""
+        return self._parts.schema
+
+    def append(self, trials: Sequence[Trial]) -> None:
+        """Write trials as one part: after a kill all of them are there, or none.
+
+        Raises:
+            StoreMismatch: an architecture does not fit the columns of the store's space.
+            ValueError: a metric is named like another column.
+        """
+        if not trials:
+            return
+        if self._filling.schema is not self.schema:
+            self._filling = _Filling(self.schema, self._mixed)
+        filling = self._filling
+        told = dict.fromkeys(name for trial in trials for name in trial.metrics)
+        if not told.keys() <= filling.metrics.keys():
+            choices = {field.name: field.type for field in self.schema if _is_choice(field.name)}
+            schema = _schema(choices, [*filling.metrics, *told])
+            filling = _Filling(schema, self._mixed)
+        self._parts.append(filling.table(trials))
+
+
+class _Filling:
+    """How the columns of one schema are filled: worked out once, since parts may be small."""
+
+    def __init__(self, schema: pa.Schema, mixed: Container[str]) -> None:
+        self.schema = schema
+        self.metrics = dict.fromkeys(_metrics(schema))
+        self._kinds = {field.name: field.type for field in schema}
+        self._labels = [n.removeprefix(_CHOICE) for n in self._kinds if _is_choice(n)]
+        self._mixed = [label for label in self._labels if label in mixed]
+
+    def table(self, trials: Sequence[Trial]) -> pa.Table:
+        """Return trials as rows."""
+        values: dict[str, Sequence[Any]] = dict(
+            zip(_BASE, zip(*map(_FIELDS, trials), strict=True), strict=True)
+        )
+        values["arch"] = [trial.arch.to_json() for trial in trials]
+        values["error"] = [_printable(trial.error) for trial in trials]
+        chosen = zip(*(trial.arch.at(self._labels) for trial in trials), strict=True)
+        for label, column in zip(self._labels, chosen, strict=True):
+            values[_CHOICE + label] = column
+        for label in self._mixed:
+            values[_CHOICE + label] = list(map(_jsoned, values[_CHOICE + label]))
+        for name in self.metrics:
+            values[name] = [trial.metrics.get(name) for trial in trials]
+        columns = [_array(name, kind, values[name]) for name, kind in self._kinds.items()]
+        return pa.table(columns, self.schema)
+
+
+def _is_choice(name: str) -> bool:
+    return name.startswith(_CHOICE)
+
+
+def _metrics(schema: pa.Schema) -> list[str]:
+    return [name for name in schema.names if name not in _BASE and not _is_choice(name)]
+
+
+def _jsoned(value: object) -> object:
+    if isinstance(value, tuple):
+        return [json.dumps(atom) for atom in value]
+    return None if value is None else json.dumps(value)
+
+
+def _printable(text: str | None) -> str | None:
+    """Return text that UTF-8 can hold; an error may quote a file name that it cannot."""
+    return text and text.encode("utf-8", "backslashreplace").decode()
+
+
+def _array(name: str, kind: pa.DataType, values: Sequence[Any]) -> pa.Array:
+    try:
+        return pa.array(values, kind)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+        raise StoreMismatch(f"column {name!r} holds {kind}: {error}") from error
+
+
+def _one_trial_schema(found: Iterable[tuple[str, pa.Schema]]) -> pa.Schema:
+    """Return the schema that holds those of all files; only metrics may differ."""
+    choices: dict[str, pa.DataType] | None = None
+    metrics: dict[str, None] = {}
+    for where, schema in found:
+        if len(one := _LATER.intersection(schema.names)) == 1:  # we write both, or neither
+            _require_metric(where, *one)
+        for name, kind in _BASE.items():
+            if name not in _LATER or name in schema.names:
+                _require(where, schema, name, kind)
+        own = {field.name: field.type for field in schema if _is_choice(field.name)}
+        choices = own if choices is None else choices
+        if unknown := sorted(own.keys() - choices.keys()):
+            raise StoreMismatch(f"{where} has the column {unknown[0]!r} of another search space")
+        for name, kind in choices.items():
+            _require(where, schema, name, kind)
+        for name in _metrics(schema):
+            _require_metric(where, name)
+            _require(where, schema, name, pa.float64())
+            metrics[name] = None
+    return _schema(choices or {}, metrics)
+
+
+def _require(where: str, schema: pa.Schema, name: str, kind: pa.DataType) -> None:
+    if name not in schema.names:
+        raise StoreMismatch(f"{where} has no column {name!r}: it holds no trials of this space")
+    if (got := schema.field(name).type) != kind:
+        raise StoreMismatch(f"column {name!r} of {where} holds {got}, expected {kind}")
+
+
+def _require_metric(where: str, name: str) -> None:
+    """Raise StoreMismatch if a metric of an earlier release has a name that is taken by now."""
+    if name in RESERVED:
+        raise StoreMismatch(
+            f"{where} has a metric {name!r} of an earlier release, and raynas has a column of this "
+            f"name by now: rename it, such as to 'my_{name}', in all files of the folder"
+        )
+
+
+def read_trials(out: str) -> pa.Table:
+    """Return all trials of a run in the order in which they were told, whoever wrote them.
+
+    Raises:
+        StoreMismatch: the folder holds something else, or lacks a part.
+    """
+    return Parts(out, "trials", _one_trial_schema).read().sort_by("told_event")
+
+
+def load_trials(out: str, space: ArchSpace | None = None) -> list[Trial]:
+    """Return the trials of a run as they were appended, in the order in which they were told.
+
+    Args:
+        out: the run's folder.
+        space: if given, every architecture is checked to lie in it.
+
+    Raises:
+        StoreMismatch: the folder holds something else, or another space's architectures.
+    """
+    table = read_trials(out)
+    columns = {name: table[name].to_pylist() for name in _BASE if _BASE[name] != _UTC}
+    for name in ("started_utc", "finished_utc"):
+        instants = table[name].cast(pa.int64()).to_pylist()
+        columns[name] = [_EPOCH + timedelta(microseconds=micros) for micros in instants]
+    columns["number"] = columns.pop("trial")
+    del columns["arch_key"]
+    columns["arch"] = [_arch(text, space, out) for text in columns["arch"]]
+    measured = {name: table[name].to_pylist() for name in _metrics(table.schema)}
+    columns["metrics"] = [
+        {name: value for name, value in zip(measured, row, strict=True) if value is not None}
+        for row in zip(*measured.values(), strict=True)
+    ] or [{} for _ in range(table.num_rows)]
+    rows = zip(*columns.values(), strict=True)
+    return [Trial(**dict(zip(columns, row, strict=True))) for row in rows]
+
+
+def _arch(text: str, space: ArchSpace | None, out: str) -> Arch:
+    arch = Arch.from_json(text)
+    if space is not None:
+        try:
+            space.check(arch)
+        except InvalidArch as error:
+            raise StoreMismatch(f"{out} holds another space's trials: {error}") from error
+    return arch
+
+
+class HistoryStore:
+    """Appends rows of training history to ``out/history``, one per epoch.
+
+    Args:
+        out: the run's folder, a local path or a URI that ``pyarrow.fs`` knows.
+        writer: a name, if several processes append to the same folder at once.
+    """
+
+    def __init__(self, out: str, *, writer: str = "") -> None:
+        self._parts = PartWriter(out, "history", _one_history_schema, pa.schema({}), writer)
+
+    def append(self, rows: Sequence[Mapping[str, float | int | str | None]]) -> None:
+        """Write rows as one part; a column is int, float or str, and null where a row lacks it.
+
+        Raises:
+            StoreMismatch: a column holds numbers in one row and text in another.
+        """
+        names = dict.fromkeys(name for row in rows for name in row)
+        schema = _one_history_schema(
+            ("the new rows", pa.schema({name: _number_or_text(name, row[name])}))
+            for name in names
+            for row in rows
+            if row.get(name) is not None
+        )
+        columns = [
+            _array(field.name, field.type, [row.get(field.name) for row in rows])
+            for field in schema
+        ]
+        if len(schema):
+            self._parts.append(pa.table(columns, schema))
+
+
+def _number_or_text(name: str, value: object) -> pa.DataType:
+    for kind in (int, float, str):
+        if isinstance(value, kind):
+            return _PLAIN[kind]
+    got = type(value).__name__
+    raise ValueError(f"history column {name!r} holds numbers or text, got a {got}")
+
+
+def _one_history_schema(found: Iterable[tuple[str, pa.Schema]]) -> pa.Schema:
+    """Return all columns; one that is int in some files and float in others is float."""
+    columns: dict[str, pa.DataType] = {}
+    for where, schema in found:
+        for field in schema:
+            known = columns.setdefault(field.name, field.type)
+            if {known, field.type} == {pa.int64(), pa.float64()}:
+                columns[field.name] = pa.float64()
+            elif known != field.type or known not in _HISTORY:
+                expected = known if known in _HISTORY else "numbers or text"
+                raise StoreMismatch(
+                    f"column {field.name!r} of {where} holds {field.type}, expected {expected}"
+                )
+    return pa.schema(columns)
+
+
+def read_history(out: str) -> pa.Table:
+    """Return all rows of a run's training history, in the order in which they were appended.
+
+    Raises:
+        StoreMismatch: the folder holds something else, or lacks a part.
+    """
+    return Parts(out, "history", _one_history_schema).read()

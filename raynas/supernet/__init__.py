@@ -1,0 +1,1 @@
+"""How supernets, and single networks, are trained and scored."""

@@ -1,0 +1,46 @@
+"""The processes that train one model together: who is who, and the means over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+class ProcessGroup:
+    """This process among those of the default process group; alone if there is none.
+
+    Attributes:
+        rank: from 0.
+        world: how many there are.
+    """
+
+    def __init__(self) -> None:
+        self.rank, self.world = 0, 1
+        if dist.is_available() and dist.is_initialized():
+            self.rank, self.world = dist.get_rank(), dist.get_world_size()
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors by their means over the ranks, in one flat exchange."""
+        if self.world == 1 or not tensors:
+            return
+        flat = torch.cat([t.reshape(-1) for t in tensors])
+        dist.all_reduce(flat)
+        flat /= self.world
+        for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+            tensor.copy_(part.view(tensor.shape))
+
+    def broadcast(self, model: nn.Module) -> None:
+        """Give every rank the first one's parameters and buffers."""
+        if self.world > 1:
+            for tensor in (*model.parameters(), *model.buffers()):
+                dist.broadcast(tensor.data, 0)
+
+    def check_batch(self, size: int, examples: int) -> None:
+        """Raise ValueError unless a batch can be taken, and shared out equally."""
+        if size > examples:
+            raise ValueError(f"batch_size {size} is larger than the {examples} training examples")
+        if size % self.world:
+            raise ValueError(f"batch_size {size} does not divide by {self.world} training workers")

@@ -1,0 +1,85 @@
+"""How a training's passes run: precision, memory layout, and whose batch gives the statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from raynas.core.config import TrainSettings
+from raynas.supernet.dilated import WideDilated
+from raynas.supernet.sync_batch_norm import is_synchronised, synchronised
+
+Manner = Callable[[], AbstractContextManager[object]]
+
+
+class PrecisionPolicy:
+    """What a training does around every forward pass.
+
+    Args:
+        settings: precision, memory layout and whose batch BatchNorm takes its statistics from.
+        device: that the passes run on.
+        world: how many ranks there are.
+    """
+
+    def __init__(self, settings: TrainSettings, device: torch.device, world: int = 1) -> None:
+        self._channels_last = settings.channels_last
+        dtype = None if settings.precision == "float32" else getattr(torch, settings.precision)
+        sync = settings.sync_batch_norm and world > 1
+        self._manner = _manner(device.type, dtype, sync)
+        self._exact = _manner(device.type, None, sync)
+
+    def placed(self, model: nn.Module) -> nn.Module:
+        """Return the model, its weights laid out as convolutions are to take them."""
+        if self._channels_last:
+            model.to(memory_format=torch.channels_last)
+        return model
+
+    def images(self, x: Tensor) -> Tensor:
+        """Return a batch laid out likewise."""
+        if self._channels_last and x.dim() == 4:
+            return x.contiguous(memory_format=torch.channels_last)
+        return x.contiguous()
+
+    def logits(
+        self, model: Callable[[Tensor], Tensor], x: Tensor, *, exact: bool = False
+    ) -> Tensor:
+        """Run a pass and return what it gives, in float32 at least.
+
+        Args:
+            model: a module, or a function that runs one.
+            x: inputs.
+            exact: compute in float32 whatever the settings say.
+        """
+        with self._exact() if exact else self._manner():
+            out = model(x)
+        return out.to(torch.promote_types(out.dtype, torch.float32))
+
+
+def as_now(device: torch.device) -> Manner:
+    """Return what lets a later pass, in whatever thread, run as one on the device would now."""
+    on = torch.is_autocast_enabled(device.type)
+    dtype = torch.get_autocast_dtype(device.type) if on else None
+    return _manner(device.type, dtype, is_synchronised())
+
+
+def _manner(device: str, dtype: torch.dtype | None, sync: bool) -> Manner:
+    if dtype is None and not sync:
+        return nullcontext
+
+    @contextmanager
+    def entered() -> Iterator[None]:
+        with ExitStack() as stack:
+            if dtype is not None:
+                # nothing is cached: versions of torch give the cast of a weight that was made
+                # without gradients to passes that need them
+                stack.enter_context(torch.autocast(device, dtype, cache_enabled=False))
+                if device == "cpu":
+                    stack.enter_context(WideDilated())
+            if sync:
+                stack.enter_context(synchronised())
+            yield
+
+    return entered

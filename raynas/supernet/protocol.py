@@ -1,0 +1,153 @@
+"""The protocol between an algorithm that trains a supernet and the loop that lends it the means."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from raynas.core.arch import Atom, Value
+from raynas.core.registry import Registry
+
+Batch = tuple[Tensor, Tensor]
+Metrics = dict[str, float | Tensor]
+Distribution = dict[str, list[tuple[Atom, float]]]
+
+
+class Training(Protocol):
+    """What the loop lends: it owns data, weights, weight optimizer, precision and ranks.
+
+    Attributes:
+        model: the supernet, unwrapped.
+        optimizer: of the weights.
+        epoch: from 0.
+        step: from 0, over all epochs.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    epoch: int
+    step: int
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs there will be."""
+        ...
+
+    @property
+    def valid_steps(self) -> int:
+        """How many batches the validation split holds, at least one."""
+        ...
+
+    @property
+    def example(self) -> Tensor:
+        """One training input, shape (1, ...)."""
+        ...
+
+    @property
+    def steps(self) -> int:
+        """How many steps there will be."""
+        ...
+
+    def outputs(self, batch: Batch) -> Tensor:
+        """Return the model's logits for a batch."""
+        ...
+
+    def loss(
+        self,
+        batch: Batch,
+        tensors: dict[str, Tensor] | None = None,
+        *,
+        smoothing: float | None = None,
+        exact: bool = False,
+    ) -> Tensor:
+        """Return the loss; with ``tensors``, of a model that has these instead.
+
+        Args:
+            batch: inputs and classes.
+            tensors: by name, in place of the model's own.
+            smoothing: of the labels; None takes the training's.
+            exact: compute in float32 whatever the training's precision, for small differences.
+        """
+        ...
+
+    def descend(self, loss: Tensor) -> None:
+        """Take one weight step: gradients afresh, averaged over ranks, clipped."""
+        ...
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors by their means over the ranks."""
+        ...
+
+    def check(self, loss: Tensor) -> None:
+        """Raise FloatingPointError, saying where, if a loss averaged over ranks is no number."""
+        ...
+
+
+class OneShot(Protocol):
+    """Trains a supernet and, if it learns one, a distribution over its architectures.
+
+    An algorithm whose supernet is another than the space's has a method ``supernet_space(space)``,
+    which returns the ``ModelSpace`` that builds it, of the same architectures. It is asked before
+    training, with the space's input shape known, and raises InvalidSpace where there is none.
+    """
+
+    def attach(self, training: Training) -> None:
+        """Take what the loop lends; called once, before the first step."""
+        ...
+
+    def step(self, train: Batch, valid: Iterator[Batch]) -> Metrics:
+        """Do one step on a training batch; ``valid`` gives a batch only when asked."""
+        ...
+
+    def epoch_end(self) -> Metrics:
+        """Close an epoch; what is returned joins its row in the history."""
+        ...
+
+    def batch_size(self, base: int) -> int:
+        """Return the batch size of the coming epoch."""
+        ...
+
+    def lr_scale(self, step: int, steps: int) -> float:
+        """Return by what the learning rate is multiplied at ``step``."""
+        ...
+
+    def derive(self) -> dict[str, Value]:
+        """Return the architecture that was found; raises LookupError if none is learned."""
+        ...
+
+    def top_k(self, count: int) -> list[dict[str, Value]]:
+        """Return that many architectures, the found one first; none where none is learned."""
+        ...
+
+    def distribution(self) -> Distribution:
+        """Return the probability of every option, by label; empty where none is learned."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what must be kept to go on, besides weights and their optimizer."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take what ``state_dict`` gave, after ``attach``."""
+        ...
+
+
+ONE_SHOTS: Registry[Callable[..., OneShot]] = Registry(
+    "one-shot algorithm", "raynas.algorithms", group="raynas.one_shots"
+)
+
+
+def cosine(step: int, steps: int, warmup: float = 0.1) -> float:
+    """Return a factor that rises linearly over the first share of steps, then falls as a cosine.
+
+    >>> [round(cosine(step, 20), 2) for step in (0, 1, 2, 11, 19)]
+    [0.5, 1.0, 1.0, 0.5, 0.01]
+    """
+    rise = int(warmup * steps)
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(steps - rise, 1)))
