@@ -10,7 +10,7 @@ import numpy as np
 
 from raynas.core.arch import Arch, Value
 from raynas.core.archspace import ArchSpace
-from raynas.core.decision import Decision, Subset
+from raynas.core.decision import Decision, Subset, Subspace
 from raynas.core.deduplicator import Deduplicator
 from raynas.core.sampler import SAMPLERS
 from raynas.core.trial import Trial
@@ -66,7 +66,7 @@ def _in_shuffled_order(space: ArchSpace, rng: np.random.Generator) -> Iterator[A
         yield Arch({**arch, **in_order})
 
 
-def _shuffled(space: ArchSpace, rng: np.random.Generator, known: dict[str, Decision]) -> ArchSpace:
+def _shuffled(space: Subspace, rng: np.random.Generator, known: dict[str, Decision]) -> ArchSpace:
     """Return the same space with the options of every decision in random order."""
     for decision in space.choices:
         if decision.label not in known:

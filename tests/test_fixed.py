@@ -113,7 +113,8 @@ def test_one_changed_choice_is_read_or_refused(name: str, seed: int, data: st.Da
     arch = dict(space.sample(np.random.default_rng(seed)))
     label = data.draw(st.sampled_from(sorted(arch)))
     changed: dict[str, Any] = {**arch, label: data.draw(CHOICES)}
-    below = {inner for opened in space.decisions[label].opens.values() for inner in opened.labels}
+    opened = space.decisions[label].opens.values()
+    below = {inner for subspace in opened for inner in ArchSpace(subspace.choices).labels}
     refusal, read = "", Arch({})
     try:
         read = read_arch(space, changed)

@@ -50,7 +50,7 @@ class ArchSpace:
 
     def __post_init__(self) -> None:
         known: dict[str, Decision] = {}
-        for decision in self._walk(set()):
+        for decision in _walk(self.choices, set()):
             first = known.setdefault(decision.label, decision)
             if first is not decision and not _same(first, decision):
                 raise InvalidSpace(
@@ -63,18 +63,10 @@ class ArchSpace:
         """Return a flat space of one ``Choice`` per keyword."""
         return cls(tuple(Choice(label, tuple(options)) for label, options in choices.items()))
 
-    def _walk(self, seen: set[int]) -> Iterator[Decision]:
-        for decision in self.choices:
-            if id(decision) not in seen:  # a space opened in many places is walked once
-                seen.add(id(decision))
-                yield decision
-                for space in decision.opens.values():
-                    yield from space._walk(seen)
-
     @cached_property
     def decisions(self) -> dict[str, Decision]:
         """Every decision of the tree by label, in the tree's order."""
-        return {decision.label: decision for decision in self._walk(set())}
+        return {decision.label: decision for decision in _walk(self.choices, set())}
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -89,15 +81,8 @@ class ArchSpace:
     def decided(self, pick: Callable[[Decision], Value]) -> Arch:
         """Return the architecture of what ``pick`` says of every reached decision, in order."""
         taken: dict[str, Value] = {}
-        self._fill(taken, pick)
+        _fill(self.choices, taken, pick)
         return Arch(taken)
-
-    def _fill(self, taken: dict[str, Value], pick: Callable[[Decision], Value]) -> None:
-        for decision in self.choices:
-            if decision.label not in taken:
-                taken[decision.label] = pick(decision)
-            for space in decision.opened(taken[decision.label]):
-                space._fill(taken, pick)
 
     def canonical(self, arch: Arch) -> Arch:
         """Return the architecture that stands for all that are isomorphic to ``arch``."""
@@ -109,20 +94,9 @@ class ArchSpace:
         Raises:
             InvalidArch: a reached decision is missing or its value is none of its options.
         """
-        found: dict[str, Decision] = {}
-        self._reach(arch, found)
-        return found
-
-    def _reach(self, arch: Mapping[str, Value], found: dict[str, Decision]) -> None:
-        for decision in self.choices:
-            label = decision.label
-            if label not in arch:
-                raise InvalidArch(f"{label!r} is not decided; expected {_domain(decision)}")
-            value = arch[label]
-            decision.index(value)
-            found[label] = decision
-            for space in decision.opened(value):
-                space._reach(arch, found)
+        reached: dict[str, Decision] = {}
+        _reach(self.choices, arch, reached)
+        return reached
 
     def check(self, arch: Mapping[str, Value]) -> None:
         """Raise InvalidArch, naming the label, unless this space holds ``arch``."""
@@ -188,6 +162,38 @@ class ArchSpace:
             return tuple(o for i, o in enumerate(options) if number >> i & 1)
 
         return self.decided(read)
+
+
+def _walk(decisions: Order, seen: set[int]) -> Iterator[Decision]:
+    """Yield the decisions and all that they open, parents first."""
+    for decision in decisions:
+        if id(decision) not in seen:  # a space opened in many places is walked once
+            seen.add(id(decision))
+            yield decision
+            for space in decision.opens.values():
+                yield from _walk(space.choices, seen)
+
+
+def _fill(decisions: Order, taken: dict[str, Value], pick: Callable[[Decision], Value]) -> None:
+    """Add to ``taken`` what ``pick`` says of the decisions and of those that they open."""
+    for decision in decisions:
+        if decision.label not in taken:
+            taken[decision.label] = pick(decision)
+        for space in decision.opened(taken[decision.label]):
+            _fill(space.choices, taken, pick)
+
+
+def _reach(decisions: Order, arch: Mapping[str, Value], reached: dict[str, Decision]) -> None:
+    """Add to ``reached`` the decisions, and those that the values of ``arch`` open."""
+    for decision in decisions:
+        label = decision.label
+        if label not in arch:
+            raise InvalidArch(f"{label!r} is not decided; expected {_domain(decision)}")
+        value = arch[label]
+        decision.index(value)
+        reached[label] = decision
+        for space in decision.opened(value):
+            _reach(space.choices, arch, reached)
 
 
 def _same(first: Decision, other: Decision) -> bool:

@@ -8,15 +8,20 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
 from math import comb
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
 from raynas.core.arch import Atom, Value
 from raynas.core.errors import InvalidArch, InvalidSpace, nearest
 
-if TYPE_CHECKING:
-    from raynas.core.archspace import ArchSpace
+
+class Subspace(Protocol):
+    """What an option opens: of an ``ArchSpace`` a decision knows no more than its decisions."""
+
+    @property
+    def choices(self) -> tuple[Choice | Subset, ...]:
+        """The decisions that are taken once the option is picked."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class Choice:
 
     label: str
     options: tuple[Atom, ...]
-    opens: Mapping[Atom, ArchSpace] = field(default_factory=dict, hash=False)
+    opens: Mapping[Atom, Subspace] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         _check_domain(self.label, self.options, self.opens)
@@ -72,7 +77,7 @@ class Choice:
         at = int(rng.integers(len(self.options) - 1))
         return self.options[at + (at >= self.index(value))]
 
-    def opened(self, value: Value) -> tuple[ArchSpace, ...]:
+    def opened(self, value: Value) -> tuple[Subspace, ...]:
         """Return the spaces that ``value`` opens."""
         space = self.opens.get(value) if self.opens else None  # type: ignore[arg-type]
         return () if space is None else (space,)
@@ -93,7 +98,7 @@ class Subset:
     label: str
     options: tuple[Atom, ...]
     k: int | None
-    opens: Mapping[Atom, ArchSpace] = field(default_factory=dict, hash=False)
+    opens: Mapping[Atom, Subspace] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         _check_domain(self.label, self.options, self.opens)
@@ -161,7 +166,7 @@ class Subset:
             kept = kept - {leaving} | {others[int(rng.integers(len(others)))]}
         return tuple(self.options[i] for i in sorted(kept))
 
-    def opened(self, value: Value) -> tuple[ArchSpace, ...]:
+    def opened(self, value: Value) -> tuple[Subspace, ...]:
         """Return the spaces that the picked options open."""
         picked = value if isinstance(value, tuple) else ()
         return tuple(self.opens[atom] for atom in picked if atom in self.opens)
@@ -175,7 +180,7 @@ class Subset:
 Decision: TypeAlias = Choice | Subset
 
 
-def _check_domain(label: str, options: tuple[Atom, ...], opens: Mapping[Atom, ArchSpace]) -> None:
+def _check_domain(label: str, options: tuple[Atom, ...], opens: Mapping[Atom, Subspace]) -> None:
     if not isinstance(label, str) or not label:
         raise InvalidSpace(f"a label is a non-empty string, got {label!r}")
     if not isinstance(options, tuple) or not options:

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from raynas.core.arch import Arch, Atom, Value
 from raynas.core.archspace import ArchSpace
-from raynas.core.decision import Choice, Decision, Subset
+from raynas.core.decision import Choice, Decision, Subset, Subspace
 from raynas.core.errors import InvalidArch, nearest
 
 Description: TypeAlias = Mapping[str, Any] | str | Path
@@ -114,7 +114,7 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _fill(space: ArchSpace, given: Mapping[str, Any], taken: dict[str, Value]) -> None:
+def _fill(space: Subspace, given: Mapping[str, Any], taken: dict[str, Value]) -> None:
     for decision in space.choices:
         label = decision.label
         if label not in taken:

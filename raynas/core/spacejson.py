@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from raynas.core.archspace import ArchSpace
-from raynas.core.decision import Choice, Decision, Subset
+from raynas.core.decision import Choice, Decision, Subset, Subspace
 from raynas.core.errors import InvalidSpace
 
 
-def to_plain(space: ArchSpace) -> list[dict[str, Any]]:
+def to_plain(space: Subspace) -> list[dict[str, Any]]:
     """Return a space as lists and dicts that JSON can hold."""
     return [_plain(decision) for decision in space.choices]
 

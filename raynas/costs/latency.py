@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from raynas.core.arch import Value
 from raynas.core.archspace import ArchSpace
-from raynas.core.decision import Choice, Decision, Subset
+from raynas.core.decision import Choice, Decision, Subset, Subspace
 from raynas.core.errors import nearest
 from raynas.core.metrics import LATENCY
 from raynas.costs.expectation import Expectation, Term, Vector
 from raynas.costs.latency_files import ANY, Entry, known_decision, read_entries, write_entries
 from raynas.costs.parts import Factor, Path, joined
-from raynas.nn.cell import Edge
+from raynas.nn.edge import Edge
 from raynas.nn.mutable import mutables, space_of
 
 
@@ -191,7 +191,7 @@ def _ways(space: ArchSpace) -> dict[str, Ways]:
     """Return by label when it is reached: signed conditions that add up to 1 where it is."""
     found: dict[str, Ways] = {}
 
-    def visit(inner: ArchSpace, path: Path) -> None:
+    def visit(inner: Subspace, path: Path) -> None:
         for decision in inner.choices:
             ways = found.setdefault(decision.label, [])
             if (path, 1) not in ways:  # inclusion and exclusion
