@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from raynas.core.moved import install as _announce_moves
+from raynas.core.versions import VERSION
+
 if TYPE_CHECKING:
     from raynas.api import load as load
     from raynas.api import sampler as sampler
@@ -24,7 +27,8 @@ if TYPE_CHECKING:
     from raynas.setup.registries import available as available
     from raynas.setup.registries import describe as describe
 
-__version__ = "0.1.0"
+__version__ = VERSION
+_announce_moves()
 
 # torch, ray and pandas take seconds to import: every public name loads its module when first used
 _HOMES = {
