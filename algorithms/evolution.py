@@ -10,14 +10,14 @@ from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
 from raynas.core.deduplicator import Deduplicator
 from raynas.core.ranking import scores_of
-from raynas.core.sampler import SAMPLERS, Origin
+from raynas.core.sampler import SAMPLERS, Origin, Sampler
 from raynas.core.trial import Trial
 
 CHANGES = 0.5  # on average, per child
 
 
 @SAMPLERS.register("evolution", aliases=("EvolutionOptim",))
-class Evolution:
+class Evolution(Sampler):
     """Crosses some of the best and mutates the child; the worst of the population dies.
 
     Mühlenbein and Schlierkamp-Voosen, 1993 (breeder genetic algorithm): the parents are drawn from

@@ -12,14 +12,14 @@ from raynas.core.arch import Arch, Value
 from raynas.core.archspace import ArchSpace
 from raynas.core.decision import Decision, Subset, Subspace
 from raynas.core.deduplicator import Deduplicator
-from raynas.core.sampler import SAMPLERS
+from raynas.core.sampler import SAMPLERS, Sampler
 from raynas.core.trial import Trial
 
 PATIENCE = 5_000  # architectures beyond the bounds that are passed over for one within
 
 
 @SAMPLERS.register("grid", aliases=("GridSearchOptim", "GridSearch"))
-class GridSearch:
+class GridSearch(Sampler):
     """Counts through the space like an odometer: the last decision turns fastest.
 
     Differs: the options of each decision are shuffled by the seed, so that a grid cut short does

@@ -11,12 +11,12 @@ from raynas.core.archspace import ArchSpace
 from raynas.core.codes import Codes
 from raynas.core.deduplicator import Deduplicator
 from raynas.core.ranking import scores_of
-from raynas.core.sampler import SAMPLERS, Origin
+from raynas.core.sampler import SAMPLERS, Origin, Sampler
 from raynas.core.trial import Trial
 
 
 @SAMPLERS.register("local_search")
-class LocalSearch:
+class LocalSearch(Sampler):
     """Moves to the first better neighbour, and starts anew at random where there is none.
 
     A neighbour differs in one decision; neighbours are tried in random order. Differs: a climb

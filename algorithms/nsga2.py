@@ -7,12 +7,12 @@ import numpy as np
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
 from raynas.core.optuna_sampler import OptunaSampler
-from raynas.core.sampler import SAMPLERS
+from raynas.core.sampler import SAMPLERS, Sampler
 from raynas.core.trial import Trial
 
 
 @SAMPLERS.register("nsga2")
-class NSGA2:
+class NSGA2(Sampler):
     """Breeds generations from the best fronts of the last one, by crossover and mutation.
 
     Differs: a small population (20; the paper has 100) and no repetition (ours); decisions that an

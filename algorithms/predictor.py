@@ -21,7 +21,7 @@ from raynas.core.decision import Choice, Decision
 from raynas.core.deduplicator import Deduplicator
 from raynas.core.objectives import hypervolume, pareto_mask
 from raynas.core.ranking import rank_normal, scores_of
-from raynas.core.sampler import SAMPLERS, Origin
+from raynas.core.sampler import SAMPLERS, Origin, Sampler
 from raynas.core.trial import Trial
 
 Matrix = NDArray[np.float64]
@@ -48,7 +48,7 @@ class Episode:
 
 
 @SAMPLERS.register("predictor", aliases=("ModelBasedOptim",))
-class Predictor:
+class Predictor(Sampler):
     """Fits a model to the ranks of all scores, and asks the candidate of the largest upper bound.
 
     An episode begins with a design in which every option occurs, then lets the model choose among

@@ -7,12 +7,12 @@ import numpy as np
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
 from raynas.core.deduplicator import Deduplicator
-from raynas.core.sampler import SAMPLERS
+from raynas.core.sampler import SAMPLERS, Sampler
 from raynas.core.trial import Trial
 
 
 @SAMPLERS.register("random", aliases=("RandomSearchOptim", "RandomSearch"))
-class RandomSearch:
+class RandomSearch(Sampler):
     """Draws every decision uniformly and never proposes an architecture twice."""
 
     startup: int | None = None

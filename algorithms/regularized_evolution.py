@@ -10,14 +10,14 @@ from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
 from raynas.core.deduplicator import Deduplicator
 from raynas.core.ranking import scores_of
-from raynas.core.sampler import SAMPLERS, Origin
+from raynas.core.sampler import SAMPLERS, Origin, Sampler
 from raynas.core.trial import Trial
 
 TOURNAMENT = 16  # the default, of a population that is large enough
 
 
 @SAMPLERS.register("regularized_evolution", aliases=("RegularizedEvolutionOptim",))
-class RegularizedEvolution:
+class RegularizedEvolution(Sampler):
     """Mutates the best of a random tournament; the oldest of the population dies, not the worst.
 
     Differs: no architecture is proposed twice: a child that was seen before is dropped, and another

@@ -13,7 +13,7 @@ from raynas.core.categorical import decide
 from raynas.core.decision import Choice, Decision
 from raynas.core.deduplicator import Deduplicator
 from raynas.core.ranking import scores_of
-from raynas.core.sampler import SAMPLERS
+from raynas.core.sampler import SAMPLERS, Sampler
 from raynas.core.trial import Trial
 
 Vector = NDArray[np.float64]
@@ -22,7 +22,7 @@ BOUND = 10.0
 
 
 @SAMPLERS.register("reinforce", aliases=("PolicyBasedRL",))
-class Reinforce:
+class Reinforce(Sampler):
     """Learns one logit per option by gradient ascent on the expected score.
 
     Every reached decision with logits l picks a set S of options with a probability proportional

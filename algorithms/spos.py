@@ -15,11 +15,19 @@ from raynas.core.decision import Choice, Decision
 from raynas.nn.choice import LayerChoice
 from raynas.nn.mutable import activate_unchecked, mutables, space_of
 from raynas.supernet.inherit import spread_weights
-from raynas.supernet.protocol import ONE_SHOTS, Batch, Distribution, Metrics, Training, cosine
+from raynas.supernet.protocol import (
+    ONE_SHOTS,
+    Batch,
+    Distribution,
+    Metrics,
+    OneShot,
+    Training,
+    cosine,
+)
 
 
 @ONE_SHOTS.register("spos", aliases=("RandomOneShot", "SinglePathTrainer"))
-class SPOS:
+class SPOS(OneShot):
     """Trains a supernet by sampling, for every batch, one architecture uniformly.
 
     Differs: by default it first trains a single path and starts all candidates from it. From

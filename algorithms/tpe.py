@@ -9,12 +9,12 @@ import numpy as np
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
 from raynas.core.optuna_sampler import OptunaSampler
-from raynas.core.sampler import SAMPLERS
+from raynas.core.sampler import SAMPLERS, Sampler
 from raynas.core.trial import Trial
 
 
 @SAMPLERS.register("tpe")
-class TPE:
+class TPE(Sampler):
     """Draws from a density of the good architectures what a density of the others makes unlikely.
 
     Decisions that every architecture reaches are drawn together, conditional ones each on its own.

@@ -19,9 +19,9 @@ import torch
 
 import raynas
 from raynas.cluster.connect import connected
-from raynas.cluster.evaluators import SharedEvaluator
 from raynas.core.evaluator import Budget
 from raynas.data.digits import Digits
+from raynas.evaluators.shared import SharedEvaluator
 from raynas.supernet.checkpoint import find_checkpoint, load_weights, to_arrays
 
 WIDTH = 0.25

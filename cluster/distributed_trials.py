@@ -19,12 +19,12 @@ from ray.exceptions import RayActorError
 from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from raynas.cluster.training_group import TrainingGroup
 from raynas.cluster.work_queue import WorkQueue
 from raynas.core.arch import Arch
 from raynas.core.evaluator import Described, Measurement, describe
 from raynas.evaluators.loaded import Loaded
-from raynas.evaluators.networks import Networks, NetworkTrainer
-from raynas.evaluators.training_group import TrainingGroup
+from raynas.evaluators.networks import MakeNetworkEvaluator, Networks, NetworkTrainer
 from raynas.storage.run_folder import Folder
 
 
@@ -32,24 +32,22 @@ class ProcessLost(RuntimeError):
     """A process of a training died; Ray's own exception would say that of the evaluating one."""
 
 
-class NestedTrainer(NetworkTrainer):
+class DistributedTrainer(NetworkTrainer):
     """Has one network after another trained by a Ray Train job of its own.
 
     ``train_epochs`` runs on every rank, in a torch process group; the first rank's metrics count.
     A training that fails ends the job, and the next one starts another.
 
     Args:
-        pickled: the training evaluator, the space and the data, pickled by Ray.
-        networks: knows the costs.
-        epochs: how many mappings of metrics ``train_epochs`` yields.
-        crew: who trains.
+        make: holds the training evaluator, the space and the data.
+        group: who trains.
     """
 
-    def __init__(
-        self, pickled: bytes, networks: Networks, epochs: int, crew: TrainingGroup
-    ) -> None:
-        self._pickled, self._networks, self._epochs, self._crew = pickled, networks, epochs, crew
-        self._desk: Any = None
+    def __init__(self, make: MakeNetworkEvaluator, group: TrainingGroup) -> None:
+        data = Loaded(make.data, torch.device("cpu"))
+        super().__init__(make.evaluator, make.model_space, data, make.epochs)
+        self._pickled, self._group = ray.cloudpickle.dumps(make), group
+        self._queue: Any = None
         self._job: threading.Thread | None = None
         self._failure: Exception | None = None  # of the job
         self._lost: ProcessLost | None = None  # a process, whose training is to be tried again
@@ -57,17 +55,17 @@ class NestedTrainer(NetworkTrainer):
     def ready(self) -> None:
         """Return when all ranks wait for an order; the job is started if there is none."""
         with suppress(RayActorError):
-            if self._job is not None and ray.get(self._desk.ready.remote()):
+            if self._job is not None and ray.get(self._queue.ready.remote()):
                 return
         self.close()
         near = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-        desk: Any = ray.remote(WorkQueue)
-        self._desk = desk.options(num_cpus=0, scheduling_strategy=near).remote(self._crew.ranks)
+        queue: Any = ray.remote(WorkQueue)
+        self._queue = queue.options(num_cpus=0, scheduling_strategy=near).remote(self._group.ranks)
         self._failure = None
-        self._job = threading.Thread(target=self._run, args=(self._desk,), daemon=True)
+        self._job = threading.Thread(target=self._run, args=(self._queue,), daemon=True)
         self._job.start()
         with suppress(RayActorError):  # the order says so again
-            ray.get(self._desk.ready.remote())
+            ray.get(self._queue.ready.remote())
 
     def by_epoch(self, arch: Arch, seed: int) -> Generator[Measurement, None, None]:
         """Yield a measurement per epoch.
@@ -77,10 +75,10 @@ class NestedTrainer(NetworkTrainer):
         """
         self._lost = None
         with closing(super().by_epoch(arch, seed)) as epochs:
-            for found in epochs:
+            for measurement in epochs:
                 if self._lost is not None:
                     raise self._lost
-                yield found
+                yield measurement
 
     def rounds(self, arch: Arch, seed: int) -> Generator[Mapping[str, float], None, None]:
         """Yield what the first rank measures after every epoch.
@@ -91,16 +89,18 @@ class NestedTrainer(NetworkTrainer):
         """
         try:
             self.ready()
-            ray.get(self._desk.order.remote((arch.to_json(), seed)))  # if not taken, it is told why
-            while (told := ray.get(self._desk.told.remote())) is not None:
-                if isinstance(told, str):
-                    self._fail(told)
+            ray.get(
+                self._queue.submit.remote((arch.to_json(), seed))
+            )  # a refusal comes as a result
+            while (answer := ray.get(self._queue.next_result.remote())) is not None:
+                if isinstance(answer, str):
+                    self._fail(answer)
                 go = False
                 try:
-                    yield told
+                    yield answer
                     go = True
                 finally:
-                    self._desk.leave.remote(go)
+                    self._queue.go_on.remote(go)
         except (ProcessLost, RayActorError) as lost:
             self._lost = ProcessLost(describe(lost))
             self.close()
@@ -111,64 +111,69 @@ class NestedTrainer(NetworkTrainer):
         job, self._job = self._job, None
         if job is not None:
             with suppress(RayActorError):
-                ray.get(self._desk.order.remote(None))
+                ray.get(self._queue.submit.remote(None))
                 job.join()
-            ray.kill(self._desk)
+            ray.kill(self._queue)
 
-    def _fail(self, told: str) -> NoReturn:
-        """Raise what a rank told, unless it missed another one, or the job ended by itself."""
+    def _fail(self, text: str) -> NoReturn:
+        """Raise what a rank said, unless it missed another one, or the job ended by itself."""
         self.close()
         failure = self._failure
         if failure is None:
-            raise ProcessLost(told)
-        found = getattr(failure, "worker_failures", {0: failure}).values()
-        for error in (getattr(one, "health_check_failure", one) for one in found):
+            raise ProcessLost(text)
+        failures = getattr(failure, "worker_failures", {0: failure}).values()
+        for error in (getattr(lost, "health_check_failure", lost) for lost in failures):
             if isinstance(error, RayActorError):
                 raise ProcessLost(describe(error))
-        raise Described(told)
+        raise Described(text)
 
-    def _run(self, desk: Any) -> None:
-        name, storage = f"subnets-{uuid.uuid4().hex[:8]}", Folder(self._crew.storage)
+    def _run(self, queue: Any) -> None:
+        name, storage = f"subnets-{uuid.uuid4().hex[:8]}", Folder(self._group.storage)
         trainer = TorchTrainer(
             _rank,
-            train_loop_config={"desk": desk, "pickled": self._pickled, "threads": self._crew.cpus},
+            train_loop_config={
+                "queue": queue,
+                "pickled": self._pickled,
+                "threads": self._group.cpus,
+            },
             scaling_config=ray.train.ScalingConfig(
-                num_workers=self._crew.ranks,
-                use_gpu=self._crew.gpus > 0,
-                resources_per_worker=self._crew.resources,
+                num_workers=self._group.ranks,
+                use_gpu=self._group.gpus > 0,
+                resources_per_worker=self._group.resources,
             ),
             run_config=ray.train.RunConfig(name=name, storage_path=storage.path),
         )
-        said = "the training job ended, since nobody let it go on"
+        outcome = "the training job ended, since nobody let it go on"
         try:
             trainer.fit()
         except Exception as failure:
             # a rank that could has said more; what a lost process did not say is said here
-            said, self._failure = f"the training job failed: {describe(failure)}", failure
+            outcome, self._failure = f"the training job failed: {describe(failure)}", failure
         finally:
-            desk.over.remote(said)
+            queue.over.remote(outcome)
             storage.remove(name)
 
 
 def _rank(given: dict[str, Any]) -> None:
     """Train one ordered network after another, as one rank of several."""
     torch.set_num_threads(given["threads"])
-    desk, rank = given["desk"], ray.train.get_context().get_world_rank()
+    queue, rank = given["queue"], ray.train.get_context().get_world_rank()
     try:
-        thing, space, data = ray.cloudpickle.loads(given["pickled"])
+        make: MakeNetworkEvaluator = ray.cloudpickle.loads(given["pickled"])
         gpu = torch.cuda.is_available() and ray.train.torch.get_device().type == "cuda"
-        held = Loaded(data, ray.train.torch.get_device() if gpu else torch.device("cpu"))
-        networks = Networks(space, held)
-        while (order := ray.get(desk.ordered.remote(rank))) is not None:
+        device = ray.train.torch.get_device() if gpu else torch.device("cpu")
+        data = Loaded(make.data, device)
+        networks = Networks(make.model_space, data)
+        while (order := ray.get(queue.next_order.remote(rank))) is not None:
             net = networks.build(Arch.from_json(order[0]), order[1])
-            for metrics in thing.train_epochs(net, held, order[1]):
+            for metrics in make.evaluator.train_epochs(net, data, order[1]):
                 if rank == 0:
-                    ray.get(desk.tell.remote(dict(metrics)))
-                if not ray.get(desk.left.remote(rank)):
+                    ray.get(queue.put_result.remote(dict(metrics)))
+                if not ray.get(queue.goes_on.remote(rank)):
                     break
             else:
                 if rank == 0:
-                    ray.get(desk.tell.remote(None))
+                    ray.get(queue.put_result.remote(None))
     except Exception as error:
-        ray.get(desk.tell.remote(describe(error)))
+        ray.get(queue.put_result.remote(describe(error)))
         raise

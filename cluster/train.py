@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,44 +13,14 @@ import torch
 from ray.train.torch import TorchTrainer
 
 from raynas.cluster.connect import own_sigint, resource
-from raynas.core.config import ComponentSpec, RayConfig, TrainSettings
+from raynas.core.config import RayConfig
 from raynas.core.errors import Interrupted
-from raynas.core.fixed_list import FOUND
 from raynas.core.progress import Progress
-from raynas.data.module import DataModule
-from raynas.gradient.hardware import checked_hardware
-from raynas.nn.modelspace import ModelSpace
+from raynas.gradient.hardware import options_with_latency
 from raynas.storage.tables import HistoryStore, read_history
-from raynas.supernet.checkpoint import load_state, load_weights, save_checkpoint
-from raynas.supernet.protocol import ONE_SHOTS
-from raynas.supernet.training import SupernetTraining
+from raynas.supernet.job import SupernetJob, run_job
 
-CHECKPOINT_S = 30.0  # a checkpoint at most this often, and one at the end
 POLL_S = 0.5
-
-
-@dataclass(frozen=True, kw_only=True)
-class SupernetJob:
-    """What a training worker needs to know.
-
-    Attributes:
-        space: builds the supernet.
-        data: what it is trained on.
-        algo: registered one-shot algorithm and its options.
-        settings: of the weights' training.
-        seed: fixes initial weights, paths and batches.
-        about: joined to what the checkpoint says of itself.
-        latency: table, as JSON, of latencies that take part in the algorithm's loss; None leaves
-            that to the algorithm.
-    """
-
-    space: ModelSpace
-    data: DataModule
-    algo: ComponentSpec
-    settings: TrainSettings
-    seed: int
-    about: dict[str, Any]
-    latency: str | None = None
 
 
 class _History(ray.train.UserCallback):
@@ -122,54 +89,19 @@ def _worker(given: dict[str, Any]) -> None:
     job: SupernetJob = given["job"]
     torch.set_num_threads(given["threads"])
     gpu = torch.cuda.is_available() and ray.train.torch.get_device().type == "cuda"
-    with _options(job) as options:
-        training = SupernetTraining(
-            job.space.supernet(job.seed),
-            ONE_SHOTS[job.algo.name](seed=job.seed, **options),
-            job.data,
-            job.settings,
-            seed=job.seed,
-            device=ray.train.torch.get_device() if gpu else None,
-        )
-    if (start := ray.train.get_checkpoint()) is not None:
-        with start.as_directory() as folder:
-            training.model.load_state_dict(load_weights(Path(folder)))
-            training.load_state_dict(load_state(Path(folder)))
-    saved = time.monotonic()
-    while training.epoch < job.settings.epochs:
-        row = training.run_epoch()
-        due = time.monotonic() - saved > CHECKPOINT_S or training.epoch == job.settings.epochs
-        _report(job, training, row, due and training.rank == 0)
-        saved = time.monotonic() if due else saved
+    device = ray.train.torch.get_device() if gpu else None
+    start = ray.train.get_checkpoint()
+    with (
+        options_with_latency(job.algo.options, job.latency) as options,
+        nullcontext() if start is None else start.as_directory() as folder,
+    ):
+        checkpoint = None if folder is None else Path(folder)
+        run_job(job, options, device=device, checkpoint=checkpoint, report=_report)
 
 
-@contextmanager
-def _options(job: SupernetJob) -> Iterator[dict[str, Any]]:
-    """Give the algorithm's options, with the job's latencies as a file that lasts as long."""
-    hardware = checked_hardware(job.algo.options.get("hardware"))
-    if job.latency is None or hardware is None:
-        yield job.algo.options
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "latency.json"
-        file.write_text(job.latency, encoding="utf-8")
-        yield job.algo.options | {"hardware": hardware.model_copy(update={"table": str(file)})}
-
-
-def _report(job: SupernetJob, training: SupernetTraining, row: dict[str, Any], save: bool) -> None:
-    if not save:
-        ray.train.report(row)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        about = {
-            **job.about,
-            "epoch": training.epoch,
-            "epochs": job.settings.epochs,
-            "found": training.found(FOUND),
-            "distribution": training.distribution(),
-        }
-        save_checkpoint(Path(folder), training.model, training.state_dict(), about)
-        ray.train.report(row, checkpoint=ray.train.Checkpoint.from_directory(folder))
+def _report(row: dict[str, Any], folder: Path | None) -> None:
+    kept = None if folder is None else ray.train.Checkpoint.from_directory(folder)
+    ray.train.report(row, checkpoint=kept)
 
 
 @contextmanager

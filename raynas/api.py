@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raynas import __version__
 from raynas.core.archspace import ArchSpace
-from raynas.core.config import ComponentSpec, RayConfig, SearchConfig, validated
+from raynas.core.config import ComponentSpec, RayConfig, SearchConfig, ray_config, validated
 from raynas.core.constraints import Constraints, as_constraints
-from raynas.core.errors import Interrupted, SearchFailed
-from raynas.core.feasible import Violation
-from raynas.core.fixed import write_arch
-from raynas.core.goals import Goals, goals_of
+from raynas.core.errors import Interrupted
+from raynas.core.goals import goals_of
 from raynas.core.progress import Progress
 from raynas.core.sampler import Sampler
-from raynas.core.study import Study, StudyInfo
+from raynas.core.versions import versions
 from raynas.results.result import Result
-from raynas.setup import resolve
+from raynas.setup.algorithms import name_of, resolve_sampler
 from raynas.setup.bounds import bounded
-from raynas.setup.evaluation import claim_supernet, training_plan
-from raynas.setup.latency_source import latencies
-from raynas.setup.plans import SHARED
-from raynas.setup.strategy import SearchStrategy, method
-from raynas.storage.run_folder import BEST, Folder, absolute, fresh
+from raynas.setup.evaluation import SHARED
+from raynas.setup.latency_source import LatencySource, latency_source
+from raynas.setup.problem import Data, Problem, Space
+from raynas.setup.resolve import build, mapping, resolve_data, resolve_space
+from raynas.setup.run import run_search
+from raynas.setup.runner import runner_of
+from raynas.setup.strategy import SearchStrategy, search_strategy
+from raynas.setup.supernets import claim_supernet, supernet_to_train
+from raynas.storage.run_folder import SUPERNET, Folder, absolute, fresh
 
 if TYPE_CHECKING:
-    from raynas.costs.latency import LatencyTable
     from raynas.nn.modelspace import ModelSpace
 
 Options = Mapping[str, Any]
@@ -112,60 +111,49 @@ def search(
     if resume and out is None:
         raise ValueError("resume goes on with the run in a folder: name it (out=, --out)")
     bounds = as_constraints(constraints)
-    wanted = (
-        {"accuracy": "max"} if objectives is None else resolve.mapping("objectives", objectives)
-    )
-    named, module = _data_of(space, data, data_options)
-    found = resolve.resolve_space(space, resolve.mapping("space_options", space_options), module)
-    named_algo = ComponentSpec(
-        name=resolve.name_of(algo), options=resolve.mapping("options", options)
-    )
+    problem_data = _data_of(space, data, data_options)
+    searched = resolve_space(space, mapping("space_options", space_options), problem_data)
+    algo_spec = ComponentSpec(name=name_of(algo), options=mapping("options", options))
     fields = dict(
-        space=found.spec,
-        algo=named_algo,
+        space=searched.spec,
+        algo=algo_spec,
         evaluator=ComponentSpec(name=SHARED),
-        objectives=wanted,
-        scalarize=resolve.mapping("scalarize", scalarize),
-        constraints={one.metric: (one.low, one.high) for one in bounds},
+        objectives={"accuracy": "max"} if objectives is None else mapping("objectives", objectives),
+        scalarize=mapping("scalarize", scalarize),
+        constraints={bound.metric: (bound.low, bound.high) for bound in bounds},
         trials=trials,
         seed=seed,
-        out=absolute(str(out or fresh(f"{found.spec.name.rpartition(':')[2]}-{named_algo.name}"))),
-        ray=_ray_config(ray),
-        versions=_versions(),
+        out=absolute(str(out or "runs")),
+        ray=ray_config(ray),
+        versions=versions(),
     )
     config = validated(SearchConfig, fields)
-    timed = latencies(latency, evaluator, found, module, config, bounds, resume=resume)
-    found, left = bounded(found, module, bounds, timed, config.seed)
-    goals = goals_of(config.objectives, weights=config.scalarize, constraints=left)
-    how = method(
+    latency_table = latency_source(latency, evaluator, searched, config, bounds, resume=resume)
+    searched, left = bounded(searched, problem_data, bounds, latency_table, config.seed)
+    problem = Problem(
+        space=searched,
+        data=problem_data,
+        goals=goals_of(config.objectives, weights=config.scalarize, constraints=left),
+        seed=config.seed,
+    )
+    strategy = search_strategy(
         algo,
-        found,
-        module,
-        named,
-        options=named_algo.options,
+        problem,
+        options=algo_spec.options,
         evaluator=evaluator,
         supernet=supernet,
         epochs=epochs,
-        goals=goals,
-        seed=seed,
-        timed=timed is not None,
+        timed=latency_table is not None,
     )
-    most = config.trials if resume else min(config.trials, how.most or config.trials)
-    source = None if timed is None else timed.source
-    parts = {
-        "algo": how.algo,
-        "evaluator": how.plan.spec,
-        "data": how.plan.data,
-        "supernet": how.plan.supernet,
-        "trials": most,
-        "latency": source,
-    }
-    config = config.model_copy(update=parts).normalised()
-    table = None if timed is None else timed.table
-    Folder(config.out).begin(config, resume)
-    if timed is not None:
-        timed.record()
-    _run(config, found, goals, how, table, progress or Progress())
+    table = None if latency_table is None else latency_table.table
+    config = _completed(config, strategy, latency_table, resume)
+    if out is None:  # nothing can be wrong any more that would leave it empty
+        config = config.model_copy(update={"out": fresh(_stem(searched, strategy.algo))})
+    folder = Folder(config.out)
+    folder.begin(config, resume)
+    if latency_table is not None:
+        latency_table.record(folder)
+    run_search(config, problem, strategy, table, progress or Progress())
     return Result(
         config.out,
         space=None if isinstance(space, str | ArchSpace) else space,
@@ -173,83 +161,34 @@ def search(
     )
 
 
-def _run(
-    config: SearchConfig,
-    space: resolve.Space,
-    goals: Goals,
-    how: SearchStrategy,
-    latency: LatencyTable | None,
-    progress: Progress,
-) -> None:
-    """Evaluate, with Ray, until the configuration is fulfilled."""
-    from raynas.cluster.connect import connected
-    from raynas.cluster.timed import timed
-    from raynas.cluster.tune import run_study
-    from raynas.storage.tables import TrialStore, load_trials
-
-    study: Study | None = None
-    progress.phase("starting Ray")
-    try:
-        with connected(config.ray):
-            recipe = timed(how.plan.recipe(config, progress), latency)
-            history = load_trials(config.out, space.arch)
-            sampler = how.sampler(config, history)
-            bounds = space.arch.violation
-            store = TrialStore(config.out, space.arch, recipe.metrics)
-            study = Study(
-                sampler,
-                goals,
-                trials=config.trials,
-                setting=StudyInfo(
-                    algo=config.algo.name,
-                    evaluator=recipe.name,
-                    epochs=recipe.epochs,
-                    seed=config.seed,
-                ),
-                sink=store.append,
-                bounds=bounds if isinstance(bounds, Violation) else None,
-                history=history,
-                make_sampler=lambda: how.sampler(config, history),
-            )
-            progress.phase("starting workers")
-            run_study(study, space.arch, recipe, config.ray, progress, startup=_startup(sampler))
-            if not study.told and bounds is not None:
-                raise SearchFailed(f"no architecture was found that keeps {bounds}")
-    except KeyboardInterrupt:
-        told = "before the search began" if study is None else f"after {study.told} trials"
-        raise Interrupted(
-            f"{told} of {config.trials}; go on with out={config.out!r}, resume=True "
-            f"(--out {config.out} --resume)"
-        ) from None
-    finally:
-        progress.close()
-        if study is not None and study.best is not None:
-            Folder(config.out).write(BEST, write_arch(study.best.arch))
-        elif study is not None:
-            Folder(config.out).remove(BEST)  # of a run under looser bounds
+def _completed(
+    config: SearchConfig, strategy: SearchStrategy, latency: LatencySource | None, resume: bool
+) -> SearchConfig:
+    """Return the configuration as the run folder keeps it."""
+    most = strategy.max_trials
+    evaluation = strategy.evaluation
+    parts = {
+        "algo": strategy.algo,
+        "evaluator": evaluation.component,
+        "data": evaluation.data,
+        "supernet": None if evaluation.supernet is None else evaluation.supernet.spec,
+        "trials": config.trials if resume or most is None else min(config.trials, most),
+        "latency": None if latency is None else latency.source,
+    }
+    return config.model_copy(update=parts).normalised()
 
 
-def _data_of(space: Any, data: Any, options: Options | None) -> tuple[Any, Any]:
-    """Return the data's name in the run folder and the data; a plain ArchSpace has none."""
+def _data_of(space: Any, data: Any, options: Options | None) -> Data | None:
+    """Return the data and their name in the run folder; a plain ArchSpace has none."""
     if not isinstance(space, ArchSpace):
-        return resolve.resolve_data(data, resolve.mapping("data_options", options))
+        return resolve_data(data, mapping("data_options", options))
     if options or data != DEFAULT_DATA:
         raise ValueError("an ArchSpace is searched with a function, which uses no data of ours")
-    return None, None
+    return None
 
 
-def _startup(sampler: Sampler) -> int | None:
-    startup: int | None = getattr(sampler, "startup", 0)
-    return startup
-
-
-def _ray_config(ray: RayConfig | Mapping[str, Any] | None) -> RayConfig:
-    return ray if isinstance(ray, RayConfig) else validated(RayConfig, ray or {})
-
-
-def _versions() -> dict[str, str]:
-    packages = ("torch", "ray", "numpy")
-    return {"raynas": __version__} | {name: importlib.metadata.version(name) for name in packages}
+def _stem(space: Space, algo: ComponentSpec) -> str:
+    return f"{space.spec.name.rpartition(':')[2]}-{algo.name}"
 
 
 def train_supernet(
@@ -287,26 +226,22 @@ def train_supernet(
         FileExistsError: ``out`` holds a supernet already and ``resume`` is off.
         Interrupted: Ctrl-C; the last checkpoint is in ``out``.
     """
-    from raynas.cluster.connect import connected
-
-    named, module = resolve.resolve_data(data, data_options or {})
-    found = resolve.resolve_space(space, space_options or {}, module)
-    spec, settings = resolve.resolve_one_shot(algo, options or {}, epochs)
-    how = training_plan(found, module, named, spec, settings)
-    folder = absolute(
-        str(out) if out else fresh(f"{found.spec.name.rpartition(':')[2]}-{spec.name}")
+    resolved_data = resolve_data(data, mapping("data_options", data_options))
+    resolved_space = resolve_space(space, mapping("space_options", space_options), resolved_data)
+    supernet = supernet_to_train(
+        algo, resolved_space, resolved_data, mapping("options", options), epochs
     )
+    folder = absolute(str(out or fresh(_stem(resolved_space, supernet.spec))))
     claim_supernet(folder, resume)
-    config = _ray_config(ray)
-    told = progress or Progress()
+    news = progress or Progress()
     try:
-        with connected(config):
-            how.train(folder, seed, config, told)
+        with runner_of(ray_config(ray), news) as runner:
+            supernet.train(folder, seed, runner, news)
     except KeyboardInterrupt:
         raise Interrupted(f"training; go on with out={folder!r}, resume=True") from None
     finally:
-        told.close()
-    return f"{folder}/supernet"
+        news.close()
+    return f"{folder}/{SUPERNET}"
 
 
 def load(path: str, *, space: Any = None, data: Any = None) -> Result:
@@ -337,7 +272,7 @@ def space(name: str, **options: Any) -> ModelSpace:
     from raynas.nn.modelspace import SPACES
 
     built: ModelSpace
-    built, built.spec = resolve.build(SPACES, name, options)
+    built, built.spec = build(SPACES, name, options)
     return built
 
 
@@ -359,4 +294,4 @@ def sampler(name: str, space: ArchSpace, *, seed: int = 0, **options: Any) -> Sa
         raise TypeError(f"space: expected an ArchSpace, got {type(space).__name__}{hint}")
     if seed < 0:
         raise ValueError(f"seed: expected at least 0, got {seed}")
-    return resolve.resolve_sampler(name, space, seed, options)
+    return resolve_sampler(name, space, seed, options)

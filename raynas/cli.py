@@ -139,7 +139,7 @@ def stoppable(function: Callable[P, T]) -> Callable[P, T]:
 
 def _own(path: str) -> Any:
     sys.path.insert(0, str(Path.cwd()))  # `raynas` is a script: the current folder is not on it
-    from raynas.setup.resolve import imported
+    from raynas.setup.objects import imported
 
     return imported(path)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from raynas.core.config import ComponentSpec
 from raynas.core.constraints import Constraints
-from raynas.setup import resolve
+from raynas.setup.resolve import mapping, resolve_space
 
 if TYPE_CHECKING:
     from raynas.costs.network_cost import Cost
@@ -43,7 +43,7 @@ def cost(
 
     _check_shape(input_shape)
     if isinstance(what, str):
-        what = resolve.resolve_space(what, {}, None).model
+        what = resolve_space(what, {}, None).model_space
     elif callable(what) and not isinstance(what, nn.Module):
         what = ModelSpace(what).supernet()
     elif not isinstance(what, nn.Module | ModelSpace):
@@ -109,10 +109,10 @@ def profile(
     if isinstance(space, nn.Module):
         space = ModelSpace(partial(copy.deepcopy, space), name=type(space).__name__)
         space.spec = ComponentSpec(name=space.name)
-    found = resolve.resolve_space(space, resolve.mapping("space_options", space_options), None)
-    if found.model is None:
+    searched = resolve_space(space, mapping("space_options", space_options), None)
+    if searched.model_space is None:
         raise TypeError("an ArchSpace has no networks whose costs could be told")
-    model, name = found.model, found.spec.name.rpartition(":")[2]
+    model, name = searched.model_space, searched.spec.name.rpartition(":")[2]
     if input_shape is None and model.input_shape is None:
         raise ValueError(
             f"the input shape of {name} is not known; pass input_shape= (--input-shape), such as "
@@ -125,7 +125,7 @@ def profile(
     table = CostTable(supernet, example)
     return space_profile(
         name,
-        found.arch,
+        searched.arch_space,
         table,
         constraints=wanted,
         latency=latency,

@@ -19,6 +19,8 @@ from raynas.core.config import ComponentSpec
 from raynas.core.decision import Choice, Subset
 from raynas.core.errors import StoreMismatch, UnknownName
 from raynas.core.evaluator import EVALUATORS, Budget, Measurement, measure
+from raynas.core.goals import Goals
+from raynas.core.objectives import Objective
 from raynas.costs import cost_of
 from raynas.data.digits import Digits
 from raynas.data.module import TensorData
@@ -26,9 +28,9 @@ from raynas.evaluators import NWOT, GradNorm, Standalone, SynFlow, Table
 from raynas.evaluators.loaded import Loaded
 from raynas.evaluators.networks import NetworkMeasurer, NetworkTrainer
 from raynas.evaluators.sample import training_batch
-from raynas.setup import resolve
-from raynas.setup.evaluation import plan
-from raynas.setup.plans import Plan
+from raynas.setup.evaluation import Evaluation, evaluation_of
+from raynas.setup.problem import Problem
+from raynas.setup.resolve import resolve_data, resolve_space
 from tests.toynet import ToyNet
 
 SPACE = raynas.ArchSpace.of(depth=[1, 2], op=["conv", "skip"])
@@ -45,12 +47,17 @@ def vectors(*rows: list[float]) -> TensorData:
 # --- registry -------------------------------------------------------------------------------------
 
 
-def planned(evaluator: Any, space: Any = SPACE, **given: Any) -> Plan:
-    """Return the plan of an evaluator, without Ray."""
-    named, data = (None, None) if space is SPACE else resolve.resolve_data("digits", {})
-    found = resolve.resolve_space(space, {}, data)
-    usual: dict[str, Any] = {"supernet": None, "epochs": None, "objectives": ("accuracy",)}
-    return plan(evaluator, found, data, named, **usual | given)
+def planned(
+    evaluator: Any,
+    space: Any = SPACE,
+    objectives: tuple[str, ...] = ("accuracy",),
+    **given: Any,
+) -> Evaluation:
+    """Return the evaluation by an evaluator, without Ray."""
+    data = None if space is SPACE else resolve_data("digits", {})
+    goals = Goals(tuple(Objective(metric) for metric in objectives))
+    problem = Problem(space=resolve_space(space, {}, data), data=data, goals=goals)
+    return evaluation_of(evaluator, problem, **given)
 
 
 def test_the_built_in_evaluators_are_registered() -> None:
@@ -71,7 +78,7 @@ def test_the_built_in_evaluators_are_registered() -> None:
     ids=["tuple", "list", "dict", "object"],
 )
 def test_every_way_to_name_an_evaluator_leaves_all_its_options(given: Any) -> None:
-    spec = planned(given, ToyNet).spec
+    spec = planned(given, ToyNet).component
     assert spec.name == "standalone"
     assert spec.options == {
         **{"epochs": 3, "lr": 0.1, "batch_size": None, "momentum": 0.9, "nesterov": True},
@@ -82,11 +89,11 @@ def test_every_way_to_name_an_evaluator_leaves_all_its_options(given: Any) -> No
 
 
 def test_epochs_of_the_search_are_those_of_the_evaluator_that_trains() -> None:
-    assert planned("standalone", ToyNet, epochs=7).spec.options["epochs"] == 7
-    assert planned(("standalone", {"epochs": 7}), ToyNet, epochs=7).spec.options["epochs"] == 7
+    assert planned("standalone", ToyNet, epochs=7).component.options["epochs"] == 7
+    assert planned(("standalone", {"epochs": 7}), ToyNet, epochs=7).component.options["epochs"] == 7
     with pytest.raises(ValueError, match="epochs is 8 and 7 at once"):
         planned(("standalone", {"epochs": 8}), ToyNet, epochs=7)
-    assert planned("shared", ToyNet, epochs=7).spec.options == {}
+    assert planned("shared", ToyNet, epochs=7).component.options == {}
 
 
 class Depth:
@@ -103,7 +110,7 @@ class Depth:
 
 
 def test_an_object_of_ones_own_is_named_with_its_options() -> None:
-    spec = planned(Depth(scale=2.0), ToyNet, objectives=("layers",)).spec
+    spec = planned(Depth(scale=2.0), ToyNet, objectives=("layers",)).component
     assert spec.name == "function"
     assert spec.options == {"path": f"{__name__}:Depth", "scale": 2.0}
 

@@ -6,7 +6,7 @@ import asyncio
 import math
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,17 +21,17 @@ from torch.utils.data import TensorDataset
 
 import raynas
 from raynas.cluster.start_barrier import StartBarrier
-from raynas.cluster.tune import SubnetEvaluator
 from raynas.cluster.work_queue import WorkQueue
+from raynas.cluster.worker import SubnetEvaluator, Task
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
 from raynas.core.config import TrainSettings
 from raynas.core.decision import Choice
-from raynas.core.evaluator import Measurement, SuccessiveHalving
+from raynas.core.evaluator import Evaluator, Measurement, SuccessiveHalving
 from raynas.core.goals import Goals
 from raynas.core.objectives import Objective
 from raynas.data.module import DataModule, TensorData
-from raynas.evaluators.training_group import TrainingGroup
+from raynas.evaluators.spec import EvaluatorSpec, Worker
 from raynas.supernet.network_training import NetworkTraining
 from tests.ranks import on_two_ranks
 
@@ -184,21 +184,21 @@ def test_ranks_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 
 async def rest_and_work() -> None:
-    desk = WorkQueue(2, idle_s=0.2)
-    ready = asyncio.create_task(desk.ready())
-    first = asyncio.create_task(desk.ordered(0))
+    queue = WorkQueue(2, idle_s=0.2)
+    ready = asyncio.create_task(queue.ready())
+    first = asyncio.create_task(queue.next_order(0))
     await asyncio.sleep(0.3)
     assert not ready.done(), "one rank of two waits; nothing is idle yet"
-    second = asyncio.create_task(desk.ordered(1))
+    second = asyncio.create_task(queue.next_order(1))
     assert await ready
-    assert await desk.order(("{}", 3))
+    assert await queue.submit(("{}", 3))
     assert [await first, await second] == [("{}", 3)] * 2
     await asyncio.sleep(0.3)  # the ranks train, which may take long
-    waiting = [asyncio.create_task(desk.ordered(rank)) for rank in (0, 1)]
-    assert await desk.ready()
+    waiting = [asyncio.create_task(queue.next_order(rank)) for rank in (0, 1)]
+    assert await queue.ready()
     assert await asyncio.gather(*waiting) == [None, None]
-    assert not await desk.order(("{}", 4))
-    assert not await desk.ready()
+    assert not await queue.submit(("{}", 4))
+    assert not await queue.ready()
 
 
 def test_a_job_without_orders_ends_on_all_ranks() -> None:
@@ -206,16 +206,16 @@ def test_a_job_without_orders_ends_on_all_ranks() -> None:
 
 
 async def told_and_left() -> None:
-    desk = WorkQueue(2, idle_s=0.2)
+    queue = WorkQueue(2, idle_s=0.2)
     for answer in (True, False):
-        await desk.tell({"accuracy": 0.5})
-        leaves = [asyncio.create_task(desk.left(rank)) for rank in (0, 1)]
+        await queue.put_result({"accuracy": 0.5})
+        leaves = [asyncio.create_task(queue.goes_on(rank)) for rank in (0, 1)]
         if answer:
-            await desk.leave(True)
+            await queue.go_on(True)
         assert await asyncio.gather(*leaves) == [answer] * 2
         await asyncio.sleep(0.3)  # with leave, the next epoch may take long
-    assert [await desk.ordered(rank) for rank in (0, 1)] == [None, None]
-    assert not await desk.ready()
+    assert [await queue.next_order(rank) for rank in (0, 1)] == [None, None]
+    assert not await queue.ready()
 
 
 def test_a_training_that_nobody_lets_go_on_ends_the_job() -> None:
@@ -224,9 +224,9 @@ def test_a_training_that_nobody_lets_go_on_ends_the_job() -> None:
 
 
 async def told_of_the_end() -> tuple[bool, bool, object]:
-    desk = WorkQueue(2)
-    await desk.over("the training job failed")
-    return await desk.ready(), await desk.order(("{}", 0)), await desk.told()
+    queue = WorkQueue(2)
+    await queue.over("the training job failed")
+    return await queue.ready(), await queue.submit(("{}", 0)), await queue.next_result()
 
 
 def test_a_job_that_cannot_start_is_told() -> None:
@@ -234,20 +234,15 @@ def test_a_job_that_cannot_start_is_told() -> None:
 
 
 @dataclass(frozen=True)
-class Trains:
-    """A recipe of a training whose end leaves a file."""
+class Trains(Evaluator):
+    """Makes itself: an evaluator of trainings whose end leaves a file."""
 
     ended: Path
-    name: str = "trains"
-    metrics: tuple[str, ...] = ("accuracy",)
-    epochs: int = 2
-    stopping: SuccessiveHalving | None = None
-    crew: TrainingGroup | None = None
 
-    def make(self) -> Any:
+    def make(self, worker: Worker) -> Evaluator:
         return self
 
-    def by_epoch(self, arch: Arch, seed: int) -> Iterator[Measurement]:
+    def by_epoch(self, arch: Arch, seed: int) -> Generator[Measurement, None, None]:
         """Yield two epochs, and stay until the training is ended."""
         try:
             for epoch in (1, 2):
@@ -261,19 +256,20 @@ def test_a_training_ends_with_its_last_epoch_and_not_with_the_next_trial(tmp_pat
     """What it holds may be what another worker waits for."""
     space = ArchSpace((Choice("kind", ("a", "b")),))
     gate: Any = ray.remote(num_cpus=0)(StartBarrier).remote(1)
-    recipe = Trains(tmp_path / "ended")
-    task: dict[str, Any] = {
-        "gate": gate,
-        "timeout_s": None,
-        "recipe": recipe,
-        "space": space,
-        "seed": 0,
-    }
-    task |= {"goals": Goals((Objective("accuracy"),))}
+    trains = Trains(tmp_path / "ended")
+    spec = EvaluatorSpec(name="trains", metrics=("accuracy",), make=trains.make, epochs=2)
+    task = Task(
+        spec=ray.cloudpickle.dumps(spec),
+        arch_space=space,
+        goals=Goals((Objective("accuracy"),)),
+        seed=0,
+        epochs=2,
+        barrier=gate,
+    )
     worker = tune.with_parameters(SubnetEvaluator, task=task)({"archs": "1"})
     assert not worker.train()["done"]
-    assert not recipe.ended.exists()
+    assert not trains.ended.exists()
     assert worker.train()["done"]
-    assert recipe.ended.exists()
+    assert trains.ended.exists()
     worker.stop()
     ray.kill(gate)

@@ -14,7 +14,7 @@ import pytest
 from torch import nn
 
 import raynas
-from raynas.cluster.evaluators import wants_module
+from raynas.evaluators.functions import wants_module
 from raynas.core.errors import Interrupted, SearchFailed, StoreMismatch
 from tests.toynet import ToyNet
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,17 @@ import torch
 from torch import nn
 
 import raynas
-from raynas.cluster.timed import TimedEvaluator
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
 from raynas.core.config import ComponentSpec, SearchConfig, TrainSettings
 from raynas.core.errors import StoreMismatch
-from raynas.core.evaluator import Budget, Measurement
+from raynas.core.evaluator import Budget, Evaluator, Measurement
 from raynas.core.objectives import pareto_mask
 from raynas.costs import LatencyTable
 from raynas.costs.latency_files import Entry, from_json, to_json
 from raynas.costs.timing import latency_from
 from raynas.evaluators import Shared
+from raynas.evaluators.with_latency import LatencyEvaluator
 from raynas.nn import LayerChoice
 from raynas.setup.latency_source import gives_latency, hardware_table
 from raynas.storage.run_folder import Folder
@@ -114,17 +115,16 @@ def test_latency_is_measured_once_where_none_is_given(tmp_path: Path) -> None:
 def test_the_loss_of_a_search_by_gradients_sees_one_measurement(tmp_path: Path) -> None:
     from raynas.setup.resolve import resolve_data, resolve_space
 
-    _, data = resolve_data("digits", {})
-    space = resolve_space(ToyNet, {}, data)
+    space = resolve_space(ToyNet, {}, resolve_data("digits", {}))
     folder = Folder(str(tmp_path))
     algo = ComponentSpec(name="darts", options={"hardware": {"target": "cpu"}})
-    first = hardware_table(algo, space, data, folder, 1)
+    first = hardware_table(algo, space, folder, 1)
     assert first is not None
-    assert first == hardware_table(algo, space, data, folder, 1) == folder.read("latency_cpu.json")
+    assert first == hardware_table(algo, space, folder, 1) == folder.read("latency_cpu.json")
     assert LatencyTable(from_json(first, SPACE), SPACE).base_ms >= 0
     for hardware in (None, {"target": "macs"}, {"target": "cpu", "table": "phone.csv"}):
         other = ComponentSpec(name="darts", options={"hardware": hardware})
-        assert hardware_table(other, space, data, folder, 1) is None
+        assert hardware_table(other, space, folder, 1) is None
 
 
 def test_entries_survive_json_exactly() -> None:
@@ -138,7 +138,7 @@ def test_entries_survive_json_exactly() -> None:
     assert from_json(to_json(entries), space) == entries
 
 
-class _Half:
+class _Half(Evaluator):
     """Fails for every second architecture."""
 
     closed = False
@@ -146,7 +146,7 @@ class _Half:
     def close(self) -> None:
         self.closed = True
 
-    def __call__(self, archs: list[Arch], budget: Budget, seed: int) -> list[Measurement]:
+    def __call__(self, archs: Sequence[Arch], budget: Budget, seed: int) -> list[Measurement]:
         return [
             Measurement(metrics={"accuracy": 1.0}) if at % 2 else Measurement(error="no")
             for at in range(len(archs))
@@ -159,7 +159,7 @@ class _Half:
 
 def test_latency_joins_what_is_measured_and_no_failure() -> None:
     archs = list(SPACE)[:4]
-    both = TimedEvaluator(_Half(), table())
+    both = LatencyEvaluator(_Half(), table())
     found = both(archs, Budget(), 0)
     assert [one.error for one in found] == ["no", None, "no", None]
     assert [dict(one.metrics) for one in found if one.error] == [{}, {}]
@@ -252,8 +252,8 @@ def chain() -> nn.Module:
 
 
 def test_the_options_of_shared_reach_the_scorer() -> None:
-    from raynas.cluster.evaluators import SharedEvaluator
     from raynas.data.digits import Digits
+    from raynas.evaluators.shared import SharedEvaluator
     from raynas.supernet.checkpoint import to_arrays
 
     space = raynas.ModelSpace(chain)
@@ -333,8 +333,11 @@ def test_latencies_cannot_join_a_run_without(tmp_path: Path) -> None:
 
 
 def test_what_gives_latencies_itself_needs_no_table() -> None:
-    found = [Measurement(metrics={"latency_ms": 777.0})]
+    class GivesLatency(Evaluator):
+        def __call__(self, archs: Sequence[Arch], budget: Budget, seed: int) -> list[Measurement]:
+            return [Measurement(metrics={"latency_ms": 777.0}) for _ in archs]
+
     table: Any = None  # never looked up
-    told = TimedEvaluator(lambda *_: found, table)([Arch({})], Budget(), 0)
+    told = LatencyEvaluator(GivesLatency(), table)([Arch({})], Budget(), 0)
     assert told[0].error == "the evaluator gives latency_ms itself: leave out latency="
     assert not told[0].metrics

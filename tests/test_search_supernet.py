@@ -15,11 +15,11 @@ import torch
 
 import raynas
 from raynas.algorithms import SPOS
-from raynas.cluster.evaluators import SharedEvaluator
 from raynas.core.errors import SearchFailed
 from raynas.core.evaluator import Budget
 from raynas.costs import cost_of
 from raynas.data.digits import Digits
+from raynas.evaluators.shared import SharedEvaluator
 from raynas.supernet.checkpoint import find_checkpoint, load_about, load_weights, to_arrays
 from raynas.supernet.scoring import SubnetScorer
 from tests.toynet import ToyNet

@@ -6,7 +6,15 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from raynas.core.errors import nearest
 
@@ -46,6 +54,8 @@ class RayConfig(_Strict):
             but one, or takes ``cpus_per_worker`` where each architecture has its own job.
         gpus_per_train_worker: GPU share of each rank; 0 takes ``gpus_per_worker`` where each
             architecture has its own job.
+        inline: use no Ray: train and evaluate in the calling process, one thing after another, so
+            that a breakpoint in an evaluator or a model is reached. Files and errors are the same.
     """
 
     address: str | None = None
@@ -58,6 +68,21 @@ class RayConfig(_Strict):
     train_workers: PositiveInt = 1
     cpus_per_train_worker: PositiveInt | None = None
     gpus_per_train_worker: float = Field(default=0.0, ge=0.0)
+    inline: bool = False
+
+    @model_validator(mode="after")
+    def _one_process(self) -> RayConfig:
+        """Refuse what takes other processes where there is only this one."""
+        others: dict[str, object] = {"address": self.address, "num_cpus": self.num_cpus}
+        others["timeout_s"] = self.timeout_s
+        counts = {"workers": self.workers, "batch": self.batch, "train_workers": self.train_workers}
+        others |= {name: count for name, count in counts.items() if count != 1}
+        for name, value in others.items():
+            if self.inline and value is not None:
+                raise ValueError(
+                    f"inline evaluates in the calling process alone: leave out {name}={value!r}"
+                )
+        return self
 
 
 class TrainSettings(_Strict):
@@ -134,6 +159,11 @@ class SearchConfig(_Strict):
 
 
 M = TypeVar("M", bound=BaseModel)
+
+
+def ray_config(given: RayConfig | Mapping[str, Any] | None) -> RayConfig:
+    """Return the configuration of Ray, checked where it is given as a dict."""
+    return given if isinstance(given, RayConfig) else validated(RayConfig, given or {})
 
 
 def validated(model: type[M], fields: Mapping[str, Any]) -> M:

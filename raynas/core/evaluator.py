@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from raynas.core.arch import Arch
 from raynas.core.registry import Registry
@@ -58,12 +58,25 @@ class SuccessiveHalving:
     reduction_factor: float = 4.0
 
 
-class Evaluator(Protocol):
-    """Measures architectures; what goes wrong with one never touches the others of its batch."""
+class Evaluator:
+    """Measures architectures in one process.
+
+    What goes wrong with one architecture never touches the others of its batch.
+    """
 
     def __call__(self, archs: Sequence[Arch], budget: Budget, seed: int) -> list[Measurement]:
         """Return one measurement per architecture, in the same order."""
-        ...
+        raise TypeError(f"{type(self).__name__} must define __call__(archs, budget, seed)")
+
+    def by_epoch(self, arch: Arch, seed: int) -> Generator[Measurement, None, None]:
+        """Yield a measurement after every epoch of a training; the only one without trainings."""
+        yield from self([arch], Budget(), seed)
+
+    def ready(self) -> None:
+        """Return when an evaluation can begin; what it waits for counts for no architecture."""
+
+    def close(self) -> None:
+        """End what was started for the evaluations."""
 
 
 EVALUATORS: Registry[Callable[..., Any]] = Registry(

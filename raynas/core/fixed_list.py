@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable
 
 from raynas.core.arch import Arch
 from raynas.core.errors import Exhausted
+from raynas.core.sampler import Sampler
 from raynas.core.trial import Trial
 
 FOUND = 10  # most probable architectures that a search by gradients scores
 
 
-class FixedListSampler:
+class FixedListSampler(Sampler):
     """Proposes each of the given architectures once.
 
     Args:

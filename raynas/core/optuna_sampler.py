@@ -11,12 +11,13 @@ from raynas.core.archspace import ArchSpace
 from raynas.core.categorical import decide, numbers_of, parameters, picked
 from raynas.core.deduplicator import Deduplicator
 from raynas.core.ranking import scores_of
+from raynas.core.sampler import Sampler
 from raynas.core.trial import Trial
 
 REASKS = 3  # suggestions asked for in search of a new one, before the last one is mutated
 
 
-class OptunaSampler:
+class OptunaSampler(Sampler):
     """Asks an Optuna study for one parameter after the other, and tells it what came of them.
 
     The study always learns from what was really evaluated: where a suggestion was seen before or

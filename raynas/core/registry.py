@@ -13,8 +13,9 @@ from difflib import get_close_matches
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar, get_type_hints, overload
 
+from raynas.core.capabilities import refuse_misspelt
 from raynas.core.errors import UnknownName, nearest
 from raynas.core.options import checked
 
@@ -44,11 +45,21 @@ class Registry(Mapping[str, T], Generic[T]):
         kind: what messages call a plug-in.
         package: whose files hold plug-ins, if there is one.
         group: of entry points, by which other distributions add theirs.
+        base: class of what all plug-ins make, if they share one: a registered class must be a
+            subclass, and what a registered function returns an instance.
     """
 
-    def __init__(self, kind: str, package: str | None = None, *, group: str | None = None) -> None:
+    def __init__(
+        self,
+        kind: str,
+        package: str | None = None,
+        *,
+        group: str | None = None,
+        base: type | None = None,
+    ) -> None:
         self.kind = kind
         self.group = group
+        self.base = base
         self._package = package
         self._entries: dict[str, T] = {}
         self._aliases: dict[str, tuple[str, ...]] = {}
@@ -77,7 +88,7 @@ class Registry(Mapping[str, T], Generic[T]):
         Raises:
             ValueError: a name or alias that another plug-in has, be it in another spelling; the
                 same definition may be registered again.
-            TypeError: the plug-in cannot be called.
+            TypeError: the plug-in cannot be called, or is a class of another base.
         """
         if isinstance(aliases, str):
             raise TypeError(f"{self.kind} {name!r}: aliases is a tuple of names, got {aliases!r}")
@@ -90,6 +101,12 @@ class Registry(Mapping[str, T], Generic[T]):
             self._load_files(normalised(name))  # so that a collision is told here and now
         if not callable(entry):
             raise TypeError(f"{self.kind} {name!r}: expected a class or function, got {entry!r}")
+        inner = _inner(entry)
+        if self.base is not None and inspect.isclass(inner) and not issubclass(inner, self.base):
+            raise TypeError(
+                f"{self.kind} {name!r}: expected a subclass of {_path(self.base)}, got "
+                f"{_path(inner)}: write class {inner.__name__}({self.base.__name__})"
+            )
         taken = self._entries.get(name)
         if taken is not None and _identity(taken) != _identity(entry):
             raise ValueError(f"{self.kind} {name!r} is already {taken!r}")
@@ -139,6 +156,39 @@ class Registry(Mapping[str, T], Generic[T]):
         """Return the plug-in behind a name or alias; the same as ``registry[name]``."""
         return self[name]
 
+    def class_of(self, name: str) -> type:
+        """Return the class of what a plug-in makes.
+
+        A function's is the one that its annotation promises, else the registry's base.
+
+        Raises:
+            UnknownName: there is no such plug-in.
+        """
+        inner = _inner(self[name])
+        base = object if self.base is None else self.base
+        made = inner if inspect.isclass(inner) else get_type_hints(inner).get("return")
+        return made if inspect.isclass(made) and issubclass(made, base) else base
+
+    def make(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Call a plug-in, and return what it makes.
+
+        Raises:
+            UnknownName: there is no such plug-in.
+            TypeError: what it makes is no instance of the registry's base, or has an attribute that
+                is a slip of one that the base declares.
+        """
+        builder: Any = self[name]
+        made = builder(*args, **kwargs)
+        if self.base is None:
+            return made
+        if not isinstance(made, self.base):
+            raise TypeError(
+                f"{self.kind} {name!r}: expected to get an instance of {_path(self.base)}, got one "
+                f"of {_path(type(made))}"
+            )
+        refuse_misspelt(type(made).__name__, vars(made), self.base)
+        return made
+
     def build(self, spec: object, /, *args: Any, **kwargs: Any) -> Any:
         """Call the plug-in that ``spec`` names.
 
@@ -165,7 +215,7 @@ class Registry(Mapping[str, T], Generic[T]):
             inspect.signature(builder).bind(*args, **options)
         except TypeError as error:
             raise TypeError(f"{self.kind} {name!r}: {error}") from None
-        return builder(*args, **options)
+        return self.make(name, *args, **options)
 
     def _parsed(self, spec: object) -> tuple[str, Mapping[str, Any]]:
         name, own = spec, {}
@@ -302,5 +352,13 @@ def _identity(entry: object) -> tuple[object, ...]:
 
 def _home(entry: object) -> str:
     """Return the module that defines a plug-in."""
-    inner = entry.func if isinstance(entry, partial) else entry
-    return str(getattr(inner, "__module__", None))
+    return str(getattr(_inner(entry), "__module__", None))
+
+
+def _inner(entry: object) -> Any:
+    """Return the class or function of a plug-in."""
+    return _inner(entry.func) if isinstance(entry, partial) else entry
+
+
+def _path(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
+from raynas.core.capabilities import refuse_misspelt
 from raynas.core.errors import Exhausted
 from raynas.core.registry import Registry
 from raynas.core.trial import Trial
@@ -28,23 +30,36 @@ class Origin:
     predicted: float | None = None
 
 
-class Sampler(Protocol):
+class Sampler(ABC):
     """Proposes architectures and learns from trials, in whatever order they finish.
 
     Any number may be in flight; trials of architectures that it never proposed, and failed ones
-    without an objective, may be told as well. An optional attribute ``startup`` says how many
-    first asks do not depend on any tell (None: no ask ever does), so that those can be sent out in
-    larger batches; without it every ask may depend on every tell. An optional attribute ``origin``
-    says where the last answer of ``ask`` came from.
+    without an objective, may be told as well.
+
+    Attributes:
+        startup: how many first asks do not depend on any tell, so that those can be sent out in
+            larger batches; None, already of the class: no ask ever does.
+        origin: where the last answer of ``ask`` came from.
+        multi_objective: whether it takes an option ``objectives``, the names of several scores.
+        library: distribution whose release decides as well what is proposed.
     """
 
+    startup: int | None = 0
+    origin: Origin = Origin()
+    multi_objective: ClassVar[bool] = False
+    library: ClassVar[str | None] = None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        refuse_misspelt(cls.__name__, vars(cls), Sampler)
+
+    @abstractmethod
     def ask(self) -> Arch:
         """Propose an architecture; raises ``Exhausted``, for good, when there is none left."""
-        ...
 
+    @abstractmethod
     def tell(self, trial: Trial) -> None:
         """Learn from a finished trial."""
-        ...
 
 
 class SamplerFactory(Protocol):
@@ -56,14 +71,18 @@ class SamplerFactory(Protocol):
 
 
 SAMPLERS: Registry[SamplerFactory] = Registry(
-    "algorithm", "raynas.algorithms", group="raynas.samplers"
+    "algorithm", "raynas.algorithms", group="raynas.samplers", base=Sampler
 )
 
 
-def origin_of(sampler: Sampler) -> Origin:
-    """Return where a sampler's last proposal came from, as far as it says."""
-    origin: Origin = getattr(sampler, "origin", Origin())
-    return origin
+def sampler_class(name: str) -> type[Sampler]:
+    """Return the class of a registered sampler, which says what all of its kind can do.
+
+    Raises:
+        UnknownName: there is none of this name.
+    """
+    made: type[Sampler] = SAMPLERS.class_of(name)
+    return made
 
 
 class Diverged(Exception):
@@ -101,7 +120,7 @@ def replay(sampler: Sampler, history: Iterable[Trial]) -> list[tuple[int, Arch, 
         except Exhausted as error:
             raise Diverged(f"event {event}: nothing is left to ask") from error
         if event not in asked:
-            pending.append((event, arch, origin_of(sampler)))
+            pending.append((event, arch, sampler.origin))
         elif arch.key != asked[event].key:
             raise Diverged(f"event {event}: asked {arch}, not {asked[event]}")
     return pending

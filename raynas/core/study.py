@@ -16,7 +16,7 @@ from raynas.core.feasible import Violation
 from raynas.core.goals import Goals
 from raynas.core.objectives import MissingObjective
 from raynas.core.result_cache import ResultCache
-from raynas.core.sampler import Diverged, Origin, Sampler, origin_of, replay
+from raynas.core.sampler import Diverged, Origin, Sampler, replay
 from raynas.core.trial import Status, Trial
 
 
@@ -102,6 +102,11 @@ class Study:
         return self.told + sum(len(group) for group in self._flying.values())
 
     @property
+    def startup(self) -> int | None:
+        """First asks that depend on no tell; None if none ever does."""
+        return self._sampler.startup
+
+    @property
     def finished(self) -> bool:
         """Whether nothing more will be asked and nothing is in flight."""
         return not self._flying and (self._spent or self.failure is not None)
@@ -136,7 +141,7 @@ class Study:
             self._exhausted = True
             return None
         self._number += 1
-        return Asked(self._number - 1, arch, self._count_event(), origin_of(self._sampler))
+        return Asked(self._number - 1, arch, self._count_event(), self._sampler.origin)
 
     def tell(
         self, results: Iterable[tuple[Asked, Measurement]], *, node: str = "", worker: str = ""

@@ -1,4 +1,4 @@
-"""Measuring or training built networks, in a worker process."""
+"""Evaluation by measuring or training built networks."""
 
 from __future__ import annotations
 
@@ -6,66 +6,53 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-import ray
-
 from raynas.core.arch import Arch
-from raynas.core.evaluator import Budget, Evaluator, Measurement, SuccessiveHalving, measure
-from raynas.evaluators.training_group import TrainingGroup
+from raynas.core.evaluator import Budget, Evaluator, Measurement, measure
+from raynas.evaluators.spec import Worker
 
 if TYPE_CHECKING:
     from torch import nn
 
     from raynas.costs.cost_table import CostTable
+    from raynas.data.module import DataModule
     from raynas.evaluators.loaded import Loaded
     from raynas.nn.modelspace import ModelSpace
 
 
-@dataclass(frozen=True)
-class NetworkRecipe:
-    """An object that measures or trains built networks (see ``raynas.evaluators.protocols``).
+@dataclass(frozen=True, kw_only=True)
+class MakeNetworkEvaluator:
+    """Makes the evaluator that has an object measure or train built networks.
 
     Costs are looked up beside it, so that every row has them.
 
     Attributes:
-        pickled: the object, the space and the data, pickled by Ray.
-        metrics: what it always gives, costs included.
-        name: what stands in the ``evaluator`` column.
-        threads: of torch.
-        gpu: whether the worker was given one.
-        epochs: of each training; 0 if it does not train.
-        stopping: how trainings are stopped early; None if they are not.
-        crew: the processes that train each network together; None if the worker does it alone.
+        evaluator: the object, a ``NetworkEvaluator`` or a ``TrainingEvaluator``.
+        model_space: builds the networks.
+        data: that they are measured or trained on.
+        epochs: of each training; 0 if none is trained.
     """
 
-    pickled: bytes
-    metrics: tuple[str, ...]
-    name: str
-    threads: int
-    gpu: bool = False
+    evaluator: Any
+    model_space: ModelSpace
+    data: DataModule
     epochs: int = 0
-    stopping: SuccessiveHalving | None = None
-    crew: TrainingGroup | None = None
 
-    def make(self) -> Evaluator:
+    def __call__(self, worker: Worker) -> Evaluator:
         """Return the evaluator."""
         import torch
 
         from raynas.evaluators.loaded import Loaded
 
-        torch.set_num_threads(self.threads)
-        thing, space, data = ray.cloudpickle.loads(self.pickled)
-        alone = self.crew is None
-        held = Loaded(data, torch.device("cuda" if self.gpu and alone else "cpu"))
-        if self.crew is not None:
-            from raynas.cluster.distributed_trials import NestedTrainer
-
-            return NestedTrainer(self.pickled, Networks(space, held), self.epochs, self.crew)
+        torch.set_num_threads(worker.threads)
+        if worker.distributed is not None:
+            return worker.distributed(self)
+        data = Loaded(self.data, torch.device("cuda" if worker.gpu else "cpu"))
         if self.epochs:
-            return NetworkTrainer(thing, space, held, self.epochs)
-        return NetworkMeasurer(thing, space, held)
+            return NetworkTrainer(self.evaluator, self.model_space, data, self.epochs)
+        return NetworkMeasurer(self.evaluator, self.model_space, data)
 
 
 class Networks:
@@ -102,40 +89,40 @@ class Networks:
         return net.to(self._data.device).train()
 
 
-class NetworkMeasurer:
+class NetworkMeasurer(Evaluator):
     """Calls an object's ``measure`` for one built network after another.
 
     Args:
-        thing: a ``NetworkEvaluator``.
+        evaluator: a ``NetworkEvaluator``.
         space: builds the networks.
         data: loaded, on the device that networks are to be on.
     """
 
-    def __init__(self, thing: Any, space: ModelSpace, data: Loaded) -> None:
-        self._thing, self._data = thing, data
+    def __init__(self, evaluator: Any, space: ModelSpace, data: Loaded) -> None:
+        self._evaluator, self._data = evaluator, data
         self._networks = Networks(space, data)
 
     def __call__(self, archs: Sequence[Arch], budget: Budget, seed: int) -> list[Measurement]:
         """Return what the object gives, or what it raises, for every architecture."""
-        return [measure(lambda arch=arch: self._measure(arch, seed)) for arch in archs]  # type: ignore[misc]
+        return [measure(partial(self._measure, arch, seed)) for arch in archs]
 
     def _measure(self, arch: Arch, seed: int) -> object:
         net = self._networks.build(arch, seed)
-        return _with(self._networks.costs(arch), self._thing.measure(net, self._data, seed))
+        return _with(self._networks.costs(arch), self._evaluator.measure(net, self._data, seed))
 
 
-class NetworkTrainer:
+class NetworkTrainer(Evaluator):
     """Trains one built network after another by an object's ``train_epochs``.
 
     Args:
-        thing: a ``TrainingEvaluator``.
+        evaluator: a ``TrainingEvaluator``.
         space: builds the networks.
         data: loaded, on the device that networks are to be on.
         epochs: how many mappings of metrics ``train_epochs`` yields.
     """
 
-    def __init__(self, thing: Any, space: ModelSpace, data: Loaded, epochs: int) -> None:
-        self._thing, self._data, self._epochs = thing, data, epochs
+    def __init__(self, evaluator: Any, space: ModelSpace, data: Loaded, epochs: int) -> None:
+        self._evaluator, self._data, self._epochs = evaluator, data, epochs
         self._networks = Networks(space, data)
 
     def __call__(self, archs: Sequence[Arch], budget: Budget, seed: int) -> list[Measurement]:
@@ -148,18 +135,18 @@ class NetworkTrainer:
         rounds = self.rounds(arch, seed)
         with closing(rounds):
             for epoch in range(1, self._epochs + 1):
-                found = measure(lambda: _with(self._networks.costs(arch), next(rounds, None)))
-                taken_s += found.duration_s
-                trained = epoch if found.error is None else epoch - 1
-                yield replace(found, started_s=started_s, duration_s=taken_s, epochs=trained)
-                if found.error is not None:
+                measured = measure(lambda: _with(self._networks.costs(arch), next(rounds, None)))
+                taken_s += measured.duration_s
+                trained = epoch if measured.error is None else epoch - 1
+                yield replace(measured, started_s=started_s, duration_s=taken_s, epochs=trained)
+                if measured.error is not None:
                     return
 
     def rounds(self, arch: Arch, seed: int) -> Generator[Mapping[str, float], None, None]:
         """Build an architecture, and yield what is measured after every epoch of its training."""
-        yield from self._thing.train_epochs(self._networks.build(arch, seed), self._data, seed)
+        yield from self._evaluator.train_epochs(self._networks.build(arch, seed), self._data, seed)
 
 
-def _with(costs: Mapping[str, float], found: object) -> object:
+def _with(costs: Mapping[str, float], measured: object) -> object:
     """Return what was measured, costs added; what is no mapping is refused elsewhere."""
-    return {**costs, **found} if isinstance(found, Mapping) else found
+    return {**costs, **measured} if isinstance(measured, Mapping) else measured

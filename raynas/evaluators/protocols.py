@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol
-
-from torch import nn
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
-from raynas.data.module import DataModule
+from raynas.core.evaluator import SuccessiveHalving
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from raynas.data.module import DataModule
 
 Metrics = Mapping[str, float]
+Kind = Literal["arch", "network", "training", "function"]
+METHODS = ("bind", "measure", "train_epochs")
 
 
+@runtime_checkable
 class ArchEvaluator(Protocol):
     """Knows architectures without building them; works for a plain ArchSpace too."""
 
@@ -30,6 +37,7 @@ class ArchEvaluator(Protocol):
         ...
 
 
+@runtime_checkable
 class NetworkEvaluator(Protocol):
     """Measures a built network; an attribute ``metrics`` names what it always gives."""
 
@@ -44,17 +52,59 @@ class NetworkEvaluator(Protocol):
         ...
 
 
+@runtime_checkable
 class TrainingEvaluator(Protocol):
     """Trains a built network; an attribute ``metrics`` names what it always gives.
 
-    With an attribute ``stopping``, a ``SuccessiveHalving``, weak architectures are stopped early.
-
-    Attributes:
-        epochs: how many there are.
+    An attribute ``epochs`` says how many there are. With an attribute ``stopping``, a
+    ``SuccessiveHalving``, weak architectures are stopped early.
     """
-
-    epochs: int
 
     def train_epochs(self, net: nn.Module, data: DataModule, seed: int) -> Iterator[Metrics]:
         """Train, and yield the metrics after every epoch; arguments as ``NetworkEvaluator``'s."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declaration:
+    """What an evaluator says of itself, with the defaults of what it leaves out.
+
+    Attributes:
+        kind: by its method; what has none of the three is a function.
+        metrics: that it always gives; None if it does not say.
+        epochs: of each training; 0 where none is.
+        stopping: of weak trainings; None without.
+    """
+
+    kind: Kind
+    metrics: tuple[str, ...] | None = None
+    epochs: int = 0
+    stopping: SuccessiveHalving | None = None
+
+
+def declaration(evaluator: Any) -> Declaration:
+    """Return what an evaluator, an object or the class of one, says of itself.
+
+    Raises:
+        TypeError: it trains and does not say for how many epochs.
+    """
+    metrics = getattr(evaluator, "metrics", None)
+    metrics = tuple(metrics) if isinstance(metrics, tuple | list) else None
+    if isinstance(evaluator, TrainingEvaluator):
+        epochs = getattr(evaluator, "epochs", None)
+        if not isinstance(evaluator, type) and (type(epochs) is not int or epochs < 1):
+            raise TypeError(
+                f"evaluator: {type(evaluator).__name__} has a method train_epochs, and its "
+                f"attribute epochs must be a whole number of at least 1, got {epochs!r}"
+            )
+        return Declaration(
+            kind="training",
+            metrics=metrics,
+            epochs=epochs if isinstance(epochs, int) else 0,
+            stopping=getattr(evaluator, "stopping", None),
+        )
+    if isinstance(evaluator, NetworkEvaluator):
+        return Declaration(kind="network", metrics=metrics)
+    return Declaration(
+        kind="arch" if isinstance(evaluator, ArchEvaluator) else "function", metrics=metrics
+    )

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from raynas.core.evaluator import EVALUATORS
+from raynas.core.arch import Arch
+from raynas.core.evaluator import EVALUATORS, Budget, Evaluator, Measurement, measure
+from raynas.core.metrics import COSTS
 from raynas.core.options import options_of
+from raynas.evaluators.spec import Worker
+
+if TYPE_CHECKING:
+    from raynas.data.module import DataModule
+    from raynas.nn.modelspace import ModelSpace
+
+SHARED_METRICS = ("accuracy", "loss", *COSTS)
 
 
 @EVALUATORS.register("shared")
@@ -63,3 +75,87 @@ class Shared:
             "validation_images": self.validation_images,
             "cache_bytes": self.cache_mb * 2**20,
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class MakeSharedEvaluator:
+    """Makes the evaluator whose weights all workers of a node share (``Worker.weights``).
+
+    Attributes:
+        supernet_space: builds the supernet.
+        model_space: builds the networks whose costs count; mostly the same.
+        data: to calibrate and score with.
+        seed: of the supernet's other tensors, and of which images calibrate and validate.
+        settings: options of the ``SubnetScorer``.
+    """
+
+    supernet_space: ModelSpace
+    model_space: ModelSpace
+    data: DataModule
+    seed: int
+    settings: Mapping[str, int] = field(default_factory=dict)
+
+    def __call__(self, worker: Worker) -> Evaluator:
+        """Return the evaluator."""
+        import torch
+
+        torch.set_num_threads(worker.threads)
+        return SharedEvaluator(
+            self.supernet_space,
+            self.data,
+            worker.weights,
+            self.seed,
+            model_space=self.model_space,
+            gpu=worker.gpu,
+            settings=self.settings,
+        )
+
+
+class SharedEvaluator(Evaluator):
+    """Scores sub-networks of one supernet whose weights are shared memory.
+
+    Args:
+        supernet_space: builds the supernet.
+        data: to calibrate and score with.
+        weights: the supernet's, as arrays by name; they are only read.
+        seed: which images.
+        model_space: builds the networks whose costs count; None if the supernet's space does.
+        gpu: whether to work on one.
+        settings: options of the ``SubnetScorer``.
+    """
+
+    def __init__(
+        self,
+        supernet_space: ModelSpace,
+        data: DataModule,
+        weights: Any,
+        seed: int,
+        *,
+        model_space: ModelSpace | None = None,
+        gpu: bool = False,
+        settings: Mapping[str, int] | None = None,
+    ) -> None:
+        import torch
+
+        from raynas.costs.cost_table import CostTable
+        from raynas.supernet.checkpoint import share_arrays
+        from raynas.supernet.scoring import SubnetScorer
+
+        device = torch.device("cuda" if gpu else "cpu")
+        supernet = supernet_space.skeleton()
+        share_arrays(supernet, weights)
+        splits = data.load().to(device)
+        supernet = supernet.to(device)
+        other = model_space is not None and model_space is not supernet_space
+        costed = model_space.supernet().to(device) if model_space and other else supernet
+        self._costs = CostTable(costed, splits.train[0][:1])
+        self._scorer = SubnetScorer(
+            supernet, splits.train, splits.valid, seed=seed, **(settings or {})
+        )
+
+    def __call__(self, archs: Sequence[Arch], budget: Budget, seed: int) -> list[Measurement]:
+        """Return accuracy, loss and costs of every architecture."""
+        return [measure(partial(self._measure, arch)) for arch in archs]
+
+    def _measure(self, arch: Arch) -> dict[str, float]:
+        return self._scorer.score(arch) | self._costs.cost(arch).as_metrics()

@@ -17,9 +17,9 @@ from raynas.gradient.hardware import Hardware, Penalty, checked_hardware
 from raynas.gradient.mixed.base import MixedOp
 from raynas.gradient.relaxation import Relaxation, check_finite, strongest
 from raynas.gradient.top_architectures import top_k
-from raynas.nn.logits import Logits, derived
-from raynas.nn.mutable import inner_space
-from raynas.supernet.protocol import Batch, Distribution, Metrics, Training
+from raynas.nn.logits import Logits
+from raynas.nn.mutable import derived, inner_space
+from raynas.supernet.protocol import Batch, Distribution, Metrics, OneShot, Training
 
 # how DARTS trains weights (arXiv:1806.09055, section A.1), and those that build on it
 DARTS_TRAINING: dict[str, Any] = {
@@ -33,7 +33,7 @@ DARTS_TRAINING: dict[str, Any] = {
 ALPHA = "alpha."  # history columns alpha.<label>.<option> hold probabilities
 
 
-class Differentiable:
+class Differentiable(OneShot):
     """Holds the relaxation, the logits' optimizer, and the hardware's part in the loss.
 
     A subclass says what a step does; order is what tells the algorithms apart.

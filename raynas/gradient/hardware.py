@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -59,6 +62,26 @@ def checked_hardware(given: Hardware | Mapping[str, Any] | None) -> Hardware | N
         return validated(Hardware, given)
     except ValueError as error:
         raise ValueError(f"hardware.{error}") from None
+
+
+@contextmanager
+def options_with_latency(
+    options: Mapping[str, Any], latency: str | None
+) -> Iterator[Mapping[str, Any]]:
+    """Give an algorithm's options, with a table of latencies as a file that lasts as long.
+
+    Args:
+        options: of a one-shot algorithm.
+        latency: the table as JSON; None leaves the options as they are.
+    """
+    hardware = checked_hardware(options.get("hardware"))
+    if latency is None or hardware is None:
+        yield options
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "latency.json"
+        file.write_text(latency, encoding="utf-8")
+        yield {**options, "hardware": hardware.model_copy(update={"table": str(file)})}
 
 
 class Penalty:

@@ -27,7 +27,7 @@ class Line(Silent):
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TextColumn("{task.fields[count]}"),
             TextColumn("{task.fields[news]}"),
             TimeElapsedColumn(),
             console=self._console,
@@ -37,8 +37,11 @@ class Line(Silent):
         self._name, self._started, self._printed = "", time.monotonic(), 0.0
 
     def phase(self, text: str) -> None:
-        """Show what begins, until there is something to count."""
-        self._begin(text, 1)
+        """Show what is waited for, until there is something to count."""
+        self._begin(text, None)
+        if self._bar.disable:
+            elapsed_s = time.monotonic() - self._started
+            self._console.print(f"{text}  {elapsed_s:.0f} s", highlight=False)
 
     def trained(self, row: Mapping[str, float], epochs: int) -> None:
         """Show an epoch's loss and how well random sub-networks do."""
@@ -60,20 +63,21 @@ class Line(Silent):
         """Leave the last line standing."""
         self._bar.stop()
 
-    def _begin(self, name: str, total: int) -> None:
+    def _begin(self, name: str, total: int | None) -> None:
         self._name, self._printed = name, 0.0
         if self._task is not None:
             self._bar.remove_task(self._task)
         self._bar.start()
-        self._task = self._bar.add_task(name, total=total, news="")
+        self._task = self._bar.add_task(name, total=total, count="", news="")
 
     def _show(self, name: str, done: int, total: int, news: str) -> None:
         if name != self._name or self._task is None:
             self._begin(name, total)
         assert self._task is not None
-        self._bar.update(self._task, completed=done, total=total, news=news)
+        count = f"{done}/{total}"
+        self._bar.update(self._task, completed=done, total=total, count=count, news=news)
         now = time.monotonic()
         if self._bar.disable and (now - self._printed >= PLAIN_S or done == total):
             self._printed = now
-            elapsed = now - self._started
-            self._console.print(f"{name} {done}/{total}  {news}  {elapsed:.0f} s", highlight=False)
+            elapsed_s = now - self._started
+            self._console.print(f"{name} {count}  {news}  {elapsed_s:.0f} s", highlight=False)

@@ -15,7 +15,9 @@ from raynas.core.arch import Value
 from raynas.core.config import SearchConfig
 from raynas.data.module import DataModule
 from raynas.nn.modelspace import ModelSpace
-from raynas.setup import resolve
+from raynas.setup.algorithms import trained_space
+from raynas.setup.problem import Data
+from raynas.setup.resolve import rebuild_data, rebuild_space, resolve_data, resolve_space
 from raynas.supernet.calibration import recalibrate
 from raynas.supernet.checkpoint import find_checkpoint, load_weights
 from raynas.supernet.scoring import SubnetScorer
@@ -24,7 +26,7 @@ CALIBRATION_IMAGES = 2000
 
 
 @dataclass(frozen=True)
-class Rebuilt:
+class RunModels:
     """A run's space, data and supernet.
 
     With a supernet, networks are those that were scored. Of an algorithm that trains another
@@ -32,22 +34,22 @@ class Rebuilt:
 
     Attributes:
         space: builds the architectures.
-        own_data: None if the data were a user's own and are not at hand.
+        data_at_hand: None if the data were a user's own and are not at hand.
         checkpoint: of the supernet; None if the run had none.
         seed: of the run.
     """
 
     space: ModelSpace
-    own_data: DataModule | None
+    data_at_hand: Data | None
     checkpoint: Path | None
     seed: int
 
     @property
     def data(self) -> DataModule:
         """The run's data; raises LookupError if they are not at hand."""
-        if self.own_data is None:
+        if self.data_at_hand is None:
             raise LookupError("the run's data were a user's own; pass raynas.load(path, data=...)")
-        return self.own_data
+        return self.data_at_hand.module
 
     @property
     def narrow(self) -> bool:
@@ -74,7 +76,7 @@ class Rebuilt:
         return net.eval()
 
     def _supernets(self, checkpoint: Path) -> ModelSpace:
-        return resolve.trained_space(self.space, checkpoint)
+        return trained_space(self.space, checkpoint)
 
     def rescore(self, archs: Sequence[Mapping[str, Value]]) -> list[dict[str, float]]:
         """Score architectures on all validation and test images, better calibrated than in search.
@@ -120,7 +122,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def rebuild(config: SearchConfig, supernet: Path | None, space: Any, data: Any) -> Rebuilt:
+def rebuild(config: SearchConfig, supernet: Path | None, space: Any, data: Any) -> RunModels:
     """Return the parts of a run.
 
     Args:
@@ -133,15 +135,13 @@ def rebuild(config: SearchConfig, supernet: Path | None, space: Any, data: Any) 
         TypeError: the space is a plain ArchSpace, which builds no modules.
         LookupError: the space was a user's own and cannot be imported.
     """
-    module = (
-        resolve.rebuild_data(config.data) if data is None else resolve.resolve_data(data, {})[1]
-    )
-    found = (
-        resolve.rebuild_space(config.space, module)
+    own_data = rebuild_data(config.data) if data is None else resolve_data(data, {})
+    searched = (
+        rebuild_space(config.space, own_data)
         if space is None
-        else resolve.resolve_space(space, {}, module)
+        else resolve_space(space, {}, own_data)
     )
-    if found.model is None:
+    if searched.model_space is None:
         raise TypeError("this run searched a plain ArchSpace, which builds no modules")
     checkpoint = None if supernet is None else find_checkpoint(supernet)
-    return Rebuilt(found.model, module, checkpoint, config.seed)
+    return RunModels(searched.model_space, own_data, checkpoint, config.seed)

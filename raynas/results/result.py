@@ -1,27 +1,25 @@
-"""What a run found, read from its folder alone."""
+"""The result of a run, read from its folder alone."""
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from raynas.core.arch import Arch, Value
-from raynas.core.config import RayConfig, SearchConfig, validated
+from raynas.core.config import RayConfig, SearchConfig, ray_config
 from raynas.core.constraints import Constraints, as_constraints
 from raynas.core.feasible import Violation
 from raynas.core.fixed import write_arch
-from raynas.core.goals import all_judged, goals_of
 from raynas.core.objectives import Objective, parse_goal
 from raynas.core.progress import Progress
-from raynas.core.study import rank
 from raynas.core.trial import Trial
 from raynas.results import analysis
+from raynas.results.judged import JudgedTrials
+from raynas.setup.bounds import space_within
+from raynas.setup.problem import Data, Space
 from raynas.storage.run_folder import Folder
 from raynas.storage.tables import load_trials, read_history, read_trials
 
@@ -29,11 +27,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
-    from raynas.data.module import DataModule
     from raynas.results.analysis import Interval
-    from raynas.results.models import Rebuilt
+    from raynas.results.models import RunModels
     from raynas.results.verification import Verification
-    from raynas.setup.resolve import Space
 
 REPORT, VERIFIED = "report.html", "verified.json"
 
@@ -84,24 +80,11 @@ class Result:
         Raises:
             LookupError: no trial was completed; the message quotes the first error.
         """
-        trials = self._judged
-        scored = [t for t in trials if t.objective is not None and math.isfinite(t.objective)]
-        if not scored:
-            raise LookupError(f"{self.path} has no completed trial: {self._why_none()}")
-        return max(scored, key=rank)
-
-    def _why_none(self) -> str:
-        trials = self._judged
-        unknown = [n for n in self.config.constraints if all(n not in row for row in self._known)]
-        if any(trial.status == "infeasible" for trial in trials):
-            return (
-                f"none is known to keep the bounds, for none has {' or '.join(unknown)}; costs are "
-                "counted where the run's space is at hand (raynas.load(path, space=...))"
-                if unknown
-                else "none keeps the bounds"
-            )
-        errors = [trial.error for trial in trials if trial.error]
-        return f"all {len(trials)} failed, the first with {errors[0]}" if errors else "none ran"
+        best = self._judgement.best()
+        if best is None:
+            why = self._judgement.why_none()
+            raise LookupError(f"{self.path} has no completed trial: {why}")
+        return best
 
     def top(self, count: int = 10) -> pd.DataFrame:
         """Return the best trials, best first, by the order of ``best``."""
@@ -197,18 +180,38 @@ class Result:
         Raises:
             ValueError: no other architecture is left to compare with.
         """
-        from raynas.results.verification import verify
+        from raynas.results.verification import Comparison, verify
 
-        config = ray if isinstance(ray, RayConfig) else validated(RayConfig, ray or {})
-        told = progress or Progress()
+        if min(top, seeds) < 1:
+            raise ValueError(
+                f"verify needs at least one architecture and seed, got {top} and {seeds}"
+            )
+        space, data = self._problem_parts()
+        news = progress or Progress()
+        comparison = Comparison(
+            path=self.path,
+            space=space_within(self.config, space, data, self.folder),
+            data=data,
+            best=[Arch.from_json(text) for text in self.top(top)["arch"]],
+            seed=self.config.seed,
+            cheap_scores=self._cheap_scores,
+        )
         try:
-            found = verify(
-                self, top=top, seeds=seeds, options=options or {}, ray=config, progress=told
+            verification = verify(
+                comparison, seeds=seeds, options=options or {}, ray=ray_config(ray), progress=news
             )
         finally:
-            told.close()
-        self.folder.write(VERIFIED, found.to_json())
-        return found
+            news.close()
+        self.folder.write(VERIFIED, verification.to_json())
+        return verification
+
+    def _cheap_scores(self, archs: Sequence[Arch]) -> Mapping[str, float]:
+        """Return the score that a search would go by, by architecture key."""
+        if self.rebuilt.checkpoint is not None:
+            rows = self.rebuilt.rescore(archs)
+            return {a.key: row["valid_accuracy"] for a, row in zip(archs, rows, strict=True)}
+        frame = self.judged.dropna(subset=["objective"])
+        return dict(zip(frame["arch_key"], frame["objective"], strict=True))
 
     def rank_correlation(self, first: str = "shared", other: str = "standalone") -> Interval:
         """Return Kendall's tau between two evaluators' objectives of the same architectures.
@@ -225,14 +228,13 @@ class Result:
         """
         from raynas.results.verification import scores_by
 
-        return scores_by(self, first, other)
+        return scores_by(self.path, self.judged, first, other)
 
-    def found_space(self) -> tuple[Space, DataModule]:
+    def _problem_parts(self) -> tuple[Space, Data]:
         """Return the run's space and data as a search takes them."""
-        from raynas.setup.resolve import Space
-
-        parts = self.rebuilt
-        return Space(self.config.space, parts.space.arch_space, parts.space), parts.data
+        models = self.rebuilt
+        space = Space(self.config.space, models.space.arch_space, models.space)
+        return space, Data(self.config.data, models.data)
 
     @cached_property
     def judged(self) -> pd.DataFrame:
@@ -242,50 +244,26 @@ class Result:
         have been others, and the rows on disk say what was told then. All that a result answers,
         its report included, goes by this table.
         """
-        trials = self._judged
-        objective = [np.nan if t.objective is None else t.objective for t in trials]
-        frame = self.trials.assign(status=[t.status for t in trials], objective=objective)
-        again = (frame["status"] == "completed") & (self.trials["status"] == "infeasible")
-        done = frame["arch_key"].where(frame["status"] == "completed")
-        frame.loc[again & done.duplicated(), "status"] = "duplicate"
-        return frame
+        return self._judgement.table(self.trials)
 
     @cached_property
-    def _judged(self) -> list[Trial]:
-        """The trials as the run's own bounds and weights judge them (see ``judged``)."""
-        config = self.config
-        bounds = as_constraints(config.constraints)
-        goals = goals_of(config.objectives, weights=config.scalarize, constraints=bounds)
-        return all_judged(self._told, self._known, goals)
+    def _judgement(self) -> JudgedTrials:
+        return JudgedTrials(load_trials(self.path), self.config, self._bounds)
 
-    @cached_property
-    def _told(self) -> list[Trial]:
-        return load_trials(self.path)
-
-    @cached_property
-    def _known(self) -> list[Mapping[str, float]]:
-        """The metrics of each trial, and what can be known without it where it lacks a bounded one.
-
-        Functions return what they like, and a cost may not have been bounded when they were called.
-        """
-        bounded, told = self.config.constraints.keys(), [trial.metrics for trial in self._told]
-        if not any(bounded - metrics.keys() for metrics in told if metrics):
-            return told
-        from raynas.setup.bounds import space_within
-
+    def _bounds(self) -> Violation | None:
+        """Return the run's bounds on costs; None where the space is not at hand, or builds none."""
         try:
-            within = space_within(self.config, *self.found_space(), self.folder).arch.violation
-        except (LookupError, TypeError):  # a user's own that is not at hand, or one without models
-            return told
-        if not isinstance(within, Violation):
-            return told
-        return [{**within.costs(trial.arch), **trial.metrics} for trial in self._told]
+            within = space_within(self.config, *self._problem_parts(), self.folder)
+        except (LookupError, TypeError):
+            return None
+        violation = within.arch_space.violation
+        return violation if isinstance(violation, Violation) else None
 
     def _goals(self, objectives: Mapping[str, str] | None) -> list[Objective]:
         return analysis.objectives_of(self.trials, objectives or self.config.objectives)
 
     @cached_property
-    def rebuilt(self) -> Rebuilt:
+    def rebuilt(self) -> RunModels:
         """The run's space, data and supernet, made again."""
         from raynas.results.models import rebuild
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from raynas.core.arch import Arch
-from raynas.core.config import RayConfig, SearchConfig
+from raynas.core.config import RayConfig
 from raynas.core.deduplicator import Deduplicator
 from raynas.core.errors import Exhausted, UnknownName, nearest
 from raynas.core.evaluator import EVALUATORS
@@ -20,14 +20,12 @@ from raynas.core.goals import goals_of
 from raynas.core.progress import Progress
 from raynas.core.study import Study, StudyInfo
 from raynas.results.analysis import Interval, kendall, mean_difference
-from raynas.setup.bounds import space_within
-from raynas.setup.evaluation import plan
+from raynas.setup.evaluation import evaluation_of
+from raynas.setup.problem import Data, Problem, Space
+from raynas.setup.runner import runner_of
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from raynas.results.models import Rebuilt
-    from raynas.results.result import Result
 
 VERIFY = "verify"
 METRIC = "accuracy"
@@ -71,10 +69,30 @@ class Verification:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What a search is verified by.
+
+    Attributes:
+        path: of the run; trainings go to ``verify/`` in it.
+        space: of the architectures, within the run's bounds on costs.
+        data: to train on.
+        best: architectures of the best trials.
+        seed: of the run, which fixes the random architectures.
+        cheap_scores: gives the score that the search would go by, by architecture key.
+    """
+
+    path: str
+    space: Space
+    data: Data
+    best: Sequence[Arch]
+    seed: int
+    cheap_scores: Callable[[Sequence[Arch]], Mapping[str, float]]
+
+
 def verify(
-    result: Result,
+    comparison: Comparison,
     *,
-    top: int,
     seeds: int,
     options: Mapping[str, Any],
     ray: RayConfig,
@@ -87,50 +105,44 @@ def verify(
     earlier call or one that was stopped, is not trained again.
 
     Args:
-        result: of a search on a model space.
-        top: how many of the best.
+        comparison: the best, and what they are compared in.
         seeds: trainings of each architecture.
         options: of the evaluator ``standalone``, such as ``epochs``.
         ray: how to use Ray.
         progress: told how it comes along.
 
     Raises:
-        ValueError: fewer than one architecture or seed, or none to compare the best with.
-        LookupError, TypeError: the run's space or data are not at hand, or there is no model.
+        ValueError: there is no architecture to compare the best with.
     """
-    if min(top, seeds) < 1:
-        raise ValueError(f"verify needs at least one architecture and seed, got {top} and {seeds}")
-    parts = result.rebuilt
-    best = [Arch.from_json(text) for text in result.top(top)["arch"]]
-    random = _random(result, best)
+    best, random = comparison.best, _random(comparison)
     if best and not random:
         raise ValueError(
             f"verify compares the best with others, and 0 are left besides the {len(best)} best of "
             f"all that the space holds within the run's bounds; expected top to be at most "
-            f"{len(best) - 1}, got {top}"
+            f"{len(best) - 1}, got {len(best)}"
         )
-    rows = _trained(result, [*best, *random], seeds, options, ray, progress)
-    return summary(rows, best, random, _cheap(result, parts, best, random))
+    rows = _trained(comparison, [*best, *random], seeds, options, ray, progress)
+    return summary(rows, best, random, comparison.cheap_scores([*best, *random]))
 
 
-def _random(result: Result, best: Sequence[Arch]) -> list[Arch]:
+def _random(comparison: Comparison) -> list[Arch]:
     """Return as many other architectures within the run's bounds on costs, drawn uniformly."""
-    space = space_within(result.config, *result.found_space(), result.folder).arch
-    rng = np.random.default_rng([result.rebuilt.seed, 11])
-    visited = Deduplicator(space, rng)
-    for arch in best:
-        visited.add(arch)
-    found: list[Arch] = []
-    for _ in best:
+    space = comparison.space.arch_space
+    rng = np.random.default_rng([comparison.seed, 11])
+    seen = Deduplicator(space, rng)
+    for arch in comparison.best:
+        seen.add(arch)
+    others: list[Arch] = []
+    for _ in comparison.best:
         try:
-            found.append(visited.propose(lambda: space.sample(rng)))
+            others.append(seen.propose(lambda: space.sample(rng)))
         except Exhausted:
             break
-    return found
+    return others
 
 
 def _trained(
-    result: Result,
+    comparison: Comparison,
     archs: Sequence[Arch],
     seeds: int,
     options: Mapping[str, Any],
@@ -139,40 +151,31 @@ def _trained(
 ) -> pd.DataFrame:
     import pandas as pd
 
-    from raynas.cluster.connect import connected
-    from raynas.cluster.tune import run_study
     from raynas.storage.tables import TrialStore, load_trials, read_trials
 
-    space, module = result.found_space()
-    how = plan(
-        ["standalone", {"early_stopping": False} | dict(options)],
-        space,
-        module,
-        None,
-        supernet=None,
-        epochs=None,
-        objectives=(METRIC,),
-    )
-    folders = [f"{result.path}/{VERIFY}/{_key(how.spec.options)}/seed-{n}" for n in range(seeds)]
-    with connected(ray):
+    space, goals = comparison.space, goals_of({METRIC: "max"})
+    problem = Problem(space=space, data=comparison.data, goals=goals)
+    standalone = ["standalone", {"early_stopping": False} | dict(options)]
+    evaluation = evaluation_of(standalone, problem)
+    spec, key = evaluation.evaluator, _key(evaluation.component.options)
+    folders = [f"{comparison.path}/{VERIFY}/{key}/seed-{number}" for number in range(seeds)]
+    with runner_of(ray, progress) as runner:
         for number, out in enumerate(folders):
-            config: SearchConfig = result.config.model_copy(update={"seed": number, "ray": ray})
-            recipe = how.recipe(config, progress)
-            told = {trial.arch for trial in load_trials(out, space.arch) if trial.scored}
-            left = [arch for arch in archs if arch not in told]
+            trained = {t.arch for t in load_trials(out, space.arch_space) if t.scored}
+            left = [arch for arch in archs if arch not in trained]
             if not left:
                 continue
             study = Study(
                 FixedListSampler(left),
-                goals_of({METRIC: "max"}),
+                goals,
                 trials=len(left),
                 setting=StudyInfo(
-                    algo=VERIFY, evaluator=recipe.name, epochs=recipe.epochs, seed=number
+                    algo=VERIFY, evaluator=spec.name, epochs=spec.epochs, seed=number
                 ),
-                sink=TrialStore(out, space.arch, recipe.metrics).append,
+                sink=TrialStore(out, space.arch_space, spec.metrics).append,
             )
             progress.phase(f"training {len(left)} architectures, seed {number}")
-            run_study(study, space.arch, recipe, ray, progress, startup=None)
+            runner.run_study(study, space.arch_space, spec, comparison.path, progress)
     rows: pd.DataFrame = pd.concat([read_trials(folder).to_pandas() for folder in folders])
     return rows
 
@@ -180,18 +183,6 @@ def _trained(
 def _key(options: Mapping[str, Any]) -> str:
     """Return a short name of how networks are trained: scores of other trainings lie elsewhere."""
     return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def _cheap(
-    result: Result, parts: Rebuilt, best: Sequence[Arch], random: Sequence[Arch]
-) -> dict[str, float]:
-    """Return the score that a search would go by, by architecture key."""
-    if parts.checkpoint is not None:
-        rows = parts.rescore([*best, *random])
-        pairs = zip([*best, *random], rows, strict=True)
-        return {arch.key: row["valid_accuracy"] for arch, row in pairs}
-    frame = result.judged.dropna(subset=["objective"])
-    return dict(zip(frame["arch_key"], frame["objective"], strict=True))
 
 
 def summary(
@@ -230,8 +221,14 @@ def summary(
     )
 
 
-def scores_by(result: Result, first: str, other: str) -> Interval:
+def scores_by(path: str, judged: pd.DataFrame, first: str, other: str) -> Interval:
     """Return Kendall's tau between two evaluators' objectives of the same architectures.
+
+    Args:
+        path: of the run, whose verification counts as well.
+        judged: the run's trials.
+        first: name of an evaluator.
+        other: name of another.
 
     Raises:
         LookupError: fewer than three architectures have both scores.
@@ -242,8 +239,8 @@ def scores_by(result: Result, first: str, other: str) -> Interval:
     from raynas.storage.run_folder import local_copy
     from raynas.storage.tables import read_trials
 
-    folders = sorted(local_copy(result.path).glob(f"{VERIFY}/*/seed-*"))
-    frames = [result.judged, *(read_trials(str(folder)).to_pandas() for folder in folders)]
+    folders = sorted(local_copy(path).glob(f"{VERIFY}/*/seed-*"))
+    frames = [judged, *(read_trials(str(folder)).to_pandas() for folder in folders)]
     rows = pd.concat(frames).dropna(subset=["objective"])
     # scores of shorter trainings are another measure
     rows = rows[rows["epochs"] == rows.groupby("evaluator")["epochs"].transform("max")]

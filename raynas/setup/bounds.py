@@ -11,21 +11,20 @@ from raynas.core.config import SearchConfig
 from raynas.core.constraints import Constraint, as_constraints
 from raynas.core.feasible import Cheap, Violation
 from raynas.core.metrics import COSTS, LATENCY
-from raynas.setup.latency_source import Latencies
+from raynas.setup.latency_source import LatencySource
+from raynas.setup.problem import Data, Space
 from raynas.setup.proxies import Proxies, proxies
-from raynas.setup.resolve import Space
 from raynas.storage.run_folder import Folder
 
 if TYPE_CHECKING:
     from raynas.costs.cost_table import Additive
-    from raynas.data.module import DataModule
 
 
 def bounded(
     space: Space,
-    data: DataModule | None,
+    data: Data | None,
     constraints: Sequence[Constraint],
-    latency: Latencies | None = None,
+    latency: LatencySource | None = None,
     seed: int = 0,
 ) -> tuple[Space, tuple[Constraint, ...]]:
     """Return the space with the bounds that are checked beforehand, and all other constraints.
@@ -35,7 +34,7 @@ def bounded(
 
     Args:
         space: a model's, or a plain ArchSpace, whose metrics only an evaluation gives.
-        data: says what the inputs look like; None for a plain ArchSpace.
+        data: that training-free measures look at.
         constraints: all of the search's.
         latency: a table of it; None leaves it to an evaluation.
         seed: of the fresh weights that are measured.
@@ -44,22 +43,15 @@ def bounded(
         ValueError: no architecture keeps one of the bounds, or none of some random ones where only
             measuring tells; the message says how near one comes.
     """
-    model = None if data is None else space.model
-    counted = [one for one in constraints if model is not None and one.metric in COSTS]
-    timed = [one for one in constraints if latency is not None and one.metric == LATENCY]
-    others = [one for one in constraints if one not in counted and one.metric != LATENCY]
-    known = proxies() if model is not None and others else {}
-    proxied = [one for one in others if one.metric in known]
+    counted, timed, proxied = _sorted(space, data, constraints, latency)
     cheap = [*counted, *timed, *proxied]
     if not cheap:
         return space, tuple(constraints)
-    import torch
-
     from raynas.costs.cost_table import CostTable
 
     tables: list[Additive] = []
-    if model is not None and data is not None:
-        tables.append(CostTable(model.supernet(), torch.zeros(1, *data.input_shape)))
+    if space.model_space is not None and space.model_space.input_shape is not None:
+        tables.append(CostTable(space.model_space.supernet(), space.model_space.example_input()))
     for constraint in counted:  # before latencies are measured, which takes seconds
         _check_reachable(space, tables[0], constraint)
     if latency is not None:
@@ -68,15 +60,31 @@ def bounded(
         _check_reachable(space, tables[-1], constraint)
     measures = None
     if data is not None and proxied:
-        measures = Proxies([one.metric for one in proxied], space, data, seed=seed)
+        measures = Proxies([c.metric for c in proxied], space, data.module, seed=seed)
         for constraint in proxied:
             measures.check(constraint)
     violation = Violation(cheap, _Costs(tables, measures))
-    left = tuple(one for one in constraints if one not in cheap)
-    return replace(space, arch=replace(space.arch, violation=violation)), left
+    left = tuple(constraint for constraint in constraints if constraint not in cheap)
+    return replace(space, arch_space=replace(space.arch_space, violation=violation)), left
 
 
-def space_within(config: SearchConfig, space: Space, data: DataModule, folder: Folder) -> Space:
+def _sorted(
+    space: Space,
+    data: Data | None,
+    constraints: Sequence[Constraint],
+    latency: LatencySource | None,
+) -> tuple[list[Constraint], list[Constraint], list[Constraint]]:
+    """Return the constraints that are counted, looked up in a latency table, and measured."""
+    model_space = space.model_space
+    counts = model_space is not None and model_space.input_shape is not None
+    counted = [c for c in constraints if counts and c.metric in COSTS]
+    timed = [c for c in constraints if latency is not None and c.metric == LATENCY]
+    others = [c for c in constraints if c not in counted and c.metric != LATENCY]
+    measured = proxies() if model_space is not None and data is not None and others else {}
+    return counted, timed, [c for c in others if c.metric in measured]
+
+
+def space_within(config: SearchConfig, space: Space, data: Data | None, folder: Folder) -> Space:
     """Return a run's space with its bounds on costs, of the latencies that its folder holds.
 
     Args:
@@ -86,12 +94,12 @@ def space_within(config: SearchConfig, space: Space, data: DataModule, folder: F
         folder: of the run.
     """
     threads, source = config.ray.cpus_per_worker, config.latency
-    timed = (
+    latency = (
         None
         if source is None
-        else Latencies(source, space, data, folder, recorded=True, threads=threads)
+        else LatencySource(source, space, folder, recorded=True, threads=threads)
     )
-    return bounded(space, data, as_constraints(config.constraints), timed, config.seed)[0]
+    return bounded(space, data, as_constraints(config.constraints), latency, config.seed)[0]
 
 
 class _Costs:
@@ -101,8 +109,8 @@ class _Costs:
         self._tables, self._measures = tuple(tables), measures
 
     def __call__(self, arch: Arch) -> Mapping[str, float]:
-        found = {k: v for table in self._tables for k, v in table.cost(arch).as_metrics().items()}
-        return found if self._measures is None else {**found, **self._measures(arch)}
+        costs = {k: v for table in self._tables for k, v in table.cost(arch).as_metrics().items()}
+        return costs if self._measures is None else {**costs, **self._measures(arch)}
 
 
 def _check_reachable(space: Space, table: Additive, constraint: Constraint) -> None:
@@ -110,14 +118,14 @@ def _check_reachable(space: Space, table: Additive, constraint: Constraint) -> N
 
     metric = constraint.metric
     if constraint.high is not None:
-        least = extreme(space.arch, table, metric, "min")
+        least = extreme(space.arch_space, table, metric, "min")
         if least.exact and least.value > constraint.high:
             raise ValueError(
                 f"constraint {constraint}: no architecture of {space.spec.name} keeps it; the "
                 f"smallest {metric} is {least.value:.6g}"
             )
     if constraint.low is not None:
-        most = extreme(space.arch, table, metric, "max")
+        most = extreme(space.arch_space, table, metric, "max")
         if most.exact and most.value < constraint.low:
             raise ValueError(
                 f"constraint {constraint}: no architecture of {space.spec.name} keeps it; the "

@@ -1,66 +1,102 @@
-"""How a run measures: what each kind of evaluator needs before the first architecture."""
+"""How a run evaluates: what each kind of evaluator needs before the first architecture."""
 
 from __future__ import annotations
 
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from raynas.core.config import ComponentSpec, TrainSettings
+from raynas.core.config import ComponentSpec
 from raynas.core.errors import nearest
 from raynas.core.evaluator import EVALUATORS, RESERVED
 from raynas.core.metrics import COSTS, LATENCY
 from raynas.core.options import options_of
-from raynas.evaluators.shared import Shared
-from raynas.setup import resolve
-from raynas.setup.plans import FUNCTION, SHARED, FunctionPlan, NetworkPlan, Plan, SharedPlan
-from raynas.storage.run_folder import SUPERNET, Folder, absolute, local_copy
+from raynas.core.progress import Progress
+from raynas.evaluators.functions import MakeFunctionEvaluator, wants_module
+from raynas.evaluators.networks import MakeNetworkEvaluator
+from raynas.evaluators.protocols import declaration
+from raynas.evaluators.shared import SHARED_METRICS, MakeSharedEvaluator, Shared
+from raynas.evaluators.spec import EvaluatorSpec
+from raynas.setup.fit import check_fit
+from raynas.setup.objects import import_path, own_options
+from raynas.setup.problem import Problem
+from raynas.setup.supernets import Supernet, supernet_of
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from raynas.setup.runner import Runner
 
-    from raynas.data.module import DataModule
-    from raynas.nn.modelspace import ModelSpace
+SHARED, FUNCTION = "shared", "function"
+NO_SHARED_WEIGHTS = (
+    "an ArchSpace has no weights to share: pass evaluator=, a function from Arch to a dict of "
+    "metrics"
+)
 
-METHODS = ("bind", "measure", "train_epochs")  # one of which an evaluator that is an object has
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """How the architectures of a run are evaluated.
+
+    Attributes:
+        component: how the run folder names the evaluator.
+        data: how it names the data; None if none are used.
+        evaluator: what workers make; of shared weights, still without the weights.
+        supernet: whose weights are shared; None if none are.
+    """
+
+    component: ComponentSpec
+    data: ComponentSpec | None
+    evaluator: EvaluatorSpec
+    supernet: Supernet | None = None
+
+    def prepared(self, out: str, seed: int, runner: Runner, progress: Progress) -> EvaluatorSpec:
+        """Do what comes before the search, and return what workers make.
+
+        Args:
+            out: folder of the run.
+            seed: of the run.
+            runner: trains the supernet, if there is one to train.
+            progress: told of it.
+        """
+        if self.supernet is None:
+            return self.evaluator
+        from raynas.supernet.checkpoint import load_weights, to_arrays
+
+        checkpoint = self.supernet.weights(out, seed, runner, progress)
+        return replace(self.evaluator, weights=to_arrays(load_weights(checkpoint)))
 
 
-def plan(
+def evaluation_of(
     evaluator: Any,
-    space: resolve.Space,
-    module: DataModule | None,
-    data: ComponentSpec | None,
+    problem: Problem,
     *,
-    supernet: Any,
-    epochs: int | None,
-    objectives: Sequence[str],
-    several: bool = False,
-) -> Plan:
-    """Return the plan for an evaluator, with all that can be checked beforehand checked.
+    supernet: Any = None,
+    epochs: int | None = None,
+    timed: bool = False,
+) -> Evaluation:
+    """Return how a run evaluates, with all that can be checked beforehand checked.
 
     Args:
         evaluator: a registered name, alone or with options as ``Registry.build`` takes them, an
             object of ``raynas.evaluators.protocols``, or a function.
-        space: of the architectures.
-        module: the data.
-        data: how the run folder names them.
+        problem: of the run; its metrics must be measured.
         supernet: as for ``raynas.search``.
         epochs: likewise.
-        objectives: metrics that must be measured.
-        several: whether trials have more than one score.
+        timed: whether latencies are looked up beside the evaluator.
 
     Raises:
         ValueError, TypeError, LookupError: the evaluator does not go with the space, the data, or
             the objectives.
     """
+    metrics = problem.measured(timed)
     named = isinstance(evaluator, str | tuple | list | Mapping)
-    thing, spec = _registered(evaluator, epochs) if named else (evaluator, _own_spec(evaluator))
-    if spec.name == SHARED:
-        shared = _shared(space, module, data, supernet, epochs, objectives)
-        return replace(shared, scoring=thing)
+    built, spec = _registered(evaluator, epochs) if named else (evaluator, _own_spec(evaluator))
+    if isinstance(built, Shared):
+        problem.networks(NO_SHARED_WEIGHTS)
+        _check_metrics(metrics, SHARED_METRICS, SHARED)
+        trained = supernet_of(supernet, problem, epochs)
+        return shared_evaluation(built, problem, trained, timed=timed)
     if supernet is not None:
         raise ValueError(
             f"options of a supernet go with the evaluator {SHARED!r}, not with {_called(spec)}"
@@ -70,55 +106,146 @@ def plan(
             f"epochs go with the evaluator {SHARED!r}, or another that trains if it is named, not "
             f"with {_called(spec)}"
         )
-    if hasattr(thing, "bind"):
-        bound = thing.bind(replace(space.arch, violation=None), objectives)  # it travels
-        metrics = tuple(getattr(bound, "metrics", objectives))
-        _check_objectives(objectives, metrics, spec.name)
-        return FunctionPlan(
-            function=bound, metrics=metrics, space=space, spec=spec, name=spec.name, data=data
-        )
-    if hasattr(thing, "measure") or hasattr(thing, "train_epochs"):
-        return _network_plan(thing, spec, space, module, data, objectives, several)
-    if not callable(thing):
-        raise TypeError(
-            "evaluator: expected a registered name, a function, or an object with a method bind, "
-            f"measure or train_epochs, got a {type(thing).__name__}"
-        )
-    _check_function(thing, space, objectives)
-    return FunctionPlan(
-        function=thing, metrics=tuple(objectives), space=space, spec=spec, data=data
+    kind = declaration(built).kind
+    if kind == "arch":
+        evaluation = _arch_evaluation(built, spec, problem, metrics)
+    elif kind == "function":
+        evaluation = _function_evaluation(built, spec, problem, metrics)
+    else:
+        evaluation = _network_evaluation(built, spec, problem, metrics)
+    if timed and LATENCY in evaluation.evaluator.metrics:
+        raise ValueError(f"the evaluator {spec.name!r} gives {LATENCY}: leave out latency=")
+    return evaluation
+
+
+def shared_evaluation(
+    scoring: Shared, problem: Problem, supernet: Supernet, *, timed: bool = False
+) -> Evaluation:
+    """Return the evaluation by a supernet's weights.
+
+    Args:
+        scoring: how they score.
+        problem: of the run.
+        supernet: whose weights they are.
+        timed: whether latencies are looked up beside them.
+
+    Raises:
+        ValueError: a metric that shared weights do not give; the nearest that they do is named.
+    """
+    model_space, data = problem.networks(NO_SHARED_WEIGHTS)
+    _check_metrics(problem.measured(timed), SHARED_METRICS, SHARED)
+    make = MakeSharedEvaluator(
+        supernet_space=supernet.model_space,
+        model_space=model_space,
+        data=data,
+        seed=problem.seed,
+        settings=scoring.settings,
+    )
+    return Evaluation(
+        component=ComponentSpec(name=SHARED, options=scoring.chosen),
+        data=_data_spec(problem),
+        evaluator=EvaluatorSpec(name=SHARED, metrics=SHARED_METRICS, make=make),
+        supernet=supernet,
     )
 
 
 def shared_of(evaluator: Any) -> Shared | None:
     """Return how a supernet's weights are to score; None if the evaluator is another."""
-    if not isinstance(evaluator, str | tuple | list | Mapping):
-        return evaluator if isinstance(evaluator, Shared) else None
-    thing, spec = _registered(evaluator, None)
-    return thing if spec.name == SHARED else None
+    if isinstance(evaluator, str | tuple | list | Mapping):
+        evaluator, _ = _registered(evaluator, None)
+    return evaluator if isinstance(evaluator, Shared) else None
 
 
-def check_shared(objectives: Sequence[str]) -> None:
-    """Raise ValueError, naming the nearest, for a metric that shared weights do not give."""
-    from raynas.cluster.evaluators import SHARED_METRICS
+def _arch_evaluation(
+    evaluator: Any, spec: ComponentSpec, problem: Problem, metrics: tuple[str, ...]
+) -> Evaluation:
+    """Return the evaluation by an object that knows architectures of the space."""
+    travels = replace(problem.space.arch_space, violation=None)
+    function = evaluator.bind(travels, metrics)
+    gives = declaration(function).metrics or metrics
+    _check_metrics(metrics, gives, spec.name)
+    make = MakeFunctionEvaluator(function, gives)
+    return Evaluation(
+        component=spec,
+        data=_data_spec(problem),
+        evaluator=EvaluatorSpec(name=spec.name, metrics=gives, make=make),
+    )
 
-    _check_objectives(objectives, SHARED_METRICS, SHARED)
+
+def _function_evaluation(
+    function: Callable[[Any], object],
+    spec: ComponentSpec,
+    problem: Problem,
+    metrics: tuple[str, ...],
+) -> Evaluation:
+    """Return the evaluation by a function of an architecture, or of the built module."""
+    if not callable(function):
+        raise TypeError(
+            "evaluator: expected a registered name, a function, or an object with a method bind, "
+            f"measure or train_epochs, got a {type(function).__name__}"
+        )
+    takes_module = wants_module(function)
+    if problem.space.model_space is None and takes_module:
+        raise ValueError("the evaluator wants a module, and an ArchSpace builds none")
+    for metric in metrics:
+        if metric in RESERVED:
+            raise ValueError(f"objective {metric!r} is named like a column of the trial table")
+    model_space = problem.space.model_space if takes_module else None
+    make = MakeFunctionEvaluator(function, metrics, model_space)
+    return Evaluation(
+        component=spec,
+        data=_data_spec(problem),
+        evaluator=EvaluatorSpec(name=FUNCTION, metrics=metrics, make=make),
+    )
+
+
+def _network_evaluation(
+    evaluator: Any, spec: ComponentSpec, problem: Problem, metrics: tuple[str, ...]
+) -> Evaluation:
+    """Return the evaluation by an object that measures or trains built networks."""
+    model_space, data = problem.networks(
+        f"the evaluator {_called(spec)} measures networks, and an ArchSpace builds none"
+    )
+    declared = declaration(evaluator)
+    gives = metrics if declared.metrics is None else declared.metrics
+    gives = tuple(dict.fromkeys((*COSTS, *gives)))
+    _check_metrics(metrics, gives, spec.name)
+    if declared.stopping is not None and problem.goals.several:
+        raise ValueError(
+            f"the evaluator {_called(spec)} stops weak architectures early by one score, and there "
+            "are several objectives: turn it off (early_stopping=False), or merge them (scalarize=)"
+        )
+    check_fit(model_space, data)
+    make = MakeNetworkEvaluator(
+        evaluator=evaluator, model_space=model_space, data=data, epochs=declared.epochs
+    )
+    return Evaluation(
+        component=spec,
+        data=_data_spec(problem),
+        evaluator=EvaluatorSpec(
+            name=spec.name,
+            metrics=gives,
+            make=make,
+            epochs=declared.epochs,
+            stopping=declared.stopping,
+        ),
+    )
 
 
 def _registered(given: Any, epochs: int | None) -> tuple[Any, ComponentSpec]:
     """Build a registered evaluator; return it, and its name with all of its options."""
-    thing = EVALUATORS.build(given)
+    evaluator = EVALUATORS.build(given)
     word, own = _parts(given)
     name = EVALUATORS.name_of(word)
     if epochs is not None and name != SHARED:  # there they are of the supernet's training
         if own.get("epochs", epochs) != epochs:
             raise ValueError(f"evaluator {name!r}: epochs is {own['epochs']} and {epochs} at once")
         own = {**own, "epochs": epochs}
-        thing = EVALUATORS.build([name, own])
+        evaluator = EVALUATORS.build([name, own])
     builder = EVALUATORS[name]
-    found = {key: option.default for key, option in options_of(builder).items()}
-    return thing, ComponentSpec(
-        name=name, options=found | own | resolve.own_options(builder, thing)
+    defaults = {key: option.default for key, option in options_of(builder).items()}
+    return evaluator, ComponentSpec(
+        name=name, options=defaults | own | own_options(builder, evaluator)
     )
 
 
@@ -131,19 +258,20 @@ def _parts(given: Any) -> tuple[str, dict[str, Any]]:
     return given[0], dict(given[1])
 
 
-def _own_spec(thing: Any) -> ComponentSpec:
+def _own_spec(evaluator: Any) -> ComponentSpec:
     """Return how the run folder names an object: a registered one, or a user's own."""
-    if isinstance(thing, Shared):
+    if isinstance(evaluator, Shared):
         return ComponentSpec(name=SHARED)
-    own = ComponentSpec(name=FUNCTION, options={"path": resolve.import_path(thing)})
-    if not any(hasattr(thing, method) for method in METHODS):
+    own = ComponentSpec(name=FUNCTION, options={"path": import_path(evaluator)})
+    if declaration(evaluator).kind == "function":
         return own
-    if inspect.isclass(thing):
-        raise TypeError(f"evaluator: expected an object, got the class {thing.__name__}: call it")
+    if inspect.isclass(evaluator):
+        name = evaluator.__name__
+        raise TypeError(f"evaluator: expected an object, got the class {name}: call it")
     for name, builder in EVALUATORS.items():
-        if builder is type(thing):
-            return ComponentSpec(name=name, options=resolve.own_options(builder, thing))
-    options = resolve.own_options(type(thing), thing)
+        if builder is type(evaluator):
+            return ComponentSpec(name=name, options=own_options(builder, evaluator))
+    options = own_options(type(evaluator), evaluator)
     plain = {key: value for key, value in options.items() if _is_plain(value)}
     return ComponentSpec(name=FUNCTION, options=own.options | plain)
 
@@ -160,173 +288,12 @@ def _called(spec: ComponentSpec) -> str:
     return "a function" if spec.name == FUNCTION else repr(spec.name)
 
 
-def _shared(
-    space: resolve.Space,
-    module: DataModule | None,
-    data: ComponentSpec | None,
-    supernet: Any,
-    epochs: int | None,
-    objectives: Sequence[str],
-) -> SharedPlan:
-    if space.model is None or module is None:
-        raise ValueError(
-            "an ArchSpace has no weights to share: pass evaluator=, a function from Arch to a dict "
-            "of metrics"
-        )
-    check_shared(objectives)
-    if isinstance(supernet, str | Path):
-        return _trained(space, module, data, absolute(str(supernet)), epochs)
-    options = dict(supernet) if isinstance(supernet, Mapping) else {}
-    algo = "spos" if supernet is None or isinstance(supernet, Mapping) else supernet
-    named, settings = resolve.resolve_one_shot(algo, options, epochs)
-    return training_plan(space, module, data, named, settings)
+def _data_spec(problem: Problem) -> ComponentSpec | None:
+    return None if problem.data is None else problem.data.spec
 
 
-def _network_plan(
-    thing: Any,
-    spec: ComponentSpec,
-    space: resolve.Space,
-    module: DataModule | None,
-    data: ComponentSpec | None,
-    objectives: Sequence[str],
-    several: bool,
-) -> NetworkPlan:
-    name = _called(spec)
-    if space.model is None or module is None:
-        raise ValueError(f"the evaluator {name} measures networks, and an ArchSpace builds none")
-    known = getattr(thing, "metrics", None)
-    metrics = tuple(dict.fromkeys((*COSTS, *(objectives if known is None else known))))
-    _check_objectives(objectives, metrics, spec.name)
-    stopping = getattr(thing, "stopping", None)
-    if stopping is not None and several:
-        raise ValueError(
-            f"the evaluator {name} stops weak architectures early by one score, and there are "
-            "several objectives: turn it off (early_stopping=False), or merge them (scalarize=)"
-        )
-    resolve.check_fit(space.model, module)
-    return NetworkPlan(
-        thing=thing,
-        metrics=metrics,
-        space=space,
-        module=module,
-        data=data,
-        spec=spec,
-        epochs=thing.epochs if hasattr(thing, "train_epochs") else 0,
-        stopping=stopping,
-    )
-
-
-def training_plan(
-    space: resolve.Space,
-    module: DataModule,
-    data: ComponentSpec | None,
-    algo: ComponentSpec,
-    settings: TrainSettings,
-) -> SharedPlan:
-    """Return the plan that trains a supernet first.
-
-    Raises:
-        ValueError: the space has no weights, the data do not fit it, they are in memory and fewer
-            than a batch, or the algorithm would warm up until the end.
-        InvalidSpace: the algorithm cannot make a supernet of the space.
-    """
-    if space.model is None:
-        raise ValueError("an ArchSpace has no weights to train")
-    resolve.check_fit(space.model, module)
-    _check_batch(settings.batch_size, module)
-    _check_warmup(algo, settings.epochs)
-    spec = ComponentSpec(name=algo.name, options=algo.options | settings.model_dump())
-    return SharedPlan(
-        space=space,
-        supernets=resolve.supernet_space(space.model, algo),
-        module=module,
-        data=data,
-        supernet=spec,
-        algo=algo,
-        settings=settings,
-    )
-
-
-def _check_warmup(algo: ComponentSpec, epochs: int) -> None:
-    """Raise ValueError if an algorithm that learns architectures has no epoch left to do so."""
-    warmup = getattr(resolve.one_shot(algo), "warmup_epochs", 0)
-    if warmup >= epochs:
-        raise ValueError(
-            f"{algo.name} learns nothing about architectures in its first {warmup} epochs, and "
-            f"there are {epochs} in all: use more (epochs={2 * warmup}), or a smaller warmup_epochs"
-        )
-
-
-def _trained(
-    space: resolve.Space,
-    module: DataModule,
-    data: ComponentSpec | None,
-    path: str,
-    epochs: int | None,
-) -> SharedPlan:
-    from raynas.supernet.checkpoint import find_checkpoint, load_weights
-
-    assert space.model is not None
-    resolve.check_fit(space.model, module)
-    if epochs is not None:
-        raise ValueError("epochs are for training a supernet, and a trained one is given")
-    checkpoint = find_checkpoint(local_copy(path))
-    supernets = resolve.trained_space(space.model, checkpoint)
-    _check_weights(supernets, load_weights(checkpoint), path)
-    found = ComponentSpec(name="checkpoint", options={"path": path})
-    return SharedPlan(
-        space=space,
-        supernets=supernets,
-        module=module,
-        data=data,
-        supernet=found,
-        algo=None,
-        settings=TrainSettings(),
-    )
-
-
-def _check_batch(size: int | None, data: DataModule) -> None:
-    """Check what can be without reading files; the rest is seen when the data are loaded."""
-    from raynas.data.module import TensorData
-
-    count = len(data.load().train[1]) if isinstance(data, TensorData) else None
-    if count is not None and size is not None and size > count:
-        raise ValueError(f"batch_size {size} is larger than the {count} training examples")
-
-
-def claim_supernet(out: str, resume: bool) -> None:
-    """Raise FileExistsError if ``out`` holds a supernet and it is not to be gone on with."""
-    if Folder(out).has(SUPERNET) and not resume:
-        raise FileExistsError(
-            f"{out} holds a supernet: go on with it (resume=True) or choose another folder (out=)"
-        )
-
-
-def _check_weights(model: ModelSpace, weights: Mapping[str, Tensor], path: str) -> None:
-    wanted = {name: tuple(t.shape) for name, t in model.skeleton().state_dict().items()}
-    found = {name: tuple(t.shape) for name, t in weights.items()}
-    for name in sorted(wanted.keys() | found.keys()):
-        if wanted.get(name) != found.get(name):
-            raise ValueError(
-                f"the supernet in {path} is not one of {model.name} as it is asked for: {name!r} "
-                f"has shape {found.get(name, 'none')} there, {wanted.get(name, 'none')} here"
-            )
-
-
-def _check_function(
-    function: Callable[..., object], space: resolve.Space, objectives: Sequence[str]
-) -> None:
-    from raynas.cluster.evaluators import wants_module
-
-    if space.model is None and wants_module(function):
-        raise ValueError("the evaluator wants a module, and an ArchSpace builds none")
-    for metric in objectives:
-        if metric in RESERVED:
-            raise ValueError(f"objective {metric!r} is named like a column of the trial table")
-
-
-def _check_objectives(objectives: Sequence[str], metrics: Sequence[str], name: str) -> None:
-    for metric in objectives:
-        if metric not in metrics:
-            hint = nearest(metric, dict.fromkeys((*metrics, LATENCY)))
+def _check_metrics(wanted: Sequence[str], gives: Sequence[str], name: str) -> None:
+    for metric in wanted:
+        if metric not in gives:
+            hint = nearest(metric, dict.fromkeys((*gives, LATENCY)))
             raise ValueError(f"the evaluator {name!r} gives no metric {metric!r}; {hint}")

@@ -12,22 +12,21 @@ from raynas.core.config import ComponentSpec, SearchConfig
 from raynas.core.constraints import Constraint
 from raynas.core.evaluator import EVALUATORS
 from raynas.core.metrics import DEVICES, LATENCY
+from raynas.evaluators.protocols import declaration
 from raynas.evaluators.shared import Shared
+from raynas.setup.problem import Space
 from raynas.storage.run_folder import CONFIG, Folder, absolute
 
 if TYPE_CHECKING:
     from raynas.costs.latency import LatencyTable
-    from raynas.data.module import DataModule
-    from raynas.setup.resolve import Space
 
 
-class Latencies:
+class LatencySource:
     """The latency table of one run, made or read when it is first needed.
 
     Args:
         source: ``cpu`` or ``gpu``, measured here operator by operator; or the path of a file.
         space: of the architectures.
-        data: says what the inputs look like; None for a plain ArchSpace.
         folder: of the run.
         recorded: whether what the folder holds already counts.
         threads: of torch, while it is measured.
@@ -37,13 +36,12 @@ class Latencies:
         self,
         source: str,
         space: Space,
-        data: DataModule | None,
         folder: Folder,
         *,
         recorded: bool,
         threads: int,
     ) -> None:
-        self.source, self._space, self._data = source, space, data
+        self.source, self._space = source, space
         self._folder, self._recorded, self._threads = folder, recorded, threads
 
     @property
@@ -59,48 +57,47 @@ class Latencies:
             ValueError: it cannot be measured here, or does not fit the space.
             FileNotFoundError: there is no such file.
         """
-        import torch
-
         from raynas.costs.latency import LatencyTable
         from raynas.costs.latency_files import from_json
         from raynas.costs.timing import latency_from
 
-        model = self._space.model
+        arch_space, model_space = self._space.arch_space, self._space.model_space
         if self._recorded and self._folder.has(self.file):
-            entries = from_json(self._folder.read(self.file), self._space.arch)
-            return LatencyTable(entries, self._space.arch if model is None else model.supernet())
-        if model is None or self._data is None:
+            entries = from_json(self._folder.read(self.file), arch_space)
+            return LatencyTable(
+                entries, arch_space if model_space is None else model_space.supernet()
+            )
+        if model_space is None:
             if self.source in DEVICES:
                 raise ValueError(
                     f"latency {self.source!r}: an ArchSpace has no networks to measure; "
                     "pass the path of a table"
                 )
-            return LatencyTable.load(self.source, self._space.arch)
-        example = torch.zeros(1, *self._data.input_shape)
-        return latency_from(self.source, model.supernet(), example, threads=self._threads)
+            return LatencyTable.load(self.source, arch_space)
+        supernet, example = model_space.supernet(), model_space.example_input()
+        return latency_from(self.source, supernet, example, threads=self._threads)
 
     def costs(self, arch: Arch) -> Mapping[str, float]:
         """Return the latency of an architecture as a metric."""
         return self.table.cost(arch).as_metrics()
 
-    def record(self) -> None:
+    def record(self, folder: Folder) -> None:
         """Write the table into the run folder, so that going on gives the same numbers."""
         from raynas.costs.latency_files import to_json
 
-        if not (self._recorded and self._folder.has(self.file)):
-            self._folder.write(self.file, to_json(self.table.entries))
+        if not (self._recorded and folder.has(self.file)):
+            folder.write(self.file, to_json(self.table.entries))
 
 
-def latencies(
+def latency_source(
     given: Any,
     evaluator: Any,
     space: Space,
-    data: DataModule | None,
     config: SearchConfig,
     constraints: Iterable[Constraint],
     *,
     resume: bool,
-) -> Latencies | None:
+) -> LatencySource | None:
     """Return a run's latencies; None if it asks for none, or its evaluator gives them.
 
     Args:
@@ -108,7 +105,6 @@ def latencies(
             on what workers compute on, where latencies are asked for.
         evaluator: the user's own.
         space: of the architectures.
-        data: what the inputs look like.
         config: objectives, folder and Ray.
         constraints: of the search.
         resume: whether the run goes on.
@@ -120,18 +116,16 @@ def latencies(
     folder = Folder(config.out)
     before = folder.read_config().latency if resume and folder.has(CONFIG) else None
     source = _checked(given) or before
-    asked = LATENCY in config.objectives or any(one.metric == LATENCY for one in constraints)
-    if source is None and asked and space.model is not None and not gives_latency(evaluator):
+    asked = LATENCY in config.objectives or any(c.metric == LATENCY for c in constraints)
+    if source is None and asked and space.model_space is not None and not gives_latency(evaluator):
         source = "gpu" if config.ray.gpus_per_worker else "cpu"
     if source is None:
         return None
     threads = config.ray.cpus_per_worker
-    return Latencies(source, space, data, folder, recorded=source == before, threads=threads)
+    return LatencySource(source, space, folder, recorded=source == before, threads=threads)
 
 
-def hardware_table(
-    algo: ComponentSpec, space: Space, data: DataModule, folder: Folder, threads: int
-) -> str | None:
+def hardware_table(algo: ComponentSpec, space: Space, folder: Folder, threads: int) -> str | None:
     """Return the table of an algorithm whose loss has a latency measured here, as JSON.
 
     It is measured once a run and kept in the folder, so that all ranks, and a run that goes on, see
@@ -147,9 +141,9 @@ def hardware_table(
         return None
     if hardware.target == "gpu" and not torch.cuda.is_available():
         return None
-    found = Latencies(hardware.target, space, data, folder, recorded=True, threads=threads)
-    found.record()
-    return to_json(found.table.entries)
+    latencies = LatencySource(hardware.target, space, folder, recorded=True, threads=threads)
+    latencies.record(folder)
+    return to_json(latencies.table.entries)
 
 
 def _checked(given: Any) -> str | None:
@@ -169,10 +163,10 @@ def gives_latency(evaluator: Any) -> bool:
     """Return whether an evaluator, in any form that a search takes, may measure it itself."""
     word = evaluator.get("type") if isinstance(evaluator, Mapping) else evaluator
     word = word[0] if isinstance(word, tuple | list) else word
-    thing = EVALUATORS[word] if isinstance(word, str) else evaluator
-    if thing is Shared or isinstance(thing, Shared):
+    evaluator = EVALUATORS[word] if isinstance(word, str) else evaluator
+    if evaluator is Shared or isinstance(evaluator, Shared):
         return False
-    if hasattr(thing, "measure") or hasattr(thing, "train_epochs"):
-        known = getattr(thing, "metrics", None)
-        return known is None or LATENCY in known
+    declared = declaration(evaluator)
+    if declared.kind in ("network", "training"):
+        return declared.metrics is None or LATENCY in declared.metrics
     return True  # a function's, or a table's columns

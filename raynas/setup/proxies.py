@@ -13,7 +13,8 @@ from raynas.core.arch import Arch
 from raynas.core.constraints import Constraint
 from raynas.core.evaluator import EVALUATORS, describe
 from raynas.core.metrics import COSTS
-from raynas.setup.resolve import Space
+from raynas.evaluators.protocols import declaration
+from raynas.setup.problem import Space
 
 if TYPE_CHECKING:
     from raynas.data.module import DataModule
@@ -24,12 +25,12 @@ KEPT = 100_000  # measured architectures that are remembered
 
 def proxies() -> dict[str, str]:
     """Return which registered evaluator measures an untrained network, by its metric."""
-    measuring = {name: EVALUATORS[name] for name in EVALUATORS}
+    declared = {name: declaration(EVALUATORS[name]) for name in EVALUATORS}
     return {
         metric: name
-        for name, evaluator in measuring.items()
-        if hasattr(evaluator, "measure")
-        for metric in getattr(evaluator, "metrics", ())
+        for name, evaluator in declared.items()
+        if evaluator.kind == "network"
+        for metric in evaluator.metrics or ()
         if metric not in COSTS
     }
 
@@ -54,12 +55,12 @@ class Proxies:
         from raynas.evaluators.loaded import Loaded
         from raynas.evaluators.networks import Networks
 
-        assert space.model is not None
-        known = proxies()
-        self._measures: dict[str, Any] = {name: EVALUATORS[known[name]]() for name in metrics}
+        assert space.model_space is not None
+        evaluators = proxies()
+        self._measures: dict[str, Any] = {name: EVALUATORS[evaluators[name]]() for name in metrics}
         self._space, self._seed = space, seed
         self._data = Loaded(data, torch.device("cpu"))
-        self._networks = Networks(space.model, self._data)
+        self._networks = Networks(space.model_space, self._data)
         self._failure = ""
         self._measured = lru_cache(KEPT)(self._measure)
 
@@ -68,19 +69,19 @@ class Proxies:
         return self._measured(arch)
 
     def _measure(self, arch: Arch) -> dict[str, float]:
-        found: dict[str, float] = {}
+        measures: dict[str, float] = {}
         for metric, evaluator in self._measures.items():
             net = self._networks.build(arch, self._seed)
             try:
-                found[metric] = evaluator.measure(net, self._data, self._seed)[metric]
+                measures[metric] = evaluator.measure(net, self._data, self._seed)[metric]
             except Exception as failure:
-                found[metric], self._failure = math.nan, describe(failure)
-        return found
+                measures[metric], self._failure = math.nan, describe(failure)
+        return measures
 
     def check(self, constraint: Constraint) -> None:
         """Raise ValueError if none of some random architectures keeps a bound."""
         rng, name = np.random.default_rng([self._seed, 13]), self._space.spec.name
-        archs = [self._space.arch.sample(rng) for _ in range(SAMPLES)]
+        archs = [self._space.arch_space.sample(rng) for _ in range(SAMPLES)]
         values = [self(arch)[constraint.metric] for arch in archs]
         if any(constraint.holds({constraint.metric: v}) for v in values if not math.isnan(v)):
             return

@@ -3,132 +3,108 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from raynas.core.config import ComponentSpec, SearchConfig
 from raynas.core.fixed_list import FOUND, FixedListSampler, in_place
 from raynas.core.goals import Goals
-from raynas.core.metrics import LATENCY
-from raynas.core.sampler import SAMPLERS, Sampler
+from raynas.core.sampler import SAMPLERS, Sampler, sampler_class
 from raynas.core.trial import Trial
 from raynas.evaluators.shared import Shared
-from raynas.setup import resolve
-from raynas.setup.evaluation import check_shared, plan, shared_of, training_plan
-from raynas.setup.plans import Plan
-
-if TYPE_CHECKING:
-    from raynas.data.module import DataModule
+from raynas.setup.algorithms import name_of, resolve_sampler, trains
+from raynas.setup.evaluation import Evaluation, evaluation_of, shared_evaluation, shared_of
+from raynas.setup.problem import Problem
+from raynas.setup.supernets import supernet_to_train
 
 
 @dataclass(frozen=True)
 class SearchStrategy:
-    """An algorithm and what it measures with.
+    """An algorithm and how its architectures are evaluated.
 
     Attributes:
         algo: how the run folder names the algorithm.
-        plan: of the measurements.
-        sampler: makes the sampler once the plan's recipe is there, given the trials of an earlier
+        evaluation: of the architectures.
+        sampler: makes the sampler once the evaluation is prepared, given the trials of an earlier
             start.
-        most: architectures that it proposes at most; None if the space is the limit.
+        max_trials: architectures that it proposes at most; None if the space is the limit.
     """
 
     algo: ComponentSpec
-    plan: Plan
+    evaluation: Evaluation
     sampler: Callable[[SearchConfig, list[Trial]], Sampler]
-    most: int | None = None
+    max_trials: int | None = None
 
 
-def method(
+def search_strategy(
     algo: Any,
-    space: resolve.Space,
-    module: DataModule | None,
-    data: ComponentSpec | None,
+    problem: Problem,
     *,
     options: Mapping[str, Any],
     evaluator: Any,
     supernet: Any,
     epochs: int | None,
-    goals: Goals,
-    seed: int,
     timed: bool = False,
 ) -> SearchStrategy:
-    """Return the method of a search, with all that can be checked beforehand checked.
+    """Return the strategy of a search, with all that can be checked beforehand checked.
 
     Args:
         algo: as for ``raynas.search``, and so are those not listed.
-        space: of the architectures, with the bounds that costs alone decide.
-        module: the data.
-        data: how the run folder names them.
+        problem: the space with the bounds that costs alone decide, and all goals that are left.
         options: of the algorithm.
         evaluator: likewise.
         supernet: likewise.
         epochs: likewise.
-        goals: objectives, and all constraints that are left.
-        seed: likewise.
         timed: whether latencies are looked up beside the evaluator.
 
     Raises:
         ValueError, LookupError, TypeError: as ``raynas.search``.
     """
-    wanted = [objective.metric for objective in goals.objectives]
-    wanted += [constraint.metric for constraint in goals.constraints]
-    measured = tuple(one for one in dict.fromkeys(wanted) if not (timed and one == LATENCY))
-    if resolve.trains(algo):
-        scoring = _check_trained(algo, module, evaluator, supernet)
-        assert module is not None
-        check_shared(measured)
-        return _by_training(algo, space, module, data, options, epochs, scoring)
-    name = resolve.name_of(algo)
-    _check_several(name, goals)
+    if trains(algo):
+        scoring = _check_trained(algo, problem, evaluator, supernet)
+        return _by_training(algo, problem, options, epochs, scoring, timed)
+    name = name_of(algo)
+    _check_several(name, problem.goals)
+    space, goals = problem.space.arch_space, problem.goals
 
     def sampler(*_: Any) -> Sampler:
-        return resolve.resolve_sampler(name, space.arch, seed, options, goals=goals)
+        return resolve_sampler(name, space, problem.seed, options, goals=goals)
 
-    sampler()  # says what is wrong with its options before a plan is made
-    how = plan(
-        evaluator,
-        space,
-        module,
-        data,
-        supernet=supernet,
-        epochs=epochs,
-        objectives=measured,
-        several=goals.several,
-    )
-    if timed and LATENCY in getattr(how, "metrics", ()):
-        raise ValueError(f"the evaluator {how.spec.name!r} gives {LATENCY}: leave out latency=")
-    return SearchStrategy(ComponentSpec(name=name, options=dict(options)), how, sampler)
+    sampler()  # says what is wrong with its options before anything else
+    evaluation = evaluation_of(evaluator, problem, supernet=supernet, epochs=epochs, timed=timed)
+    return SearchStrategy(ComponentSpec(name=name, options=dict(options)), evaluation, sampler)
 
 
 def _by_training(
     algo: Any,
-    space: resolve.Space,
-    module: DataModule,
-    data: ComponentSpec | None,
+    problem: Problem,
     options: Mapping[str, Any],
     epochs: int | None,
     scoring: Shared,
+    timed: bool,
 ) -> SearchStrategy:
-    named, settings = resolve.resolve_one_shot(algo, options, epochs)
-    how = replace(training_plan(space, module, data, named, settings), scoring=scoring)
-    how.check_relaxable()
-    violation = space.arch.violation
+    supernet = supernet_to_train(algo, problem.space, problem.data, options, epochs)
+    supernet.check_relaxable()
+    violation = problem.space.arch_space.violation
 
     def sampler(config: SearchConfig, history: list[Trial]) -> Sampler:
-        return FixedListSampler(in_place(how.found(config), history, violation))
+        return FixedListSampler(in_place(supernet.top_k(config.out), history, violation))
 
+    assert supernet.training is not None
     return SearchStrategy(
-        named, how, sampler, FOUND + (violation is not None)
-    )  # and one beyond them
+        supernet.training.algo,
+        shared_evaluation(scoring, problem, supernet, timed=timed),
+        sampler,
+        FOUND + (violation is not None),  # and one beyond the bounds
+    )
 
 
 def _check_several(name: str, goals: Goals) -> None:
     """Raise ValueError if a sampler that learns from one score would be told several."""
-    builder = SAMPLERS[name]
-    learns = getattr(builder, "startup", 0) is not None  # of the class: None says it never does
-    if goals.several and learns and not getattr(builder, "multi_objective", False):
-        capable = [n for n, other in SAMPLERS.items() if getattr(other, "multi_objective", False)]
+    sampler = sampler_class(name)
+    learns = sampler.startup is not None  # of the class: None says it never does
+    if goals.several and learns and not sampler.multi_objective:
+        capable = [other for other in SAMPLERS if sampler_class(other).multi_objective]
         names = ", ".join(objective.metric for objective in goals.objectives)
         raise ValueError(
             f"{name} optimises one objective, got {names}: use {' or '.join(capable)}, or say how "
@@ -136,11 +112,10 @@ def _check_several(name: str, goals: Goals) -> None:
         )
 
 
-def _check_trained(algo: Any, module: DataModule | None, evaluator: Any, supernet: Any) -> Shared:
+def _check_trained(algo: Any, problem: Problem, evaluator: Any, supernet: Any) -> Shared:
     """Return how the trained weights are to score."""
     name = algo if isinstance(algo, str) else type(algo).__name__
-    if module is None:
-        raise ValueError(f"{name} trains a model's weights, and a plain ArchSpace has none")
+    problem.networks(f"{name} trains a model's weights, and a plain ArchSpace has none")
     scoring = shared_of(evaluator)
     if scoring is None:
         raise ValueError(f"{name} scores with the weights that it trains: leave out evaluator=")

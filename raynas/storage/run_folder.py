@@ -21,8 +21,18 @@ def absolute(out: str) -> str:
 
 
 def fresh(stem: str) -> str:
-    """Return ``runs/<stem>-<n>`` for the first number that is free."""
-    return next(p for n in itertools.count(1) if not Path(p := f"runs/{stem}-{n}").exists())
+    """Make the folder ``runs/<stem>-<n>`` of the first number that is free, and return its path.
+
+    Of several processes that ask at once, each gets a folder of its own.
+    """
+    for number in itertools.count(1):
+        folder = Path("runs", f"{stem}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return absolute(str(folder))
+    raise AssertionError("itertools.count ends")  # for the type checker
 
 
 def local_copy(path: str) -> Path:

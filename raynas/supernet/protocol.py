@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from raynas.core.arch import Atom, Value
+from raynas.core.capabilities import refuse_misspelt
 from raynas.core.registry import Registry
+
+if TYPE_CHECKING:
+    from raynas.nn.modelspace import ModelSpace
 
 Batch = tuple[Tensor, Tensor]
 Metrics = dict[str, float | Tensor]
@@ -87,58 +92,87 @@ class Training(Protocol):
         ...
 
 
-class OneShot(Protocol):
+class OneShot(ABC):
     """Trains a supernet and, if it learns one, a distribution over its architectures.
 
-    An algorithm whose supernet is another than the space's has a method ``supernet_space(space)``,
-    which returns the ``ModelSpace`` that builds it, of the same architectures. It is asked before
-    training, with the space's input shape known, and raises InvalidSpace where there is none.
+    Attributes:
+        learns: whether it learns an architecture; the supernet of another is searched by a sampler.
+        defaults: fields of ``TrainSettings`` with which its paper trains weights.
+        warmup_epochs: at first, which train weights alone.
     """
 
+    learns: ClassVar[bool] = True
+    defaults: ClassVar[dict[str, Any]] = {}
+    warmup_epochs: int = 0
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        refuse_misspelt(cls.__name__, vars(cls), OneShot)
+
+    def supernet_space(self, space: ModelSpace) -> ModelSpace:
+        """Return the space that builds the supernet: of the same architectures, here the given one.
+
+        It is asked before training, with the space's input shape known.
+
+        Raises:
+            InvalidSpace: the algorithm cannot make a supernet of the space.
+        """
+        return space
+
+    @abstractmethod
     def attach(self, training: Training) -> None:
         """Take what the loop lends; called once, before the first step."""
-        ...
 
+    @abstractmethod
     def step(self, train: Batch, valid: Iterator[Batch]) -> Metrics:
         """Do one step on a training batch; ``valid`` gives a batch only when asked."""
-        ...
 
+    @abstractmethod
     def epoch_end(self) -> Metrics:
         """Close an epoch; what is returned joins its row in the history."""
-        ...
 
     def batch_size(self, base: int) -> int:
-        """Return the batch size of the coming epoch."""
-        ...
+        """Return the batch size of the coming epoch, here the base one."""
+        return base
 
+    @abstractmethod
     def lr_scale(self, step: int, steps: int) -> float:
         """Return by what the learning rate is multiplied at ``step``."""
-        ...
 
+    @abstractmethod
     def derive(self) -> dict[str, Value]:
         """Return the architecture that was found; raises LookupError if none is learned."""
-        ...
 
+    @abstractmethod
     def top_k(self, count: int) -> list[dict[str, Value]]:
         """Return that many architectures, the found one first; none where none is learned."""
-        ...
 
+    @abstractmethod
     def distribution(self) -> Distribution:
         """Return the probability of every option, by label; empty where none is learned."""
-        ...
 
+    @abstractmethod
     def state_dict(self) -> dict[str, Any]:
         """Return what must be kept to go on, besides weights and their optimizer."""
-        ...
 
+    @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take what ``state_dict`` gave, after ``attach``."""
-        ...
 
 
 ONE_SHOTS: Registry[Callable[..., OneShot]] = Registry(
-    "one-shot algorithm", "raynas.algorithms", group="raynas.one_shots"
+    "one-shot algorithm", "raynas.algorithms", group="raynas.one_shots", base=OneShot
 )
+
+
+def one_shot_class(name: str) -> type[OneShot]:
+    """Return the class of a registered one-shot algorithm, which says what all of its kind can do.
+
+    Raises:
+        UnknownName: there is none of this name.
+    """
+    made: type[OneShot] = ONE_SHOTS.class_of(name)
+    return made
 
 
 def cosine(step: int, steps: int, warmup: float = 0.1) -> float:

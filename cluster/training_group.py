@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from raynas.core.config import RayConfig
+from raynas.evaluators.spec import EvaluatorSpec
 from raynas.storage.run_folder import Folder
+
+JOBS = "jobs"  # folder of what Ray Train writes for itself while several ranks train a network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,3 +36,21 @@ class TrainingGroup:
         """Remove the folder that the jobs had."""
         parent, _, name = self.storage.rpartition("/")
         Folder(parent).remove(name)
+
+
+def training_group(spec: EvaluatorSpec, config: RayConfig, out: str) -> TrainingGroup | None:
+    """Return who trains each architecture; None if it is one process, the worker itself.
+
+    Args:
+        spec: of the evaluator.
+        config: how many ranks, and on what.
+        out: run folder.
+    """
+    if spec.epochs == 0 or config.train_workers == 1:
+        return None
+    return TrainingGroup(
+        ranks=config.train_workers,
+        cpus=config.cpus_per_train_worker or config.cpus_per_worker,
+        gpus=config.gpus_per_train_worker or config.gpus_per_worker,
+        storage=f"{out}/{JOBS}",
+    )

@@ -1,0 +1,59 @@
+"""How workers evaluate: what is known beforehand, and how an evaluator is made in a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from raynas.core.evaluator import Evaluator, SuccessiveHalving
+
+if TYPE_CHECKING:
+    from raynas.evaluators.networks import MakeNetworkEvaluator
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worker:
+    """What an evaluator is made with, in the process that evaluates.
+
+    Attributes:
+        threads: of torch.
+        gpu: whether the process was given one.
+        weights: arrays that all workers of a node share, by name; only to be read.
+        distributed: makes the evaluator that has a training group train; None if the process
+            trains by itself.
+    """
+
+    threads: int = 1
+    gpu: bool = False
+    weights: Any = None
+    distributed: Callable[[MakeNetworkEvaluator], Evaluator] | None = None
+
+
+class MakeEvaluator(Protocol):
+    """Makes an evaluator; cheap to send, and data and weights are loaded when it is called."""
+
+    def __call__(self, worker: Worker) -> Evaluator:
+        """Return the evaluator of a worker."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluatorSpec:
+    """An evaluator as a study sees it; it is pickled once, where the study starts.
+
+    Attributes:
+        name: what stands in the ``evaluator`` column.
+        metrics: names of the metrics that are always given.
+        make: makes the evaluator in every worker.
+        epochs: how long each architecture is trained; 0 if none is.
+        stopping: how weak trainings are stopped; None if they are not.
+        weights: arrays, by name, that travel once a node and not with ``make``.
+    """
+
+    name: str
+    metrics: tuple[str, ...]
+    make: MakeEvaluator
+    epochs: int = 0
+    stopping: SuccessiveHalving | None = None
+    weights: Any = None

@@ -1,0 +1,144 @@
+"""A search in the calling process, without Ray: for breakpoints in an evaluator or a model.
+
+Files, their order and errors are those of one Ray worker with batches of one.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from raynas.core.archspace import ArchSpace
+from raynas.core.config import RayConfig
+from raynas.core.errors import SearchFailed
+from raynas.core.evaluator import Budget, Evaluator, Measurement, describe
+from raynas.core.halving import Rungs
+from raynas.core.objectives import MissingObjective
+from raynas.core.progress import Progress
+from raynas.core.study import Asked, Study
+from raynas.evaluators.spec import EvaluatorSpec, Worker
+from raynas.storage.run_folder import SUPERNET
+from raynas.storage.tables import HistoryStore
+from raynas.supernet.job import SupernetJob
+
+
+class InlineRunner:
+    """Trains and evaluates in this process, one thing after another.
+
+    Args:
+        config: threads, and whether there is a GPU to use.
+    """
+
+    def __init__(self, config: RayConfig) -> None:
+        self.config = config
+
+    def train_supernet(self, job: SupernetJob, out: str, progress: Progress) -> None:
+        """Train a supernet by the loop that a Ray Train worker runs."""
+        import torch
+
+        from raynas.gradient.hardware import options_with_latency
+        from raynas.supernet.checkpoint import find_checkpoint
+        from raynas.supernet.job import run_job
+
+        progress.phase("training")
+        threads = self.config.cpus_per_train_worker or max((os.cpu_count() or 1) - 1, 1)
+        device = torch.device("cuda") if self.config.gpus_per_train_worker else None
+        history, folder = HistoryStore(out), Path(out) / SUPERNET
+
+        def report(row: dict[str, Any], saved: Path | None) -> None:
+            if saved is not None:
+                _keep(saved, folder, int(row["epoch"]))
+            history.append([{"algo": job.algo.name, **row}])
+            progress.trained(row, job.settings.epochs)
+
+        checkpoint = None
+        with suppress(FileNotFoundError):
+            checkpoint = find_checkpoint(folder)
+        with torch_threads(threads), options_with_latency(job.algo.options, job.latency) as options:
+            run_job(job, options, device=device, checkpoint=checkpoint, report=report)
+
+    def run_study(
+        self,
+        study: Study,
+        space: ArchSpace,
+        spec: EvaluatorSpec,
+        out: str,
+        progress: Progress,
+    ) -> None:
+        """Evaluate a study's architectures one by one."""
+        if study.finished or study.trials <= study.told:
+            return
+        config = self.config
+        worker = Worker(
+            threads=config.cpus_per_worker, gpu=config.gpus_per_worker > 0, weights=spec.weights
+        )
+        with torch_threads(config.cpus_per_worker):
+            try:
+                evaluator = spec.make(worker)
+            except Exception as error:
+                raise SearchFailed(f"the evaluator cannot be made: {describe(error)}") from error
+            with closing(evaluator):
+                _evaluate(study, evaluator, spec, progress)
+        if study.failure is not None:
+            raise SearchFailed(study.failure)
+
+
+def _keep(saved: Path, folder: Path, epoch: int) -> None:
+    """Keep a checkpoint under a name of its own, and remove those before it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    before = list(folder.glob("checkpoint_*"))
+    target, written = folder / f"checkpoint_{epoch:06}", folder / f".checkpoint_{epoch:06}"
+    for old in (written, target):
+        shutil.rmtree(old, ignore_errors=True)
+    shutil.copytree(saved, written)
+    written.rename(target)  # whole, or not at all
+    for old in before:
+        if old != target:
+            shutil.rmtree(old)
+
+
+def _evaluate(study: Study, evaluator: Evaluator, spec: EvaluatorSpec, progress: Progress) -> None:
+    rungs = None if spec.stopping is None else Rungs(spec.stopping, spec.epochs)
+    node, process = platform.node(), str(os.getpid())
+    while (asked := study.ask()) is not None:
+        if spec.epochs:
+            measured = _trained(study, asked, evaluator, rungs)
+        else:
+            (measured,) = evaluator([asked.arch], Budget(), study.seed)
+        study.tell([(asked, measured)], node=node, worker=process)
+        progress.told(study)
+
+
+def _trained(study: Study, asked: Asked, evaluator: Evaluator, rungs: Rungs | None) -> Measurement:
+    """Train an architecture to the end, or until it is stopped; return its last measurement."""
+    evaluator.ready()
+    last = Measurement(error="the training yielded nothing", epochs=0)
+    with closing(evaluator.by_epoch(asked.arch, study.seed)) as epochs:
+        for last in epochs:
+            if rungs is None or last.error is not None or last.epochs is None:
+                continue
+            try:
+                score = study.goals.merged(last.metrics)
+            except MissingObjective:  # the study says so
+                continue
+            if not rungs.goes_on(asked.number, last.epochs, score):
+                break
+    return last
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch use so many threads, where it is loaded or will be, and then as before."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
