@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from raynas.core.evaluator import Evaluator, SuccessiveHalving
-
-if TYPE_CHECKING:
-    from raynas.evaluators.networks import MakeNetworkEvaluator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,14 +17,14 @@ class Worker:
         threads: of torch.
         gpu: whether the process was given one.
         weights: arrays that all workers of a node share, by name; only to be read.
-        distributed: makes the evaluator that has a training group train; None if the process
-            trains by itself.
+        distributed: makes, of a ``MakeNetworkEvaluator``, the evaluator that has a training group
+            train; None if the process trains by itself.
     """
 
     threads: int = 1
     gpu: bool = False
     weights: Any = None
-    distributed: Callable[[MakeNetworkEvaluator], Evaluator] | None = None
+    distributed: Callable[[Any], Evaluator] | None = None
 
 
 class MakeEvaluator(Protocol):
