@@ -39,7 +39,7 @@ def keeps_the_laws(model: nn.Module, *inputs: Any, samples: int = 20, seed: int 
             assert torch.equal(ours, theirs)
         found: dict[str, Any] = {}
         for mutable in outermost(model):
-            found |= mutable.decided(json.loads(json.dumps(mutable.describe(arch))))
+            found |= mutable.parsed(json.loads(json.dumps(mutable.describe(arch))))
         assert Arch(found) == arch
     assert list(model.state_dict()) == keys
     assert all(torch.equal(x, y) for x, y in zip(kept, tree_leaves(inputs), strict=True))

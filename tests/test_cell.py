@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 
 from raynas.core.decision import Subset
 from raynas.core.errors import InvalidArch, InvalidSpace
-from raynas.nn import Cell, LayerChoice, activate, freeze, space_of
+from raynas.nn import Cell, LayerChoice, SlotCell, activate, freeze, space_of
 from tests.laws import keeps_the_laws
 
 
@@ -61,6 +63,31 @@ def test_decisions_of_any_inputs() -> None:
     assert space.labels[:4] == ("c/n0/from0", "c/n0/op0", "c/n0/from1", "c/n0/op1")
     assert space.decisions["c/n2/from1"].options == ("s0", "s1", "n0", "n1")
     assert space.size() == math.prod((n * 2) ** 2 for n in (2, 3, 4))
+
+
+def test_a_cell_of_any_inputs_is_a_slot_cell() -> None:
+    ops = [Scale(2.0), Scale(3.0)]
+    for made, kind in ((Cell(ops, 2), Cell), (Cell(ops, 2, 2, inputs="any"), SlotCell)):
+        for cell in (made, copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
+            assert type(cell) is kind
+            assert space_of(cell).labels[0].startswith("Cell/n0/from")  # as run folders hold it
+    by_word, by_class = (
+        Cell(ops, 2, 2, 2, label="c", inputs="any"),
+        SlotCell(ops, 2, 2, 2, label="c"),
+    )
+    assert space_of(by_word) == space_of(by_class)
+    assert list(by_word.state_dict()) == list(by_class.state_dict())
+    with pytest.raises(TypeError, match="inputs"):
+        SlotCell(ops, 2, inputs="any")  # type: ignore[call-arg]
+
+
+def test_a_subclass_of_cell_is_never_a_slot_cell() -> None:
+    class Own(Cell):
+        pass
+
+    assert type(Own([Scale(2.0)], 2)) is Own
+    with pytest.raises(InvalidSpace, match=r"'c': Own derives from Cell.*raynas\.nn\.SlotCell"):
+        Own([Scale(2.0)], 2, label="c", inputs="any")
 
 
 def test_a_cell_by_hand() -> None:
@@ -228,7 +255,7 @@ def test_choices_in_processors_belong_to_the_space() -> None:
     keeps_the_laws(cell, A, B)
     arch = space.sample(np.random.default_rng(0))
     with pytest.raises(InvalidArch, match="nodes and beside"):
-        cell.decided(cell.describe(arch)["nodes"])
+        cell.parsed(cell.describe(arch)["nodes"])
 
 
 def test_a_frozen_cell_keeps_every_module_s_mode() -> None:
@@ -263,4 +290,4 @@ def test_wrong_inputs_and_descriptions_are_refused() -> None:
         ([7, *good[1:]], "node 0"),
     ):
         with pytest.raises(InvalidArch, match=said):
-            cell.decided(bad)
+            cell.parsed(bad)

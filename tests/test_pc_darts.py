@@ -19,14 +19,16 @@ from torch.utils.data import TensorDataset
 import raynas
 from raynas.algorithms.pc_darts import PCDARTS
 from raynas.cli import main
-from raynas.cluster.evaluators import SharedEvaluator
 from raynas.core.arch import Arch
 from raynas.core.config import ComponentSpec as Spec
 from raynas.core.config import TrainSettings
 from raynas.core.errors import InvalidSpace
 from raynas.core.evaluator import Budget
+from raynas.core.goals import Goals
+from raynas.core.objectives import Objective
 from raynas.data.digits import Digits
 from raynas.data.module import TensorData
+from raynas.evaluators.shared import SharedEvaluator
 from raynas.gradient.top_architectures import log_probability
 from raynas.nn import LayerChoice, space_of
 from raynas.nn.cell import Cell
@@ -39,8 +41,9 @@ from raynas.nn.partial import PartialChannels, PartialEdge, make_partial
 from raynas.nn.partial_space import PartialSpace, whole_of
 from raynas.report.findings import ReportData
 from raynas.report.relaxed import preferences
-from raynas.setup import resolve
-from raynas.setup.evaluation import plan
+from raynas.setup.evaluation import evaluation_of
+from raynas.setup.problem import Problem
+from raynas.setup.resolve import resolve_space
 from raynas.storage.run_folder import CONFIG, Folder
 from raynas.supernet.checkpoint import find_checkpoint, load_weights, to_arrays
 from raynas.supernet.training import SupernetTraining
@@ -152,9 +155,9 @@ def test_all_kinds_of_layers_get_narrower_and_keep_their_settings() -> None:
 def test_all_operations_on_graphs_get_narrower() -> None:
     space = PartialSpace(raynas.space("gcn", channels=8, nodes=6, embedding=8, cells=1), 4)
     net = space.supernet().double()
-    edges = [choice for choice in choices(net).values() if choice.around is not None]
+    edges = [choice for choice in choices(net).values() if choice.wrapper is not None]
     assert len(edges) == 9
-    assert all(choice.around == PartialChannels(4, (1,)) for choice in edges)
+    assert all(choice.wrapper == PartialChannels(4, (1,)) for choice in edges)
     arch = space.arch_space.sample(np.random.default_rng(0))
     x = torch.randn(2, 3, 6, dtype=torch.float64)
     activate(net.eval(), arch)
@@ -219,7 +222,7 @@ def test_choices_become_partial_where_they_can() -> None:
         "stem": "candidate 'a' makes (2, 8, 8, 8) of (2, 3, 8, 8): the channels change",
         "grow": "candidate 'one' makes (2, 16, 4, 4) of (2, 8, 8, 8): the channels change",
     }
-    found = {label: choice.around for label, choice in choices(model).items()}
+    found = {label: choice.wrapper for label, choice in choices(model).items()}
     assert found == {
         "stem": None,
         "outer": PartialChannels(4, (1, 1)),
@@ -511,8 +514,10 @@ def test_copies_do_not_carry_the_search_along() -> None:
     algo, run = attached()
     kept = copy.deepcopy(run.model)
     cells = [m for m in mutables(kept) if isinstance(m, Cell)]
-    assert [cell.weigh for cell in cells] == [None, None]
-    assert all(cell.weigh is algo.edges for cell in mutables(run.model) if isinstance(cell, Cell))
+    assert [cell.edge_weights for cell in cells] == [None, None]
+    assert all(
+        cell.edge_weights is algo.edges for cell in mutables(run.model) if isinstance(cell, Cell)
+    )
     with pytest.raises(InvalidSpace, match="a copy of a partial supernet"):
         whole_of(kept)
 
@@ -584,7 +589,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> raynas.Res
 
 def test_trials_cost_what_whole_networks_do(run: raynas.Result) -> None:
     assert set(run.trials["status"]) == {"completed"}
-    space = run.found_space()[0].model
+    space = run.rebuilt.space
     assert space is not None
     for row in run.trials.itertuples():
         cost = raynas.cost(space, Arch.from_json(str(row.arch)))
@@ -607,7 +612,7 @@ def test_the_model_is_the_one_that_was_scored(run: raynas.Result) -> None:
 
 
 def test_the_whole_network_is_at_hand_untrained(run: raynas.Result) -> None:
-    space = run.found_space()[0].model
+    space = run.rebuilt.space
     assert space is not None
     assert run.rebuilt.narrow
     whole = run.model(whole=True)
@@ -645,21 +650,27 @@ def test_an_exported_network_is_said_to_be_narrow_or_untrained(
 
 def test_a_trained_supernet_scores_again_as_it_did(run: raynas.Result) -> None:
     """``supernet=PATH`` finds out of the checkpoint that its candidates are narrower."""
-    space, module = run.found_space()
-    given: dict[str, Any] = {"supernet": run.path, "epochs": None, "objectives": ["accuracy"]}
-    how: Any = plan("shared", space, module, None, **given)
-    assert isinstance(how.supernets, PartialSpace)
-    assert how.supernets.whole is space.model
+    data = run.rebuilt.data_at_hand
+    space = resolve_space("darts_cifar", dict(run.config.space.options), data)
+    model_space = space.model_space
+    goals = Goals((Objective("accuracy"),))
+    problem = Problem(space=space, data=data, goals=goals)
+    supernet = evaluation_of("shared", problem, supernet=run.path).supernet
+    assert supernet is not None
+    assert isinstance(supernet.model_space, PartialSpace)
+    assert supernet.model_space.whole is model_space
     arrays = to_arrays(load_weights(find_checkpoint(Path(run.path))))
-    evaluator = SharedEvaluator(how.supernets, module, arrays, 0, whole=space.model)
+    evaluator = SharedEvaluator(
+        supernet.model_space, run.rebuilt.data, arrays, 0, model_space=model_space
+    )
     found = evaluator([Arch.from_json(text) for text in run.trials["arch"]], Budget(), 0)
     for name in ("loss", "params", "macs", "activation_bytes"):
         told = [one.metrics[name] for one in found]
         # in other processes arrays lie elsewhere in memory, and may take another vector kernel
         np.testing.assert_allclose(told, run.trials[name], rtol=1e-4)
-    wider = resolve.resolve_space("darts_cifar", SIZE | {"channels": 8}, module)
+    wider = resolve_space("darts_cifar", SIZE | {"channels": 8}, data)
     with pytest.raises(ValueError, match="is not one of darts_cifar as it is asked for"):
-        plan("shared", wider, module, None, **given)
+        evaluation_of("shared", Problem(space=wider, data=data, goals=goals), supernet=run.path)
 
 
 def test_what_edges_weigh_is_told_and_drawn(run: raynas.Result, tmp_path: Path) -> None:

@@ -102,12 +102,12 @@ def test_descriptions_of_slots() -> None:
     space_of(net)
     assert net.slot(0).describe(arch) == ["k1"]
     assert net.slot(1).describe(arch) == [["k3"], ["k1"]]
-    assert net.slot(1).decided(["k3", ["k1"]]) == {"a": "k3", "b": "k1"}
+    assert net.slot(1).parsed(["k3", ["k1"]]) == {"a": "k3", "b": "k1"}
     fixed = Slot(3)
     assert fixed.describe({}) is None
     fixed.fill(conv())
     assert fixed.describe({}) is None
-    assert fixed.decided(None) == {}
+    assert fixed.parsed(None) == {}
     for slot, bad, said in (
         (fixed, ["k1"], "no choices"),
         (Slot(3), [], "no choices"),
@@ -117,15 +117,15 @@ def test_descriptions_of_slots() -> None:
         (net.slot(0), ["k5"], "'block.0'"),
     ):
         with pytest.raises(InvalidArch, match=said):
-            slot.decided(bad)
+            slot.parsed(bad)
 
 
 def test_places_of_one_label_must_be_described_alike() -> None:
     slot = Slot(3)
     slot.fill(nn.Sequential(choice("same"), choice("same")))
-    assert slot.decided([["k1"], ["k1"]]) == {"same": "k1"}
+    assert slot.parsed([["k1"], ["k1"]]) == {"same": "k1"}
     with pytest.raises(InvalidArch, match="'same' is decided twice, as 'k1' and as 'k3'"):
-        slot.decided([["k1"], ["k3"]])
+        slot.parsed([["k1"], ["k3"]])
 
 
 def test_a_slot_takes_one_layer() -> None:

@@ -10,8 +10,8 @@ from torch import nn
 from raynas.costs.parts import Part, Rule, Switch
 from raynas.costs.plain import PlainLayers, labels_of
 from raynas.costs.rules import check_known, choice_rule, depth_rule, origins, values_rule
-from raynas.nn.cell import Edge
 from raynas.nn.choice import LayerChoice
+from raynas.nn.edge import Edge
 from raynas.nn.elastic import Elastic
 from raynas.nn.inputs import InputChoice
 from raynas.nn.mutable import Mutable

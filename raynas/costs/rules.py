@@ -9,8 +9,9 @@ from torch import nn
 
 from raynas.costs.parts import Gate, Rule
 from raynas.costs.plain import PlainLayers, Varies, checked_count
-from raynas.nn.cell import Cell, Edge
+from raynas.nn.base_cell import BaseCell
 from raynas.nn.choice import LayerChoice
+from raynas.nn.edge import Edge
 from raynas.nn.elastic import Elastic
 from raynas.nn.inputs import InputChoice
 from raynas.nn.mutable import Mutable, mutables
@@ -21,7 +22,7 @@ from raynas.nn.value import Expression, ValueChoice
 
 def check_known(mutable: Mutable) -> None:
     """Raise Varies for a mutable whose parts are not known here."""
-    if not isinstance(mutable, LayerChoice | InputChoice | Repeat | Cell | Slot | Elastic):
+    if not isinstance(mutable, LayerChoice | InputChoice | Repeat | BaseCell | Slot | Elastic):
         raise Varies(f"{type(mutable).__name__} {mutable.label!r} is of no kind with known parts")
 
 
@@ -29,7 +30,7 @@ def origins(model: nn.Module) -> dict[Edge, tuple[str, ...]]:
     """Return the sources that compete with each edge's own, itself included."""
     found: dict[Edge, tuple[str, ...]] = {}
     for cell in mutables(model):
-        if isinstance(cell, Cell):
+        if isinstance(cell, BaseCell):
             edges = [edge for edge in cell.edges.values() if isinstance(edge, Edge)]
             for edge in edges:
                 rivals = (e.source for e in edges if e.from_label == edge.from_label)

@@ -32,7 +32,7 @@ class EdgeWeights:
     """
 
     def __init__(self, model: nn.Module, *, seed: int, scale: float = 1e-3) -> None:
-        cells = [m for m in mutables(model) if isinstance(m, Cell) and m.distinct]
+        cells = [m for m in mutables(model) if isinstance(m, Cell)]
         self.specs: dict[str, Logits] = {
             f"{cell.label}/n{node}/from": Logits(f"{cell.label}/n{node}/from", sources)
             for cell in cells
@@ -47,7 +47,7 @@ class EdgeWeights:
         }
         self._learns = True
         for cell in cells:
-            cell.weigh = self
+            cell.edge_weights = self
 
     def __call__(self, label: str) -> Sequence[Tensor] | None:
         """Return a factor for every in-edge of a node, None for a single one."""

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from raynas.core.arch import Value
 from raynas.gradient.mixed.base import Bound, Draw, MixedOp
 from raynas.nn.choice import LayerChoice
-from raynas.nn.logits import Logits, Probabilities, Rank, derived, logits_of
-from raynas.nn.mutable import SKIP, mutables
+from raynas.nn.logits import Logits, Probabilities, Rank
+from raynas.nn.mutable import SKIP, derived, logits_of, mutables
 
 
 class Mixer:

@@ -20,6 +20,7 @@ from raynas.nn.repeat import Repeat as Repeat
 from raynas.nn.scope import MutableScope as MutableScope
 from raynas.nn.scope import watch_scopes as watch_scopes
 from raynas.nn.slot import Slot as Slot
+from raynas.nn.slot_cell import SlotCell as SlotCell
 from raynas.nn.value import IntegerChoice as IntegerChoice
 from raynas.nn.value import SubsetChoice as SubsetChoice
 from raynas.nn.value import ValueChoice as ValueChoice

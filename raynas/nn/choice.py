@@ -15,14 +15,16 @@ from raynas.core.archspace import ArchSpace
 from raynas.core.decision import Choice, Decision
 from raynas.core.errors import InvalidArch, InvalidSpace
 from raynas.core.fixed import agreed, read_arch
-from raynas.nn.logits import Logits, Probabilities, Rank, derived, logits_of
+from raynas.nn.logits import Logits, Probabilities, Rank
 from raynas.nn.mutable import (
     SKIP,
     Memo,
     Mutable,
     activate_unchecked,
+    derived,
     frozen,
     inner_space,
+    logits_of,
     outermost,
 )
 from raynas.nn.reduction import checked_reduction, mask_of
@@ -30,7 +32,7 @@ from raynas.nn.reduction import checked_reduction, mask_of
 Route = int | Callable[..., Any] | None
 
 
-class Around(Protocol):
+class Wrapper(Protocol):
     """What a choice does around the candidate, or the mixture, that it runs."""
 
     def __call__(self, run: Callable[..., Any], *inputs: Any, **keywords: Any) -> Any:
@@ -59,10 +61,10 @@ class LayerChoice(Mutable):
             an unknown reduction.
 
     Attributes:
-        around: what is done around a candidate or a mixture; None runs it as it is.
+        wrapper: what is done around a candidate or a mixture; None runs it as it is.
     """
 
-    around: Around | None = None
+    wrapper: Wrapper | None = None
 
     def __init__(
         self,
@@ -104,7 +106,7 @@ class LayerChoice(Mutable):
                 f"choice {self.label!r} has no active candidate: call raynas.nn.activate(model, "
                 "arch), or raynas.nn.freeze(model, arch) for a plain module"
             )
-        out = run(*args, **kwargs) if self.around is None else self.around(run, *args, **kwargs)
+        out = run(*args, **kwargs) if self.wrapper is None else self.wrapper(run, *args, **kwargs)
         if self.plain:
             return out
         mask = self._mask(picked)
@@ -144,8 +146,8 @@ class LayerChoice(Mutable):
         """Return a copy of the picked candidate, its own choices frozen."""
         at = self.picked(arch)
         layer = frozen(self.layers()[at], arch, memo)
-        if self.around is not None:
-            layer = self.around.fixed(layer)
+        if self.wrapper is not None:
+            layer = self.wrapper.fixed(layer)
             layer.training = self.training
         if self.plain:
             return layer
@@ -180,15 +182,15 @@ class LayerChoice(Mutable):
         inner = [mutable.describe(arch) for mutable in outermost(self.layers()[at])]
         return [self.options[at], *([inner] if inner else [])]
 
-    def decided(self, description: Any) -> dict[str, Value]:
+    def parsed(self, description: Any) -> dict[str, Value]:
         """Read what ``describe`` wrote; a bare name or index will do where nothing is nested."""
         listed = description if isinstance(description, list | tuple) else [description]
         if not 1 <= len(listed) <= 2:
             raise InvalidArch(f"{self.label!r}: expected [candidate], got {description!r}")
         label = str(self.label)
         own = ArchSpace((Choice(label, self.options),))
-        found = dict(read_arch(own, {label: listed[0]}))
-        at = self.options.index(found[label])
+        picked = dict(read_arch(own, {label: listed[0]}))
+        at = self.options.index(picked[label])
         places = list(outermost(self.layers()[at]))
         inner = listed[1] if len(listed) == 2 else []
         if not isinstance(inner, list | tuple) or len(inner) != len(places):
@@ -197,7 +199,7 @@ class LayerChoice(Mutable):
                 f"{inner!r} for them"
             )
         pairs = zip(places, inner, strict=True)
-        return agreed([found, *(place.decided(one) for place, one in pairs)])
+        return agreed([picked, *(place.parsed(part) for place, part in pairs)])
 
 
 class Dressed(nn.Module):

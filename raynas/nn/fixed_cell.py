@@ -1,36 +1,45 @@
-"""What a cell becomes once it is decided."""
+"""What a cell becomes once it is decided, and what both share in a forward pass."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from raynas.nn.layout import laid_out
 
-if TYPE_CHECKING:
-    from raynas.nn.cell import Cell
-
 
 class FixedCell(nn.Module):
-    """What a cell becomes once it is decided."""
+    """What a cell becomes once it is decided.
+
+    Args:
+        edges: picked operations by the name of their edge.
+        wiring: for every node, the positions of its sources with the names of their edges.
+        pre: applied to the list of inputs.
+        post: applied to (output, list of inputs).
+        num_predecessors: inputs of the cell.
+        merge_op: as of the cell.
+        concat_dim: of the output.
+    """
 
     def __init__(
         self,
-        cell: Cell,
         edges: Mapping[str, nn.Module],
         wiring: list[list[tuple[int, str]]],
         pre: nn.Module | None,
         post: nn.Module | None,
+        *,
+        num_predecessors: int,
+        merge_op: str,
+        concat_dim: int,
     ) -> None:
         super().__init__()
-        self.num_predecessors, self.concat_dim = cell.num_predecessors, cell.concat_dim
-        self.merge_op, self.wiring = cell.merge_op, wiring
+        self.num_predecessors, self.concat_dim = num_predecessors, concat_dim
+        self.merge_op, self.wiring = merge_op, wiring
         self.pre, self.post = pre, post
         self.edges = nn.ModuleDict(edges)
-        self.training = self.edges.training = cell.training  # what is inside keeps its own mode
 
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:
         """Return the cell's output, as the cell that it was made from."""
@@ -42,12 +51,8 @@ class FixedCell(nn.Module):
                 term = self.edges[name](states[at], *rest, **kwargs)
                 terms = term if terms is None else terms + term
             states.append(terms)
-        used = {at for node in self.wiring for at, _ in node} if self.merge_op != "all" else set()
-        nodes = range(self.num_predecessors, len(states))
-        merged = torch.cat(
-            [torch.zeros_like(states[i]) if i in used else laid_out(states[i]) for i in nodes],
-            self.concat_dim,
-        )
+        read = {at for node in self.wiring for at, _ in node} if self.merge_op != "all" else set()
+        merged = concatenated(states, self.num_predecessors, read, self.concat_dim)
         return merged if self.post is None else self.post(merged, list(given))
 
 
@@ -60,3 +65,14 @@ def split_inputs(inputs: Sequence[Any], count: int, where: str) -> tuple[list[An
     if len(given) != count:
         raise ValueError(f"{where}: expected {count} inputs, got {len(given)}")
     return given, rest
+
+
+def concatenated(states: Sequence[Any], first: int, left_out: Collection[int], dim: int) -> Tensor:
+    """Return the states from ``first`` on in one tensor, zeros for those that are left out."""
+    return torch.cat(
+        [
+            torch.zeros_like(states[at]) if at in left_out else laid_out(states[at])
+            for at in range(first, len(states))
+        ],
+        dim,
+    )

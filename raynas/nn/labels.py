@@ -19,7 +19,7 @@ class Labelled(nn.Module):
         holders: names of the children through which labels do not go, such as ``candidates``.
         is_scope: whether labels below it begin with its own instead of its path.
         decides: whether it stands for a decision, and counts as a level of nesting.
-        twin: in a copy, the one module whose label it takes.
+        tied_to: in a copy, the one module whose label it takes.
         references: labels that must stand earlier in the model.
     """
 
@@ -27,7 +27,12 @@ class Labelled(nn.Module):
     holders: tuple[str, ...] = ()
     is_scope = False
     decides = False
-    twin: tuple[Labelled, ...] = ()
+    tied_to: tuple[Labelled, ...] = ()
+
+    @property
+    def root_label(self) -> str:
+        """The label of a whole model, whose module path is empty."""
+        return type(self).__name__
 
     @property
     def references(self) -> tuple[str, ...]:
@@ -56,8 +61,8 @@ def name_labels(model: nn.Module) -> None:
             told = f"choices are nested {depth} deep, expected at most {MAX_NESTING}"
             raise InvalidSpace(f"{told}: {shortened(path)}")
         if module.label is None:
-            twin = module.twin
-            module.label = twin[0].label if twin else prefix or type(module).__name__
+            tied = module.tied_to
+            module.label = tied[0].label if tied else prefix or module.root_label
         module.name_values(prefix)
 
 

@@ -7,11 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
-from raynas.core.arch import Atom, Value
-from raynas.core.errors import InvalidSpace
-from raynas.nn.mutable import outermost
+from raynas.core.arch import Atom
 
 Probabilities = Mapping[str, NDArray[np.float64]]
 Rank = Callable[[NDArray[np.float64], int | None], float]
@@ -38,33 +35,3 @@ class Logits:
     keep: int = 1
     group: str = ""
     picks_none: bool = True
-
-
-def logits_of(model: nn.Module) -> dict[str, Logits]:
-    """Return the vectors that a search of the model learns, by label.
-
-    Raises:
-        InvalidSpace: a mutable that cannot be relaxed (the message says which and why), or one
-            label that stands for two kinds of vectors.
-    """
-    found: dict[str, Logits] = {}
-    for mutable in outermost(model):
-        for vector in mutable.logits():
-            if found.setdefault(vector.label, vector) != vector:
-                raise InvalidSpace(
-                    f"label {vector.label!r} stands for {found[vector.label]} and for {vector}"
-                )
-    return found
-
-
-def derived(module: nn.Module, p: Probabilities, rank: Rank) -> dict[str, Value]:
-    """Return the architecture that probabilities prefer.
-
-    Args:
-        module: with mutables.
-        p: by label, shape (options,); of cells also by the labels of their nodes' sources, where a
-            search weighs edges.
-        rank: strength of an edge from its vector and the position of ``none``; a node keeps the
-            strongest edges, ties going to the first.
-    """
-    return {k: v for mutable in outermost(module) for k, v in mutable.derive(p, rank).items()}

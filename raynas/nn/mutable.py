@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
@@ -20,9 +20,7 @@ from raynas.core.errors import InvalidArch, InvalidSpace
 from raynas.core.fixed import read_arch
 from raynas.nn.labels import Labelled, check_references
 from raynas.nn.labels import name_labels as name_labels
-
-if TYPE_CHECKING:
-    from raynas.nn.logits import Logits, Probabilities, Rank
+from raynas.nn.logits import Logits, Probabilities, Rank
 
 Memo = dict[int, Any]
 SKIP = -1  # route of an edge that contributes nothing
@@ -70,7 +68,7 @@ class Mutable(Labelled):
         )
 
     def derive(self, p: Probabilities, rank: Rank) -> dict[str, Value]:
-        """Return the decisions that probabilities prefer (see ``raynas.nn.logits.derived``)."""
+        """Return the decisions that probabilities prefer (see ``derived`` below)."""
         return {}
 
     def describe(self, arch: Mapping[str, Value]) -> Any:
@@ -78,7 +76,7 @@ class Mutable(Labelled):
         reached = ArchSpace(self.choices()).reached(arch)
         return {k: list(v) if isinstance(v := arch[k], tuple) else v for k in reached}
 
-    def decided(self, description: Any) -> dict[str, Value]:
+    def parsed(self, description: Any) -> dict[str, Value]:
         """Return the decisions in what ``describe`` wrote.
 
         Raises:
@@ -162,6 +160,36 @@ def _united(first: Decision, other: Decision) -> Decision:
     return replace(first, opens=opens)
 
 
+def logits_of(model: nn.Module) -> dict[str, Logits]:
+    """Return the vectors that a search of the model learns, by label.
+
+    Raises:
+        InvalidSpace: a mutable that cannot be relaxed (the message says which and why), or one
+            label that stands for two kinds of vectors.
+    """
+    vectors: dict[str, Logits] = {}
+    for mutable in outermost(model):
+        for vector in mutable.logits():
+            if vectors.setdefault(vector.label, vector) != vector:
+                raise InvalidSpace(
+                    f"label {vector.label!r} stands for {vectors[vector.label]} and for {vector}"
+                )
+    return vectors
+
+
+def derived(module: nn.Module, p: Probabilities, rank: Rank) -> dict[str, Value]:
+    """Return the architecture that probabilities prefer.
+
+    Args:
+        module: with mutables.
+        p: by label, shape (options,); of cells also by the labels of their nodes' sources, where a
+            search weighs edges.
+        rank: strength of an edge from its vector and the position of ``none``; a node keeps the
+            strongest edges, ties going to the first.
+    """
+    return {k: v for mutable in outermost(module) for k, v in mutable.derive(p, rank).items()}
+
+
 def activate(model: nn.Module, arch: Mapping[str, Any]) -> None:
     """Make the model's ``forward`` run one architecture; weights stay where they are.
 
@@ -216,8 +244,8 @@ def decide_together(layer: nn.Module, original: nn.Module) -> None:
     """Let the choices in one layer take the labels of those in another that is built alike."""
     ours, theirs = list(mutables(layer)), list(mutables(original))
     if [type(m) for m in ours] == [type(m) for m in theirs]:
-        for one, other in zip(ours, theirs, strict=True):
-            one.twin = (other,)  # in a tuple, or PyTorch would take it for a child
+        for mutable, other in zip(ours, theirs, strict=True):
+            mutable.tied_to = (other,)  # in a tuple, or PyTorch would take it for a child
 
 
 def each_route(model: nn.Module, route: Callable[[Mutable], Any]) -> Callable[[], None]:

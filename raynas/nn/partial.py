@@ -19,8 +19,7 @@ from torch.nn import functional
 
 from raynas.core.errors import InvalidSpace
 from raynas.nn.choice import LayerChoice
-from raynas.nn.logits import logits_of
-from raynas.nn.mutable import Mutable, each_route, name_labels
+from raynas.nn.mutable import Mutable, each_route, logits_of, name_labels
 from raynas.nn.narrow import divided, narrowed
 
 POOLS: dict[int, Callable[..., Tensor]] = {
@@ -55,7 +54,7 @@ class PartialChannels:
         """
         share = x.shape[1] // self.divisor
         out = run(x[:, :share], *rest, **keywords)
-        return dealt([out, *self._passed(x[:, share:]).split(share, 1)])
+        return channel_shuffle([out, *self._passed(x[:, share:]).split(share, 1)])
 
     def _passed(self, x: Tensor) -> Tensor:
         if max(self.stride, default=1) == 1:
@@ -70,26 +69,26 @@ class PartialChannels:
 class PartialEdge(nn.Module):
     """A layer that acts on the first channels while the others pass."""
 
-    def __init__(self, layer: nn.Module, around: PartialChannels) -> None:
+    def __init__(self, layer: nn.Module, wrapper: PartialChannels) -> None:
         super().__init__()
-        self.layer, self.around = layer, around
+        self.layer, self.wrapper = layer, wrapper
 
     def forward(self, x: Tensor, *rest: Any, **keywords: Any) -> Tensor:
         """Return the output of all channels."""
-        return self.around(self.layer, x, *rest, **keywords)
+        return self.wrapper(self.layer, x, *rest, **keywords)
 
     def extra_repr(self) -> str:
         """Return how many channels pass."""
-        return f"divisor={self.around.divisor}, stride={self.around.stride}"
+        return f"divisor={self.wrapper.divisor}, stride={self.wrapper.stride}"
 
 
-def dealt(shares: Sequence[Tensor]) -> Tensor:
+def channel_shuffle(shares: Sequence[Tensor]) -> Tensor:
     """Return the first channel of every share, then the second of every share, and so on.
 
     That is to concatenate and to shuffle in as many groups, in one copy, and in the memory format
     of the first share.
 
-    >>> dealt([torch.tensor([[1, 2]]), torch.tensor([[3, 4]])]).tolist()
+    >>> channel_shuffle([torch.tensor([[1, 2]]), torch.tensor([[3, 4]])]).tolist()
     [[1, 3, 2, 4]]
     """
     first = shares[0]
@@ -174,14 +173,14 @@ def _connect(choice: LayerChoice, divisor: int, calls: Sequence[_Call]) -> None:
             raise ValueError(f"candidate {name!r} makes {other} of {shape}: the channels change")
         if other != out:
             raise ValueError(f"candidates {choice.names[0]!r} and {name!r} give different shapes")
-    around = PartialChannels(divisor, _stride(shape, out))
+    wrapper = PartialChannels(divisor, _stride(shape, out))
     share = x[:, : divided(shape[1], divisor)]
     expected = (shape[0], share.shape[1], *out[2:])
     thin = {
         name: _tried(name, layer, divisor, (share, *rest), call.keywords, expected)
         for name, layer in zip(choice.names, choice.layers(), strict=True)
     }
-    choice.candidates, choice.around = nn.ModuleDict(thin), around
+    choice.candidates, choice.wrapper = nn.ModuleDict(thin), wrapper
 
 
 def _stride(given: Sequence[int], made: Sequence[int]) -> tuple[int, ...]:

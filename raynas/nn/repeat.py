@@ -14,14 +14,16 @@ from raynas.core.checks import whole
 from raynas.core.decision import Choice, Decision
 from raynas.core.errors import InvalidSpace
 from raynas.nn.choice import one_label
-from raynas.nn.logits import Logits, Probabilities, Rank, derived, logits_of
+from raynas.nn.logits import Logits, Probabilities, Rank
 from raynas.nn.mutable import (
     Memo,
     Mutable,
     activate_unchecked,
     decide_together,
+    derived,
     frozen,
     inner_space,
+    logits_of,
     merged,
 )
 from raynas.nn.value import Expression, ValueChoice, evaluate
@@ -175,8 +177,8 @@ def _depths(depth: int | tuple[int, int] | Expression, where: str) -> tuple[int,
 def _row(blocks: Blocks, count: int, where: str) -> list[nn.Module]:
     if isinstance(blocks, nn.Module):
         copies = [copy.deepcopy(blocks) for _ in range(count - 1)]
-        for one in copies:
-            decide_together(one, blocks)
+        for block in copies:
+            decide_together(block, blocks)
         row: list[nn.Module] = [blocks, *copies][:count]
     elif isinstance(blocks, type):
         name = blocks.__name__

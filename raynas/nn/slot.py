@@ -98,7 +98,7 @@ class Slot(Mutable):
         if not self.empty:
             raise ValueError(f"{self} is filled already, with a {type(self.entity).__name__}")
         self.entity = layer
-        for original in self.twin:
+        for original in self.tied_to:
             if isinstance(original, Slot) and original.entity is not None:
                 decide_together(layer, original.entity)
 
@@ -140,21 +140,21 @@ class Slot(Mutable):
             return self.entity.describe(arch)
         return [mutable.describe(arch) for mutable in outermost(self.entity)]
 
-    def decided(self, description: Any) -> dict[str, Value]:
+    def parsed(self, description: Any) -> dict[str, Value]:
         """Read what ``describe`` wrote."""
         if self.entity is None or not self.choices():
             if description is not None:
                 raise InvalidArch(f"{self} has no choices, got {description!r} for them")
             return {}
         if isinstance(self.entity, Mutable):
-            return self.entity.decided(description)
+            return self.entity.parsed(description)
         places = list(outermost(self.entity))
         if not isinstance(description, list | tuple) or len(description) != len(places):
             raise InvalidArch(
                 f"{self} has {len(places)} choices: expected a list of as many, got {description!r}"
             )
         pairs = zip(places, description, strict=True)
-        return agreed(place.decided(one) for place, one in pairs)
+        return agreed(place.parsed(part) for place, part in pairs)
 
 
 def slots(model: nn.Module) -> Iterator[Slot]:
@@ -171,7 +171,7 @@ def empty_slots(model: nn.Module) -> list[Slot]:
 
 def _checked(what: str, channels: Channels) -> Channels:
     if isinstance(channels, list | tuple) and channels:
-        return [_positive(what, one) for one in channels]
+        return [_positive(what, count) for count in channels]
     return _positive(what, channels)
 
 

@@ -55,7 +55,7 @@ class Plan:
             if isinstance(mutable, Slot) and mutable.empty:
                 self._filled[id(mutable)] = self._layer(mutable, entry)
             else:
-                self._arch = agreed([self._arch, mutable.decided(entry)])
+                self._arch = agreed([self._arch, mutable.parsed(entry)])
                 self._decided.append((where, mutable))
         except InvalidArch as error:
             raise InvalidArch(f"{where}: {error}") from None

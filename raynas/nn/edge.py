@@ -1,4 +1,4 @@
-"""The operations of a cell's edge, from what the user gave."""
+"""An edge of a cell, and its operations from what the user gave."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import Any
 
 from torch import nn
 
+from raynas.core.arch import Value
 from raynas.core.errors import InvalidSpace
+from raynas.nn.choice import LayerChoice
+from raynas.nn.mutable import SKIP
 
 Factory = Callable[[int, int, int], nn.Module]
 Candidates = (
@@ -17,6 +20,26 @@ Candidates = (
     | Sequence[nn.Module | Factory]
     | Callable[[int, int], Mapping[str, nn.Module]]
 )
+
+
+class Edge(LayerChoice):
+    """The choice between operations from one source to one node, unless it is left out."""
+
+    def __init__(self, layers: Mapping[str, nn.Module], source: str, *, named: bool) -> None:
+        super().__init__(layers if named else layers.values(), "edge")
+        self.source = source
+        self.from_label = ""
+
+    def picked(self, arch: Mapping[str, Value]) -> int:
+        """Return the position of the operation, SKIP if the node does not read this source."""
+        origin = arch.get(self.from_label)
+        taken = self.source in origin if isinstance(origin, tuple) else self.source == origin
+        return super().picked(arch) if taken else SKIP
+
+    @property
+    def real(self) -> tuple[int, ...]:
+        """The positions of the operations that an architecture may pick: all but zeros."""
+        return tuple(at for at in range(len(self.names)) if at != self.none)
 
 
 def edge_layers(
