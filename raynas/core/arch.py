@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from typing import Any, TypeAlias
 
 from raynas.core.errors import InvalidArch
@@ -33,9 +33,30 @@ class Arch(Mapping[str, Value]):
     def __getitem__(self, label: str) -> Value:
         return self._decisions[label]
 
-    def get(self, label: str, default: Any = None) -> Any:  # twice as fast as the mixin's
+    def __contains__(self, label: object) -> bool:
+        return label in self._decisions
+
+    def __or__(self, others: Mapping[str, Value]) -> dict[str, Value]:
+        """Return the decisions with the values of ``others`` in place of its own."""
+        return self._decisions | dict(others)
+
+    # the dictionary's own are several times as fast as the mixin's
+
+    def get(self, label: str, default: Any = None) -> Any:
         """Return the value at a label, or ``default`` if it is not reached."""
         return self._decisions.get(label, default)
+
+    def keys(self) -> KeysView[str]:
+        """Return the labels that are reached."""
+        return self._decisions.keys()
+
+    def values(self) -> ValuesView[Value]:
+        """Return what was taken at each."""
+        return self._decisions.values()
+
+    def items(self) -> ItemsView[str, Value]:
+        """Return the labels and what was taken at each."""
+        return self._decisions.items()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._decisions)

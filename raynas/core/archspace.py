@@ -11,9 +11,19 @@ from numpy.typing import NDArray
 
 from raynas.core.arch import Arch, Atom, Value
 from raynas.core.decision import Choice, Decision
+from raynas.core.enumeration import all_ways, size_of
 from raynas.core.errors import InvalidArch, InvalidSpace, nearest
+from raynas.core.plain_choices import (
+    Drawn,
+    Numbered,
+    Picked,
+    PlainChoices,
+    Source,
+    Step,
+    steps_of,
+)
 
-Order = tuple[Decision, ...]
+_HEX = [format(number, "x") for number in range(256)]
 
 
 @dataclass(frozen=True)
@@ -73,15 +83,21 @@ class ArchSpace:
         """Every label of the tree, in the tree's order."""
         return tuple(self.decisions)
 
+    @cached_property
+    def _steps(self) -> tuple[Step, ...]:
+        return steps_of(self.choices)
+
     def sample(self, rng: np.random.Generator, given: Mapping[str, Value] | None = None) -> Arch:
         """Draw every reached decision that ``given`` leaves open, each uniformly."""
-        fixed = given or {}
-        return self.decided(lambda d: fixed[d.label] if d.label in fixed else d.draw(rng))
+        return self._filled(Drawn(rng, given or {}))
 
     def decided(self, pick: Callable[[Decision], Value]) -> Arch:
         """Return the architecture of what ``pick`` says of every reached decision, in order."""
+        return self._filled(Picked(pick))
+
+    def _filled(self, source: Source) -> Arch:
         taken: dict[str, Value] = {}
-        _fill(self.choices, taken, pick)
+        _fill(self._steps, taken, source)
         return Arch(taken)
 
     def canonical(self, arch: Arch) -> Arch:
@@ -94,20 +110,30 @@ class ArchSpace:
         Raises:
             InvalidArch: a reached decision is missing or its value is none of its options.
         """
-        reached: dict[str, Decision] = {}
-        _reach(self.choices, arch, reached)
-        return reached
+        return {label: self.decisions[label] for label in self._numbers(arch)}
+
+    def _numbers(self, arch: Mapping[str, Value]) -> dict[str, int]:
+        """Return the option numbers of the reached decisions, in order; raise as ``reached``."""
+        numbers: dict[str, int] = {}
+        _number(self._steps, arch, numbers)
+        return numbers
 
     def check(self, arch: Mapping[str, Value]) -> None:
         """Raise InvalidArch, naming the label, unless this space holds ``arch``."""
+        decisions = self.decisions
         for label in arch:
-            if label not in self.decisions:
-                hint = nearest(label, self.decisions)
+            if label not in decisions:
+                hint = nearest(label, decisions)
                 raise InvalidArch(f"no decision is labelled {label!r}; {hint}")
-        reached = self.reached(arch)
+        reached = self._numbers(arch)
         for label in arch:
             if label not in reached:
                 raise InvalidArch(f"{label!r} is decided but not reached by the other values")
+
+    @cached_property
+    def _free(self) -> dict[str, Decision]:
+        """The decisions that have a second value."""
+        return {label: d for label, d in self.decisions.items() if d.count() > 1}
 
     def mutate(self, arch: Arch, rng: np.random.Generator) -> Arch:
         """Change exactly one reached decision; what it newly opens is drawn uniformly.
@@ -115,12 +141,12 @@ class ArchSpace:
         Raises:
             InvalidSpace: no reached decision has a second value.
         """
-        free = [decision for decision in self.reached(arch).values() if decision.count() > 1]
+        free = [label for label in self._numbers(arch) if label in self._free]
         if not free:
             raise InvalidSpace("no reached decision has a second value: nothing can be mutated")
-        decision = free[int(rng.integers(len(free)))]
+        decision = self._free[free[int(rng.integers(len(free)))]]
         changed = decision.change(arch[decision.label], rng)
-        return self.sample(rng, {**arch, decision.label: changed})
+        return self.sample(rng, arch | {decision.label: changed})
 
     def cross(self, first: Arch, second: Arch, rng: np.random.Generator) -> Arch:
         """Take every decision from one of two parents at random (uniform crossover)."""
@@ -139,32 +165,28 @@ class ArchSpace:
 
     def size(self) -> int:
         """Return the number of architectures, exact also where labels are shared."""
-        return _Counter().count(self.choices)
+        return self._size
+
+    @cached_property
+    def _size(self) -> int:
+        return size_of(self.choices)
 
     def __iter__(self) -> Iterator[Arch]:
         """Yield every architecture once."""
-        for taken in _enumerate(self.choices, {}):
-            yield Arch(taken)
+        return map(Arch, all_ways(self.choices))
 
     def pack(self, arch: Arch) -> str:
         """Return a short text for one architecture: option numbers of its reached decisions."""
-        reached = self.reached(arch)
-        return ".".join(format(d.index(arch[label]), "x") for label, d in reached.items())
+        numbers = self._numbers(arch).values()
+        return ".".join([_HEX[n] if n < len(_HEX) else format(n, "x") for n in numbers])
 
     def unpack(self, text: str) -> Arch:
         """Read what ``pack`` wrote."""
-        numbers = iter(text.split(".") if text else ())
-
-        def read(decision: Decision) -> Value:
-            number, options = int(next(numbers), 16), decision.options
-            if isinstance(decision, Choice):
-                return options[number]
-            return tuple(o for i, o in enumerate(options) if number >> i & 1)
-
-        return self.decided(read)
+        numbers = (int(number, 16) for number in text.split(".")) if text else iter(())
+        return self._filled(Numbered(numbers))
 
 
-def _walk(decisions: Order, seen: set[int]) -> Iterator[Decision]:
+def _walk(decisions: Iterable[Decision], seen: set[int]) -> Iterator[Decision]:
     """Yield the decisions and all that they open, parents first."""
     for decision in decisions:
         if id(decision) not in seen:  # a space opened in many places is walked once
@@ -174,26 +196,36 @@ def _walk(decisions: Order, seen: set[int]) -> Iterator[Decision]:
                 yield from _walk(space.choices, seen)
 
 
-def _fill(decisions: Order, taken: dict[str, Value], pick: Callable[[Decision], Value]) -> None:
-    """Add to ``taken`` what ``pick`` says of the decisions and of those that they open."""
-    for decision in decisions:
-        if decision.label not in taken:
-            taken[decision.label] = pick(decision)
-        for space in decision.opened(taken[decision.label]):
-            _fill(space.choices, taken, pick)
+def _fill(steps: Iterable[Step], taken: dict[str, Value], source: Source) -> None:
+    """Add to ``taken`` what ``source`` says of the decisions and of those that they open."""
+    for step in steps:
+        if isinstance(step, PlainChoices):
+            if taken.keys().isdisjoint(step.labels):
+                taken.update(zip(step.labels, source.values(step), strict=True))
+            else:
+                _fill(step.decisions.values(), taken, source)
+            continue
+        if step.label not in taken:
+            taken[step.label] = source.value(step)
+        for space in step.opened(taken[step.label]):
+            _fill(space.choices, taken, source)
 
 
-def _reach(decisions: Order, arch: Mapping[str, Value], reached: dict[str, Decision]) -> None:
-    """Add to ``reached`` the decisions, and those that the values of ``arch`` open."""
-    for decision in decisions:
-        label = decision.label
-        if label not in arch:
-            raise InvalidArch(f"{label!r} is not decided; expected {_domain(decision)}")
-        value = arch[label]
-        decision.index(value)
-        reached[label] = decision
-        for space in decision.opened(value):
-            _reach(space.choices, arch, reached)
+def _number(steps: Iterable[Step], arch: Mapping[str, Value], numbers: dict[str, int]) -> None:
+    """Add to ``numbers`` those of the decisions, and of those that the values of ``arch`` open."""
+    for step in steps:
+        if isinstance(step, PlainChoices):
+            if (own := step.numbers(arch)) is not None:
+                numbers.update(zip(step.labels, own, strict=True))
+            else:  # one by one, to say which is wrong
+                _number(step.decisions.values(), arch, numbers)
+            continue
+        if step.label not in arch:
+            raise InvalidArch(f"{step.label!r} is not decided; expected {_domain(step)}")
+        value = arch[step.label]
+        numbers[step.label] = step.index(value)
+        for space in step.opened(value):
+            _number(space.choices, arch, numbers)
 
 
 def _same(first: Decision, other: Decision) -> bool:
@@ -206,78 +238,3 @@ def _domain(decision: Decision) -> str:
     kind = "one of" if isinstance(decision, Choice) else f"{decision.k} of"
     opens = " opening " + ", ".join(map(str, decision.opens)) if decision.opens else ""
     return f"{kind} {list(decision.options)}{opens}"
-
-
-def _pending(decision: Decision, value: Value, rest: Order) -> Order:
-    """Return what is still to be decided once ``decision`` has taken ``value``."""
-    opened = decision.opened(value)
-    return tuple(d for space in opened for d in space.choices) + rest if opened else rest
-
-
-def _enumerate(pending: Order, taken: dict[str, Value]) -> Iterator[dict[str, Value]]:
-    if not pending:
-        yield dict(taken)
-        return
-    decision, rest = pending[0], pending[1:]
-    if decision.label in taken:
-        yield from _enumerate(_pending(decision, taken[decision.label], rest), taken)
-        return
-    for value in decision.values():
-        taken[decision.label] = value
-        yield from _enumerate(_pending(decision, value, rest), taken)
-        del taken[decision.label]
-
-
-class _Counter:
-    """Counts architectures: a product over decisions that share no label, a sum within the rest.
-
-    Once a label is decided, its later places add nothing: they take the same value and open the
-    same spaces. So a state is the set of labels still pending and those already decided.
-    """
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[frozenset[str], frozenset[str]], int] = {}
-        self._under: dict[str, frozenset[str]] = {}
-
-    def count(self, pending: Iterable[Decision], decided: frozenset[str] = frozenset()) -> int:
-        """Return in how many ways the pending decisions, and what they open, can be taken."""
-        open_ = {d.label: d for d in pending if d.label not in decided}
-        total = 1
-        for group in self._groups(list(open_.values())):
-            total *= self._together(group, decided)
-        return total
-
-    def _together(self, group: list[Decision], decided: frozenset[str]) -> int:
-        first, rest = group[0], group[1:]
-        if not rest and not first.opens:
-            return first.count()
-        under = frozenset[str]().union(*(self._labels(decision) for decision in group))
-        state = frozenset(d.label for d in group), decided & under
-        if state not in self._known:
-            taken = decided | {first.label}
-            self._known[state] = sum(
-                self.count(_pending(first, value, tuple(rest)), taken) for value in first.values()
-            )
-        return self._known[state]
-
-    def _groups(self, pending: list[Decision]) -> list[list[Decision]]:
-        """Split the decisions so that no label stands under two groups."""
-        groups: list[tuple[list[Decision], frozenset[str]]] = []
-        for decision in pending:
-            members, under = [decision], self._labels(decision)
-            apart = []
-            for group, labels in groups:
-                if labels.isdisjoint(under):
-                    apart.append((group, labels))
-                else:
-                    members, under = [*group, *members], under | labels
-            groups = [*apart, (members, under)]
-        return [members for members, _ in groups]
-
-    def _labels(self, decision: Decision) -> frozenset[str]:
-        """Return the labels of the decision and of all below it."""
-        if decision.label not in self._under:
-            inner = (d for space in decision.opens.values() for d in space.choices)
-            below = frozenset[str]().union(*map(self._labels, inner))
-            self._under[decision.label] = below | {decision.label}
-        return self._under[decision.label]

@@ -36,7 +36,8 @@ class Choice:
         _check_domain(self.label, self.options, self.opens)
 
     @cached_property
-    def _index(self) -> dict[tuple[type, Value], int]:
+    def positions(self) -> dict[tuple[type, object], int]:
+        """The position of every option by its type and value: True is not 1, and 1.0 is not 1."""
         return {(type(option), option): i for i, option in enumerate(self.options)}
 
     def index(self, value: Value) -> int:
@@ -46,7 +47,7 @@ class Choice:
             InvalidArch: the value is none of the options.
         """
         try:
-            at = self._index.get((type(value), value))
+            at = self.positions.get((type(value), value))
         except TypeError:  # unhashable, such as a tuple that holds a list
             at = None
         if at is None:
@@ -56,7 +57,7 @@ class Choice:
 
     def __contains__(self, value: Value) -> bool:
         try:
-            return (type(value), value) in self._index
+            return (type(value), value) in self.positions
         except TypeError:
             return False
 
