@@ -54,7 +54,7 @@ class Evolution(Sampler):
             )
         if mutation_prob is not None and not 0 <= mutation_prob <= 1:
             raise ValueError(f"expected 0 <= mutation_prob <= 1, got {mutation_prob}")
-        self.startup = population
+        self.startup = self._population = population
         self._space = space
         self._rng = np.random.default_rng(seed)
         self._visited = Deduplicator(space, self._rng)
@@ -68,7 +68,7 @@ class Evolution(Sampler):
         """Return a random architecture at first, then a child of the best."""
         self._asked += 1
         self.origin = Origin()
-        if self._asked <= self.startup or not self._best:
+        if self._asked <= self._population or not self._best:
             return self._visited.propose(lambda: self._space.sample(self._rng))
         child = self._visited.propose(self._child)
         if not self._visited.drawn:

@@ -46,7 +46,7 @@ class RegularizedEvolution(Sampler):
                 f"expected 1 <= tournament <= population, got tournament {tournament} "
                 f"and population {population}"
             )
-        self.startup = population
+        self.startup = self._population = population
         self._space = space
         self._rng = np.random.default_rng(seed)
         self._visited = Deduplicator(space, self._rng)
@@ -59,7 +59,7 @@ class RegularizedEvolution(Sampler):
         """Return a random architecture at first, then a mutated winner of a tournament."""
         self._asked += 1
         self.origin = Origin()
-        if self._asked <= self.startup or not self._alive:
+        if self._asked <= self._population or not self._alive:
             return self._visited.propose(lambda: self._space.sample(self._rng))
         parents: list[Arch] = []
 

@@ -30,7 +30,7 @@ from raynas.cluster.connect import connected
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
 from raynas.core.objectives import hypervolume, pareto_mask
-from raynas.core.sampler import SAMPLERS, Sampler
+from raynas.core.sampler import SAMPLERS, Sampler, sampler_class
 from raynas.core.trial import Trial
 
 NAMES = (
@@ -133,7 +133,7 @@ def volume_found(table: Table, name: str, seeds: int, budget: int, flying: int) 
 
     shares = []
     for seed in range(seeds):
-        several = getattr(SAMPLERS[name], "multi_objective", False)
+        several = sampler_class(name).multi_objective
         options = {"objectives": ("accuracy", "cost")} if several else {}
         sampler = SAMPLERS[name](table.space, seed=seed, **options)
         found = np.array([trial.scores for trial in run(sampler, score, budget, flying)])

@@ -18,7 +18,7 @@ from raynas.core.constraints import as_constraints
 from raynas.core.evaluator import Measurement
 from raynas.core.feasible import Violation
 from raynas.core.goals import goals_of
-from raynas.core.sampler import SAMPLERS
+from raynas.core.sampler import SAMPLERS, Sampler
 from raynas.core.study import Study, StudyInfo
 from raynas.core.trial import Trial
 from raynas.report.findings import ReportData, effects, front, opponent, running_best
@@ -244,7 +244,7 @@ def test_a_sampler_that_goes_on_under_other_weights_is_told_scores_of_one_kind()
     assert [row.objective for row in rows[:2]] == pytest.approx([1.8, 3.6])  # what is told stays
 
 
-class Recording:
+class Recording(Sampler):
     """Proposes a list, and keeps what the last one was told."""
 
     told: list[float | None] = []  # noqa: RUF012

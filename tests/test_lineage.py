@@ -22,7 +22,7 @@ from raynas.core.errors import Exhausted
 from raynas.core.evaluator import Measurement
 from raynas.core.goals import goals_of
 from raynas.core.result_cache import ResultCache
-from raynas.core.sampler import SAMPLERS, Origin, Sampler, origin_of
+from raynas.core.sampler import SAMPLERS, Origin, Sampler
 from raynas.core.study import Study, StudyInfo
 from raynas.core.trial import Trial
 from raynas.storage.run_folder import Folder
@@ -50,7 +50,7 @@ def asked(
             arch = sampler.ask()
         except Exhausted:
             break
-        found.append((arch, origin_of(sampler), dict(told)))
+        found.append((arch, sampler.origin, dict(told)))
         waiting.append(arch)
         if len(waiting) > flying:
             first = waiting.pop(0)
@@ -85,7 +85,7 @@ def test_a_stranger_may_be_a_parent(name: str) -> None:
     parents = []
     for _ in range(12):
         arch = sampler.ask()
-        parents.append(origin_of(sampler).parent)
+        parents.append(sampler.origin.parent)
         sampler.tell(trial(arch, 0.0))
     if name in (*MUTATING, "evolution", "predictor"):
         assert stranger.key in parents
@@ -96,7 +96,8 @@ def test_a_stranger_may_be_a_parent(name: str) -> None:
 @pytest.mark.parametrize("name", [*MUTATING, "evolution"])
 def test_what_is_drawn_at_random_has_no_parent(name: str) -> None:
     sampler = SAMPLERS[name](FLAT, seed=0)
-    free = sampler.startup  # type: ignore[attr-defined]
+    free = sampler.startup
+    assert free is not None
     origins = [origin for _, origin, _ in asked(sampler, free + 20, flying=0)]
     assert origins[:free] == [Origin()] * free
     assert all(origin.parent for origin in origins[free:])
@@ -197,12 +198,14 @@ def test_predictions_are_in_the_objectives_own_unit(scale: float) -> None:
 
 def test_a_forest_predicts() -> None:
     forest = Predictor(FLAT, seed=0, model="forest")
+    assert forest.startup is not None
     assert asked(forest, forest.startup + 2, flying=0)[-1][1].predicted is not None
 
 
 def test_of_several_objectives_none_is_predicted() -> None:
     space = ArchSpace.of(**{f"c{i}": range(3) for i in range(4)})
     sampler = Predictor(space, seed=0, objectives=("a", "b"))
+    assert sampler.startup is not None
     origins = []
     for _ in range(sampler.startup + 10):
         arch = sampler.ask()
@@ -235,7 +238,7 @@ def test_what_is_known_of_an_architecture_comes_back_as_it_was_told() -> None:
     assert known.result("0" * 16) is None
 
 
-class Repeating:
+class Repeating(Sampler):
     """Asks for two architectures in turn, each changed from the other."""
 
     def __init__(self) -> None:

@@ -22,10 +22,10 @@ from raynas.gradient.base import Differentiable
 from raynas.gradient.top_architectures import log_probability
 from raynas.nn import InputChoice, LayerChoice, Repeat, ValueChoice, freeze, space_of
 from raynas.nn.cell import Cell
-from raynas.nn.elastic import Linear
+from raynas.nn.elastic_linear import Linear
 from raynas.nn.modelspace import ModelSpace
 from raynas.nn.mutable import activate
-from raynas.supernet.protocol import ONE_SHOTS, OneShot
+from raynas.supernet.protocol import ONE_SHOTS, OneShot, one_shot_class
 from raynas.supernet.training import SupernetTraining
 from tests.ranks import on_two_ranks
 
@@ -83,11 +83,9 @@ def ready(
 ) -> nn.Module:
     """Return the model that the algorithm trains: a supernet of its own, where it has one."""
     torch.manual_seed(seed)
-    own = getattr(algorithm(case), "supernet_space", None)
-    if own is None:
-        return build()
-    net: nn.Module = own(ModelSpace(build, input_shape=(features,))).supernet(seed)
-    return net
+    space = ModelSpace(build, input_shape=(features,))
+    own = algorithm(case).supernet_space(space)
+    return build() if own is space else own.supernet(seed)
 
 
 def trained(
@@ -486,7 +484,7 @@ def test_two_workers_equal_one(
 
 @cache
 def _defaults() -> dict[str, Any]:
-    return {name: getattr(ONE_SHOTS[name], "defaults", {}) for name in ONE_SHOTS}
+    return {name: one_shot_class(name).defaults for name in ONE_SHOTS}
 
 
 @pytest.mark.parametrize("name", sorted(ONE_SHOTS))

@@ -21,8 +21,9 @@ from raynas.core.archspace import ArchSpace
 from raynas.core.errors import UnknownName, nearest
 from raynas.core.plugins import by_class_name
 from raynas.core.registry import Registry
-from raynas.core.sampler import SAMPLERS
+from raynas.core.sampler import SAMPLERS, Sampler
 from raynas.setup.registries import registries
+from raynas.supernet.protocol import ONE_SHOTS, OneShot
 
 DOCS = Path(__file__).parent.parent / "docs" / "registries.md"
 
@@ -279,6 +280,122 @@ def test_our_own_plug_ins_are_built_from_specifications() -> None:
     space = ArchSpace.of(x=[1, 2, 3])
     sampler = SAMPLERS.build(["RegularizedEvolution", {"population": 12}], space, seed=0)
     assert sampler.startup == 12
+
+
+# --- a base that all plug-ins share ---------------------------------------------------------------
+
+
+class Toy:
+    """What all toys are."""
+
+    wheels: int = 0
+
+
+class Car(Toy):
+    """Has wheels."""
+
+    wheels = 4
+
+
+@pytest.fixture
+def garage() -> Registry[Callable[..., Any]]:
+    """A registry of toys: a class, and functions that promise one or nothing."""
+    registry: Registry[Callable[..., Any]] = Registry("toy", base=Toy)
+
+    @registry.register("promised")
+    def promised() -> Car:
+        return Car()
+
+    @registry.register("unsaid")
+    def unsaid(made: Any) -> Any:
+        return made
+
+    registry.register("car", Car)
+    registry.register("half", partial(Car))
+    return registry
+
+
+def test_a_class_of_another_base_is_refused(garage: Registry[Callable[..., Any]]) -> None:
+    class Stone:
+        """No toy."""
+
+    wanted = (
+        "toy 'stone': expected a subclass of tests.test_registry.Toy, got .*Stone: write class "
+        r"Stone\(Toy\)"
+    )
+    for entry in (Stone, partial(Stone), partial(partial(Stone))):
+        with pytest.raises(TypeError, match=wanted):
+            garage.register("stone", entry)
+    assert "stone" not in garage
+
+
+def test_what_a_function_makes_is_checked_when_it_is_made(
+    garage: Registry[Callable[..., Any]],
+) -> None:
+    car = Car()
+    assert garage.make("unsaid", car) is car
+    assert type(garage.make("CAR")) is type(garage.build("half")) is Car
+    for make in (garage.make, garage.build):
+        with pytest.raises(TypeError, match=r"toy 'unsaid': expected .*registry.Toy, got 3$"):
+            make("unsaid", 3)
+    vars(car)["wheel"] = 3
+    with pytest.raises(TypeError, match=r"Car.wheel: a Toy has no .*; did you mean 'wheels'?"):
+        garage.make("unsaid", car)
+
+
+def test_the_class_of_a_plug_in_is_known_before_it_is_made(
+    garage: Registry[Callable[..., Any]],
+) -> None:
+    assert garage.class_of("car") is garage.class_of("half") is garage.class_of("promised") is Car
+    assert garage.class_of("unsaid") is Toy
+    assert garage.class_of("car").wheels == 4  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("base", "name", "value", "meant"),
+    [
+        (Sampler, "start_up", 10, "startup"),
+        (Sampler, "startups", None, "startup"),
+        (Sampler, "multi_objectives", True, "multi_objective"),
+        (Sampler, "multiobjectve", True, "multi_objective"),
+        (OneShot, "learn", False, "learns"),
+        (OneShot, "warm_up_epochs", 3, "warmup_epochs"),
+        (OneShot, "deafults", {}, "defaults"),
+        (OneShot, "supernetSpace", lambda _, space: space, "supernet_space"),
+    ],
+)
+def test_a_misspelt_capability_is_refused(base: type, name: str, value: object, meant: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        type("Mine", (base,), {name: value})
+    told = f"Mine.{name}: a {base.__name__} has no attribute {name!r}; did you mean {meant!r}?"
+    assert str(caught.value) == told
+
+
+def test_other_names_and_other_kinds_of_values_are_no_slips() -> None:
+    mine: dict[str, Any] = {"starts": 6, "origins": [], "asked": 0, "_start_up": 3, "startup": 5}
+    assert type("Mine", (Sampler,), mine).startup == 5  # type: ignore[attr-defined]
+    theirs: dict[str, Any] = {
+        "learn": lambda _: None,
+        "derived": lambda _: None,
+        "batch_sizes": lambda _: None,
+        "warmup": 3,
+        "steps": 5,
+    }
+    assert type("Mine", (OneShot,), theirs).learns  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("registry", [SAMPLERS, ONE_SHOTS], ids=["samplers", "one_shots"])
+def test_a_duck_is_told_which_base_it_lacks(registry: Registry[Any]) -> None:
+    class Duck:
+        """Quacks."""
+
+    base = registry.base
+    assert base is not None
+    with pytest.raises(TypeError) as caught:
+        registry.register("quack", Duck)
+    told = str(caught.value)
+    assert told.startswith(f"{registry.kind} 'quack': expected a subclass of {base.__module__}.")
+    assert told.endswith(f"write class Duck({base.__name__})")
 
 
 # --- a package of plug-ins ------------------------------------------------------------------------

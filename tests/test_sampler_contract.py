@@ -24,7 +24,7 @@ from raynas.core.archspace import ArchSpace
 from raynas.core.decision import Choice, Subset
 from raynas.core.errors import Exhausted
 from raynas.core.objectives import hypervolume
-from raynas.core.sampler import SAMPLERS, Diverged, Sampler, replay
+from raynas.core.sampler import SAMPLERS, Diverged, Sampler, replay, sampler_class
 from raynas.core.trial import Trial
 
 ROOT = Path(__file__).parent.parent
@@ -196,7 +196,7 @@ def replay_equals_never_stopping(make: Make, space: ArchSpace, tells: int) -> No
 def its_first_asks_need_no_tell(make: Make, space: ArchSpace) -> None:
     """As many as it says (``startup``) come out alike, told in between or not."""
     told, untold = make(space, seed=0), make(space, seed=0)
-    free = getattr(told, "startup", 0)
+    free = told.startup
     for _ in range(60 if free is None else min(free, 60)):
         arch = told.ask()
         assert arch == untold.ask()
@@ -332,7 +332,7 @@ def its_front_beats_random_search(make: Make) -> None:
 
 def learns(make: Make) -> bool:
     """Return whether any ask depends on a tell, by the sampler's own word."""
-    return getattr(make(FLAT, seed=0), "startup", 0) is not None
+    return make(FLAT, seed=0).startup is not None
 
 
 # --- every registered sampler keeps them ----------------------------------------------------------
@@ -408,7 +408,7 @@ def with_two_scores(name: str) -> Make:
     return make
 
 
-SEVERAL = [name for name in sorted(SAMPLERS) if getattr(SAMPLERS[name], "multi_objective", False)]
+SEVERAL = [name for name in sorted(SAMPLERS) if sampler_class(name).multi_objective]
 
 
 @pytest.mark.parametrize("name", SEVERAL)
@@ -452,7 +452,7 @@ def test_a_seed_fixes_the_run_in_every_process() -> None:
 # --- and toys break them --------------------------------------------------------------------------
 
 
-class Toy:
+class Toy(Sampler):
     """Draws at random and learns nothing, without any look at what was there before."""
 
     startup: int | None = 0
@@ -594,6 +594,13 @@ def test_a_toy_that_keeps_a_law_passes_it() -> None:
     sixteen_may_be_in_flight(Toy, FLAT)
 
 
+@every_sampler
+def test_a_class_says_whether_its_asks_depend_on_tells(name: str) -> None:
+    sampler = SAMPLERS[name](FLAT, seed=0)
+    assert isinstance(sampler, sampler_class(name))
+    assert (sampler.startup is None) == (sampler_class(name).startup is None)
+
+
 # --- golden keys ----------------------------------------------------------------------------------
 
 
@@ -604,7 +611,7 @@ def golden(name: str) -> dict[str, Any]:
     """
     asked = keys(SAMPLERS[name](FLAT, seed=0), 100)
     digest = hashlib.sha256(" ".join(asked).encode()).hexdigest()[:16]
-    library = getattr(SAMPLERS[name], "library", None)
+    library = sampler_class(name).library
     release = {library: version(library)} if library else {}
     return {"first ten": asked[:10], "first hundred": digest, **release}
 
@@ -612,7 +619,7 @@ def golden(name: str) -> dict[str, Any]:
 @every_sampler
 def test_proposals_are_those_of_the_golden_file(name: str) -> None:
     stored = json.loads(GOLDEN.read_text(encoding="utf-8"))
-    library = getattr(SAMPLERS[name], "library", None)
+    library = sampler_class(name).library
     if library and name in stored and stored[name][library] != version(library):
         pytest.skip(f"recorded with {library} {stored[name][library]}: another one may differ")
     assert stored.get(name) == golden(name), stored["regenerate"]

@@ -475,6 +475,7 @@ def test_a_forest_may_be_the_model() -> None:
 def test_a_design_holds_every_option_equally_often() -> None:
     space = ArchSpace.of(a=range(6), b=range(3), c=range(4))
     sampler = Predictor(space, seed=0)
+    assert sampler.startup is not None
     design = [sampler.ask() for _ in range(sampler.startup)]
     assert 10 <= len(design) <= 12  # two of each of six; equal points are asked once
     full = [sampler._codes.decode(row) for row in Predictor(space, seed=0)._design()]

@@ -19,6 +19,7 @@ from raynas.core.config import TrainSettings
 from raynas.core.errors import StoreMismatch
 from raynas.core.evaluator import Budget, Measurement
 from raynas.core.goals import goals_of
+from raynas.core.sampler import Sampler
 from raynas.core.study import Study, StudyInfo
 from raynas.core.trial import Trial
 from raynas.data.digits import Digits
@@ -99,8 +100,8 @@ def test_the_first_steps_are_those_of_sgd() -> None:
         gap = (images @ weight.T + bias).softmax(1) - target
         weight = weight - lr * (gap.T @ images / 32 + 0.01 * weight)
         bias = bias - lr * (gap.mean(0) + 0.01 * bias)
-    torch.testing.assert_close(training.net[1].weight.double(), weight, rtol=1e-4, atol=1e-6)  # type: ignore[index]
-    torch.testing.assert_close(training.net[1].bias.double(), bias, rtol=1e-4, atol=1e-6)  # type: ignore[index]
+    torch.testing.assert_close(training.model[1].weight.double(), weight, rtol=1e-4, atol=1e-6)  # type: ignore[index]
+    torch.testing.assert_close(training.model[1].bias.double(), bias, rtol=1e-4, atol=1e-6)  # type: ignore[index]
 
 
 def test_validation_is_of_the_whole_split_in_evaluation_mode() -> None:
@@ -109,7 +110,7 @@ def test_validation_is_of_the_whole_split_in_evaluation_mode() -> None:
     found = training.validate()
     x, y = Few().load().valid
     with torch.no_grad():
-        logits = training.net.eval()(x)
+        logits = training.model.eval()(x)
     assert found["accuracy"] == float((logits.argmax(1) == y).double().mean())
     assert found["loss"] == pytest.approx(float(nn.functional.cross_entropy(logits, y)), rel=1e-5)
     assert training.validate((x[:7], y[:7])) != found
@@ -126,7 +127,7 @@ def test_a_loss_that_is_no_number_is_said() -> None:
 # --- what the study makes of fewer epochs ---------------------------------------------------------
 
 
-class InOrder:
+class InOrder(Sampler):
     """Asks for what it was given, twice, and remembers what it was told."""
 
     startup = None

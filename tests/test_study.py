@@ -39,7 +39,7 @@ def measured(arch: Arch) -> Measurement:
     return Measurement(metrics=metrics, started_s=1.0, duration_s=0.5)
 
 
-class Scripted:
+class Scripted(Sampler):
     """Asks for what it was given, and remembers what it was told."""
 
     startup = None
@@ -65,7 +65,7 @@ class Scripted:
         return [entry for entry in self.log if isinstance(entry, Trial)]
 
 
-class Clumsy:
+class Clumsy(Sampler):
     """Draws from a handful at random, so that most of its asks are duplicates."""
 
     startup = None

@@ -271,7 +271,7 @@ def test_the_learning_rate_reaches_the_optimizer() -> None:
         assert row["lr"] == 0.02 * algo.lr_scale(5 * epoch + 4, 20)
 
 
-class Pulling:
+class Pulling(OneShot):
     """An algorithm that takes three validation batches a step, and grows its batches."""
 
     def attach(self, training: Training) -> None:

@@ -183,8 +183,8 @@ class Registry(Mapping[str, T], Generic[T]):
             return made
         if not isinstance(made, self.base):
             raise TypeError(
-                f"{self.kind} {name!r}: expected to get an instance of {_path(self.base)}, got one "
-                f"of {_path(type(made))}"
+                f"{self.kind} {name!r}: expected it to make an instance of {_path(self.base)}, got "
+                f"{made!r}"
             )
         refuse_misspelt(type(made).__name__, vars(made), self.base)
         return made

@@ -54,17 +54,19 @@ def resolve_sampler(
     Raises:
         UnknownName: no algorithm has this name.
         ValueError: the algorithm trains a supernet instead of sampling, or an option is wrong.
+        TypeError: a registered function returns no ``Sampler``.
     """
     if trains(name):
         raise ValueError(
             f"{name} trains a supernet and proposes no architectures one by one: call "
             "raynas.search or raynas.train_supernet with it"
         )
-    builder = SAMPLERS[name_of(name)]
-    fitted = checked("algorithm", name, builder, options, without=("seed",))
-    if goals is not None and goals.several and sampler_class(name_of(name)).multi_objective:
+    registered = name_of(name)
+    fitted = checked("algorithm", name, SAMPLERS[registered], options, without=("seed",))
+    if goals is not None and goals.several and sampler_class(registered).multi_objective:
         fitted["objectives"] = tuple(objective.metric for objective in goals.objectives)
-    return builder(space, seed=seed, **fitted)
+    sampler: Sampler = SAMPLERS.make(registered, space, seed=seed, **fitted)
+    return sampler
 
 
 def trains(algo: Any) -> bool:
@@ -107,7 +109,7 @@ def resolve_one_shot(
             hint = nearest(key, [*declared, *TrainSettings.model_fields])
             raise ValueError(f"algorithm {algo!r} has no option {key!r}; {hint}")
     fitted = checked("algorithm", algo, builder, others, without=("seed",))
-    builder(seed=0, **fitted)  # its own checks, before anything starts
+    ONE_SHOTS.make(algo, seed=0, **fitted)  # its own checks, before anything starts
     return ComponentSpec(name=algo, options=fitted), validated(TrainSettings, training)
 
 

@@ -85,20 +85,20 @@ def _described(registry: Registry[Any], given: str) -> str:
         lines += ["", f"Aliases: {', '.join(aliases)}"]
     if options:
         lines += ["", "Defaults:", *(f"  {o.name} = {_default(o.default)}" for o in options)]
-    if trained := _training_options(registry, builder):
+    if trained := _training_options(registry, name):
         lines += ["", "Defaults of its training:", *trained]
     if "Source:" not in told:
         lines += ["", f"Source: {inspect.getdoc(inspect.getmodule(target)) or 'unknown'}"]
     return "\n".join(lines)
 
 
-def _training_options(registry: Registry[Any], builder: Any) -> list[str]:
+def _training_options(registry: Registry[Any], name: str) -> list[str]:
     """Return the ``TrainSettings`` that a one-shot algorithm takes among its options, as lines."""
-    from raynas.supernet.protocol import ONE_SHOTS
+    from raynas.supernet.protocol import ONE_SHOTS, one_shot_class
 
     if registry is not ONE_SHOTS:
         return []
-    settings = TrainSettings(**getattr(builder, "defaults", {}))
+    settings = TrainSettings(**one_shot_class(name).defaults)
     return [f"  {name} = {value!r}" for name, value in settings]
 
 
