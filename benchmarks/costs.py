@@ -21,7 +21,8 @@ import raynas
 from raynas.core.arch import Arch
 from raynas.costs import CostTable, cost_of
 from raynas.nn import freeze
-from raynas.nn.blocks import Place, with_skip
+from raynas.nn.blocks import with_skip
+from raynas.nn.chain_table import Place
 from raynas.nn.mutable import logits_of
 from raynas.nn.operators import OPERATORS
 from raynas.search_spaces.mobilenet_v2 import MobileNetV2, fixed_block

@@ -14,10 +14,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from raynas.nn.blocks import image_shape
 from raynas.nn.cell import Cell
 from raynas.nn.layout import laid_out
-from raynas.nn.modelspace import SPACES, ModelSpace
+from raynas.nn.modelspace import SPACES, ModelSpace, image_shape
 from raynas.nn.operators import (
     DARTS_PRIMITIVES,
     OPERATORS,

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 from raynas.core.errors import UnknownName, nearest
 from raynas.nn.choice import LayerChoice
-from raynas.nn.elastic import LayerNorm, Linear, Parametrized
+from raynas.nn.elastic_linear import Linear
+from raynas.nn.elastic_norm import LayerNorm
 from raynas.nn.modelspace import SPACES, ModelSpace
+from raynas.nn.parametrized import Parametrized
 from raynas.nn.repeat import Repeat
 from raynas.nn.value import ValueChoice
 
@@ -48,7 +50,7 @@ class ResidualBlock(nn.Module):
         hidden = width * ValueChoice(expansions, label=f"{name}/expansion")
         self.norm = LayerNorm(width)
         self.expand = Linear(width, hidden)
-        layers = {one: _activation(one)() for one in activations}
+        layers = {activation: _activation(activation)() for activation in activations}
         self.act = LayerChoice(layers, label=f"{name}/activation")
         self.contract = Linear(hidden, width)
 

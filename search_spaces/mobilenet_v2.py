@@ -12,17 +12,10 @@ from functools import partial
 
 from torch import nn
 
-from raynas.nn.blocks import (
-    Block,
-    Chain,
-    Layout,
-    Place,
-    Stage,
-    chain_space,
-    operator_choice,
-    with_skip,
-)
+from raynas.nn.blocks import Block, Chain, operator_choice, with_skip
 from raynas.nn.blocks import Residual as Residual
+from raynas.nn.chain_space import chain_space
+from raynas.nn.chain_table import Layout, Place, Stage
 from raynas.nn.choice import LayerChoice
 from raynas.nn.modelspace import SPACES, ModelSpace
 from raynas.nn.operators import InvertedResidual

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from raynas.core.arch import Arch, Value
 from raynas.core.archspace import ArchSpace
 from raynas.core.errors import InvalidArch, nearest
-from raynas.nn.blocks import image_shape
 from raynas.nn.choice import LayerChoice
-from raynas.nn.modelspace import SPACES, ModelSpace
+from raynas.nn.modelspace import SPACES, ModelSpace, image_shape
 from raynas.nn.operators import NAS_BENCH_201, ReLUConvBN, conv_bn
 
 OPERATIONS = tuple(NAS_BENCH_201)
@@ -156,7 +155,7 @@ def from_arch_str(text: str) -> Arch:
         raise InvalidArch(
             f"expected {NODES - 1} nodes, joined by '+', got {len(nodes)} in {text!r}"
         )
-    decided: dict[str, Value] = {}
+    edges: dict[str, Value] = {}
     for target, node in enumerate(nodes, 1):
         pairs = [pair.rpartition("~") for pair in node[1:-1].split("|")]
         if len(node) < 2 or {node[0], node[-1]} != {"|"} or len(pairs) != target:
@@ -171,8 +170,8 @@ def from_arch_str(text: str) -> Arch:
             if operation not in OPERATIONS:
                 hint = nearest(operation, OPERATIONS)
                 raise InvalidArch(f"{label}: no operation is named {operation!r}; {hint}")
-            decided[label] = operation
-    return Arch(decided)
+            edges[label] = operation
+    return Arch(edges)
 
 
 def unique_str(operations: Sequence[str]) -> str:
@@ -218,10 +217,10 @@ def canonical(arch: Arch) -> Arch:
 @cache
 def _representatives() -> dict[str, tuple[str, ...]]:
     """Return the first cell of every class, of all 15,625 in the space's order."""
-    found: dict[str, tuple[str, ...]] = {}
+    representatives: dict[str, tuple[str, ...]] = {}
     for operations in product(OPERATIONS, repeat=len(EDGES)):
-        found.setdefault(unique_str(operations), operations)
-    return found
+        representatives.setdefault(unique_str(operations), operations)
+    return representatives
 
 
 @cache

@@ -12,7 +12,9 @@ from itertools import groupby
 
 from torch import nn
 
-from raynas.nn.blocks import Chain, Layout, Place, Stage, chain_space, idle_last, with_skip
+from raynas.nn.blocks import Chain, with_skip
+from raynas.nn.chain_space import chain_space, idle_last
+from raynas.nn.chain_table import Layout, Place, Stage
 from raynas.nn.choice import LayerChoice
 from raynas.nn.modelspace import SPACES, ModelSpace
 from raynas.nn.operators import InvertedResidual, conv_bn

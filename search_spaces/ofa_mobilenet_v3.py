@@ -9,9 +9,9 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from raynas.nn.blocks import Residual, image_shape
+from raynas.nn.blocks import Residual
 from raynas.nn.elastic_block import ElasticInvertedResidual
-from raynas.nn.modelspace import SPACES, ModelSpace
+from raynas.nn.modelspace import SPACES, ModelSpace, image_shape
 from raynas.nn.operators import conv_bn, round_channels
 from raynas.nn.operators.layers import Activation
 from raynas.nn.repeat import Repeat

@@ -10,7 +10,9 @@ from functools import partial
 
 from torch import nn
 
-from raynas.nn.blocks import Chain, Layout, Place, Stage, chain_space, operator_choice, with_skip
+from raynas.nn.blocks import Chain, operator_choice, with_skip
+from raynas.nn.chain_space import chain_space
+from raynas.nn.chain_table import Layout, Place, Stage
 from raynas.nn.modelspace import SPACES, ModelSpace
 from raynas.nn.operators import InvertedResidual
 

@@ -15,7 +15,9 @@ from torch import nn
 from raynas.core.arch import Arch
 from raynas.costs import CostTable, cost_of
 from raynas.nn import activate, freeze, space_of
-from raynas.nn.blocks import Chain, Layout, Place, Residual, Stage, idle_last
+from raynas.nn.blocks import Chain, Residual
+from raynas.nn.chain_space import idle_last
+from raynas.nn.chain_table import Layout, Place, Stage
 from raynas.nn.modelspace import SPACES, ModelSpace
 from raynas.nn.mutable import mutables
 from raynas.nn.operators import FBNET_BLOCKS

@@ -29,7 +29,8 @@ from raynas.nn import (
     freeze,
     space_of,
 )
-from raynas.nn.blocks import Block, Place, with_skip
+from raynas.nn.blocks import Block, with_skip
+from raynas.nn.chain_table import Place
 from raynas.nn.construct import CONSTRUCTORS, construct
 from raynas.nn.export import EXPORTERS, export
 from raynas.nn.modelspace import SPACES

@@ -23,7 +23,8 @@ from raynas.nn import (
     to_int,
     where,
 )
-from raynas.nn.value import Expression, count, evaluate, leaves_of
+from raynas.nn.expression import Expression, evaluate, leaves_of
+from raynas.nn.value import count
 
 A, B = ValueChoice([3, 5, 7], label="a"), ValueChoice([2, 4], label="b")
 ARCH = {"a": 7, "b": 2}

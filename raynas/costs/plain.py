@@ -12,8 +12,8 @@ from torch import nn
 
 from raynas.core.arch import Value
 from raynas.nn.elastic import Elastic
+from raynas.nn.expression import Leaf
 from raynas.nn.mutable import mutables
-from raynas.nn.value import Leaf
 
 MAX_COMBINATIONS = 256
 

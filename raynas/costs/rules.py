@@ -13,11 +13,12 @@ from raynas.nn.base_cell import BaseCell
 from raynas.nn.choice import LayerChoice
 from raynas.nn.edge import Edge
 from raynas.nn.elastic import Elastic
+from raynas.nn.expression import Expression
 from raynas.nn.inputs import InputChoice
 from raynas.nn.mutable import Mutable, mutables
 from raynas.nn.repeat import Repeat
 from raynas.nn.slot import Slot
-from raynas.nn.value import Expression, ValueChoice
+from raynas.nn.value import ValueChoice
 
 
 def check_known(mutable: Mutable) -> None:

@@ -2,13 +2,17 @@
 
 from raynas.nn.cell import Cell as Cell
 from raynas.nn.choice import LayerChoice as LayerChoice
-from raynas.nn.elastic import BatchNorm1d as BatchNorm1d
-from raynas.nn.elastic import BatchNorm2d as BatchNorm2d
-from raynas.nn.elastic import LayerNorm as LayerNorm
-from raynas.nn.elastic import Linear as Linear
-from raynas.nn.elastic import Parametrized as Parametrized
 from raynas.nn.elastic_attention import MultiheadAttention as MultiheadAttention
 from raynas.nn.elastic_conv import Conv2d as Conv2d
+from raynas.nn.elastic_linear import Linear as Linear
+from raynas.nn.elastic_norm import BatchNorm1d as BatchNorm1d
+from raynas.nn.elastic_norm import BatchNorm2d as BatchNorm2d
+from raynas.nn.elastic_norm import LayerNorm as LayerNorm
+from raynas.nn.expression import maximum as maximum
+from raynas.nn.expression import minimum as minimum
+from raynas.nn.expression import to_float as to_float
+from raynas.nn.expression import to_int as to_int
+from raynas.nn.expression import where as where
 from raynas.nn.inputs import NO_KEY as NO_KEY
 from raynas.nn.inputs import InputChoice as InputChoice
 from raynas.nn.mutable import Mutable as Mutable
@@ -16,6 +20,7 @@ from raynas.nn.mutable import activate as activate
 from raynas.nn.mutable import freeze as freeze
 from raynas.nn.mutable import name_labels as name_labels
 from raynas.nn.mutable import space_of as space_of
+from raynas.nn.parametrized import Parametrized as Parametrized
 from raynas.nn.repeat import Repeat as Repeat
 from raynas.nn.scope import MutableScope as MutableScope
 from raynas.nn.scope import watch_scopes as watch_scopes
@@ -24,8 +29,3 @@ from raynas.nn.slot_cell import SlotCell as SlotCell
 from raynas.nn.value import IntegerChoice as IntegerChoice
 from raynas.nn.value import SubsetChoice as SubsetChoice
 from raynas.nn.value import ValueChoice as ValueChoice
-from raynas.nn.value import maximum as maximum
-from raynas.nn.value import minimum as minimum
-from raynas.nn.value import to_float as to_float
-from raynas.nn.value import to_int as to_int
-from raynas.nn.value import where as where

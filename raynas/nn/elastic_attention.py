@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from raynas.core.arch import Value
 from raynas.core.errors import InvalidSpace
 from raynas.nn.elastic import Arguments, Elastic, checked_whole, first, largest
-from raynas.nn.value import Expression, assignments, evaluate, leaves_of
+from raynas.nn.expression import Expression, assignments, evaluate, leaves_of
 
 
 class MultiheadAttention(Elastic, nn.MultiheadAttention):

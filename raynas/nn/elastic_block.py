@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from raynas.nn.elastic import BatchNorm2d
 from raynas.nn.elastic_conv import Conv2d, Size
+from raynas.nn.elastic_norm import BatchNorm2d
+from raynas.nn.expression import Expression
 from raynas.nn.operators.layers import Activation, new_activation, round_channels
-from raynas.nn.value import Expression
 
 REDUCTION = 4
 

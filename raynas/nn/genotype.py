@@ -74,18 +74,18 @@ def from_genotype(genotype: Genotype | tuple[Any, ...] | str, nodes: int = 4) ->
     Raises:
         InvalidArch: the text is no genotype, or a cell is none; the message says where.
     """
-    found = _parsed(genotype) if isinstance(genotype, str) else genotype
-    if not isinstance(found, tuple) or len(found) != len(Genotype._fields):
+    cells = _parsed(genotype) if isinstance(genotype, str) else genotype
+    if not isinstance(cells, tuple) or len(cells) != len(Genotype._fields):
         fields = ", ".join(Genotype._fields)
-        raise InvalidArch(f"expected a genotype of {fields}, got {found!r}")
-    normal, normal_concat, reduce, reduce_concat = found
-    decided: dict[str, Value] = {}
+        raise InvalidArch(f"expected a genotype of {fields}, got {cells!r}")
+    normal, normal_concat, reduce, reduce_concat = cells
+    decisions: dict[str, Value] = {}
     for kind, pairs, concat in zip(
         CELLS, (normal, reduce), (normal_concat, reduce_concat), strict=True
     ):
         _check_concat(kind, concat, nodes)
-        decided |= _decisions(kind, pairs, nodes)
-    return Arch(decided)
+        decisions |= _decisions(kind, pairs, nodes)
+    return Arch(decisions)
 
 
 def _sources(node: int) -> tuple[str, ...]:

@@ -103,7 +103,7 @@ class InputChoice(Mutable):
         """Return the positions that ``arch`` picks."""
         value = arch[str(self.label)]
         values = value if isinstance(value, tuple) else (value,)
-        return tuple(self.options.index(one) for one in values)
+        return tuple(self.options.index(value) for value in values)
 
     def activate(self, arch: Mapping[str, Value]) -> None:
         """Let ``forward`` join the picked inputs."""

@@ -58,10 +58,12 @@ def name_labels(model: nn.Module) -> None:
         raise TypeError(f"expected a model, an instance of nn.Module, got {shortened(came)}")
     for path, module, prefix, depth in _walk(model):
         if depth > MAX_NESTING:
-            told = f"choices are nested {depth} deep, expected at most {MAX_NESTING}"
-            raise InvalidSpace(f"{told}: {shortened(path)}")
+            raise InvalidSpace(
+                f"choices are nested {depth} deep, expected at most {MAX_NESTING}: "
+                f"{shortened(path)}"
+            )
         if module.label is None:
-            tied = module.tied_to
+            tied = module.tied_to  # the original of a copy stands before it, so it has its label
             module.label = tied[0].label if tied else prefix or module.root_label
         module.name_values(prefix)
 
@@ -79,7 +81,13 @@ def shortened(text: str, most: int = 80) -> str:
 
 
 def _walk(model: nn.Module) -> Iterator[tuple[str, Labelled, str, int]]:
-    """Yield module path, module, label path, and depth of nesting of all that has a label."""
+    """Yield module path, module, label path, and depth of nesting of all that has a label.
+
+    The caller labels what it is given before it asks for the next: what lies below a scope takes
+    its path from the scope's label. A module that is registered twice is seen at its first path, as
+    in ``state_dict``.
+    """
+    # A stack of our own: a model may be deeper than Python recurses, and is to be refused by name.
     seen: set[nn.Module] = set()
     stack: list[tuple[nn.Module, str, str, int]] = [(model, "", "", 0)]
     while stack:
@@ -93,8 +101,10 @@ def _walk(model: nn.Module) -> Iterator[tuple[str, Labelled, str, int]]:
             yield path, module, prefix, depth
             if module.is_scope:
                 prefix = str(module.label)
-        for name, child in reversed(module._modules.items()):
+        for name, child in reversed(module._modules.items()):  # the stack turns them round again
             if child is not None:
+                # A label has the names that users gave to candidates, and not that of the container
+                # in which a choice keeps them.
                 inner = prefix if name in held else f"{prefix}.{name}" if prefix else name
                 stack.append((child, f"{path}.{name}" if path else name, inner, depth))
 
@@ -104,7 +114,7 @@ def check_references(model: nn.Module) -> None:
     labelled = [m for m in model.modules() if isinstance(m, Labelled)]
     if not any(module.references for module in labelled):
         return
-    known = {str(module.label) for module in labelled}
+    labels = {str(module.label) for module in labelled}
     before: set[str] = set()
 
     def visit(module: nn.Module) -> None:
@@ -113,16 +123,16 @@ def check_references(model: nn.Module) -> None:
         if isinstance(module, Labelled):
             for key in module.references:
                 if key not in before:
-                    raise InvalidSpace(_unknown(str(module.label), key, known))
+                    raise InvalidSpace(_unknown(str(module.label), key, labels))
             before.add(str(module.label))  # after its children: nothing inside may refer to it
 
     visit(model)
 
 
-def _unknown(own: str, key: str, known: set[str]) -> str:
+def _unknown(own: str, key: str, labels: set[str]) -> str:
     why = (
         "which stands after it or holds it: its input would depend on itself"
-        if key in known
-        else f"which labels nothing in this model; {nearest(key, known)}"
+        if key in labels
+        else f"which labels nothing in this model; {nearest(key, labels)}"
     )
     return f"InputChoice {own!r}: choose_from names {key!r}, {why}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -9,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
@@ -17,9 +17,12 @@ from raynas.core.config import ComponentSpec
 from raynas.core.errors import InvalidSpace
 from raynas.core.fixed import read_arch
 from raynas.core.registry import Registry
+from raynas.nn.made_tensors import MadeTensors
 from raynas.nn.mutable import frozen, name_labels, space_of
+from raynas.nn.random_state import own_random_state
 
 Weights = Mapping[str, Tensor]
+CPU = torch.device("cpu")
 
 
 class ModelSpace:
@@ -27,12 +30,18 @@ class ModelSpace:
 
     Args:
         factory: a class of, or function returning, an ``nn.Module`` with choices; takes no
-            arguments. Its random initial weights are fixed by the seed that ``supernet`` is given.
+            arguments. What it draws from the global generators of torch, numpy and Python is
+            fixed by the seed.
         input_shape: of one example, without the batch; None if only data can tell.
         name: what messages call it.
         canonical: maps an architecture to the representative of those that compute the same, so
             that no two of them are evaluated; None if all differ.
+
+    Attributes:
+        seed: that models are built with where none is given; a run sets its own (``seeded``).
     """
+
+    seed = 0
 
     def __init__(
         self,
@@ -50,33 +59,51 @@ class ModelSpace:
         )
         self.name = name or getattr(factory, "__name__", type(factory).__name__)
 
-    def supernet(self, seed: int = 0) -> nn.Module:
-        """Return a fresh supernet with labels given; the global random state is left alone."""
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)  # manual_seed would reseed every GPU too
+    def seeded(self, seed: int) -> ModelSpace:
+        """Return the space whose models are built with this seed where none is given."""
+        if seed == self.seed:
+            return self
+        other = copy.copy(self)
+        vars(other).pop("arch_space", None)  # random numbers may decide what there is to choose
+        other.seed = seed
+        return other
+
+    def supernet(self, seed: int | None = None) -> nn.Module:
+        """Return a fresh supernet with labels given; the global random states are left alone.
+
+        Args:
+            seed: None takes the space's.
+        """
+        with own_random_state(CPU, self.seed if seed is None else seed):
             model = self.factory()
         if not isinstance(model, nn.Module):
             kind = type(model).__name__
             raise InvalidSpace(f"space {self.name!r} must build an nn.Module, got a {kind}")
+        _cut_graphs(model)
         if "arch_space" in vars(self):
             name_labels(model)
         else:
             space_of(model)  # refuses contradictions
         return model
 
-    def skeleton(self) -> nn.Module:
+    def skeleton(self, seed: int | None = None) -> nn.Module:
         """Return a supernet for weights to be assigned to, if possible without memory of its own.
 
         A model that computes with its weights when it is made, or keeps tensors outside of its
         ``state_dict``, is built as ``supernet`` builds it.
+
+        Args:
+            seed: None takes the space's.
         """
+        made = MadeTensors()
         try:
-            with torch.device("meta"):
-                model = self.factory()
+            with own_random_state(CPU, self.seed if seed is None else seed), made:
+                with torch.device("meta"):
+                    model = self.factory()
         except Exception:  # meta tensors hold no numbers; any other fault is raised again here
-            return self.supernet()
-        if not isinstance(model, nn.Module) or _keeps_more(model):
-            return self.supernet()
+            return self.supernet(seed)
+        if not isinstance(model, nn.Module) or made.outside(model.state_dict(keep_vars=True)):
+            return self.supernet(seed)
         name_labels(model)
         return model
 
@@ -95,14 +122,14 @@ class ModelSpace:
         return replace(space, isomorphism=self._canonical)
 
     def build(
-        self, arch: Mapping[str, Any], weights: Weights | None = None, *, seed: int = 0
+        self, arch: Mapping[str, Any], weights: Weights | None = None, *, seed: int | None = None
     ) -> nn.Module:
         """Return one architecture as a plain module.
 
         Args:
             arch: label to choice, in any form that ``raynas.core.fixed.read_arch`` reads.
             weights: a supernet's ``state_dict`` to inherit from; None keeps the initial weights.
-            seed: fixes the initial weights.
+            seed: fixes the initial weights, and all else that is drawn; None takes the space's.
 
         Raises:
             InvalidArch: the space does not hold ``arch``.
@@ -128,16 +155,39 @@ class ModelSpace:
         return arch if self._canonical is None else self._canonical(arch)
 
 
-def _keeps_more(model: nn.Module) -> bool:
-    """Return whether a model holds tensors that its ``state_dict`` leaves out."""
-    kept, registered = model.state_dict().keys(), ("_parameters", "_buffers", "_modules")
-    others = [{k: v for k, v in vars(m).items() if k not in registered} for m in model.modules()]
-    return any(name not in kept for name, _ in model.named_buffers()) or any(
-        isinstance(leaf, Tensor) for leaf in tree_leaves(others)
-    )
+def _cut_graphs(model: nn.Module) -> None:
+    """Detach tensors that were computed from weights, which cannot be copied otherwise."""
+    for module in model.modules():
+        for name, value in vars(module).items():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                setattr(module, name, value.detach())
 
 
 SpaceBuilder = Callable[..., ModelSpace]
 SPACES: Registry[SpaceBuilder] = Registry(
     "search space", "raynas.search_spaces", group="raynas.spaces"
 )
+
+
+def image_shape(
+    space: str, *, in_channels: int, resolution: int, **multipliers: float
+) -> tuple[int, int, int]:
+    """Return the input shape of a space of images after checking what must be positive.
+
+    Args:
+        space: its name, for messages.
+        in_channels: of the images.
+        resolution: height and width of the images.
+        multipliers: such as width and depth, and other numbers that must be positive.
+
+    Raises:
+        ValueError: one of them is not positive.
+    """
+    for name, value in {
+        "in_channels": in_channels,
+        "resolution": resolution,
+        **multipliers,
+    }.items():
+        if value <= 0:
+            raise ValueError(f"{space}: {name} must be positive, got {value}")
+    return (in_channels, resolution, resolution)

@@ -130,16 +130,16 @@ def inner_space(module: nn.Module) -> ArchSpace:
 
 def merged(decisions: Iterable[Decision]) -> tuple[Decision, ...]:
     """Return one decision per label and domain, which opens all that its places open."""
-    found: dict[str, list[Decision]] = {}
+    by_label: dict[str, list[Decision]] = {}
     for decision in decisions:
-        same = found.setdefault(decision.label, [])
+        same = by_label.setdefault(decision.label, [])
         for at, other in enumerate(same):
             if _one_domain(other, decision):
                 same[at] = _united(other, decision)
                 break
         else:
             same.append(decision)  # ArchSpace refuses a second domain, naming the label
-    return tuple(decision for same in found.values() for decision in same)
+    return tuple(decision for same in by_label.values() for decision in same)
 
 
 def _one_domain(first: Decision, other: Decision) -> bool:

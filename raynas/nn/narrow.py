@@ -45,7 +45,7 @@ def divided(channels: int, divisor: int) -> int:
 def _thinned(layer: nn.Module, divisor: int, done: dict[nn.Module, nn.Module]) -> nn.Module:
     if layer in done:
         return done[layer]
-    thinner = next((found for kind, found in _THINNERS if isinstance(layer, kind)), None)
+    thinner = next((make for kind, make in _THINNERS if isinstance(layer, kind)), None)
     own = getattr(layer, "narrowed", None)
     if callable(own) and not isinstance(own, nn.Module):
         done[layer] = own(divisor)

@@ -54,11 +54,14 @@ class PartialChannels:
         """
         share = x.shape[1] // self.divisor
         out = run(x[:, :share], *rest, **keywords)
+        # Every choice acts on the first share: without a shuffle the same channels would pass
+        # through the whole network untouched (section 3.1).
         return channel_shuffle([out, *self._passed(x[:, share:]).split(share, 1)])
 
     def _passed(self, x: Tensor) -> Tensor:
         if max(self.stride, default=1) == 1:
             return x
+        # ceil_mode: operators give ceil(size / stride) pixels, and both are joined
         return POOLS[len(self.stride)](x, self.stride, self.stride, ceil_mode=True)
 
     def fixed(self, layer: nn.Module) -> nn.Module:
@@ -173,6 +176,7 @@ def _connect(choice: LayerChoice, divisor: int, calls: Sequence[_Call]) -> None:
             raise ValueError(f"candidate {name!r} makes {other} of {shape}: the channels change")
         if other != out:
             raise ValueError(f"candidates {choice.names[0]!r} and {name!r} give different shapes")
+    # What passes is pooled to the size of what the candidates make, which alone tells the stride.
     wrapper = PartialChannels(divisor, _stride(shape, out))
     share = x[:, : divided(shape[1], divisor)]
     expected = (shape[0], share.shape[1], *out[2:])
@@ -186,7 +190,7 @@ def _connect(choice: LayerChoice, divisor: int, calls: Sequence[_Call]) -> None:
 def _stride(given: Sequence[int], made: Sequence[int]) -> tuple[int, ...]:
     """Return the strides of the pool that gives such an output, by spatial dimension."""
     spatial = list(zip(given[2:], made[2:], strict=False))
-    stride = tuple(math.ceil(one / max(other, 1)) for one, other in spatial)
+    stride = tuple(math.ceil(before / max(after, 1)) for before, after in spatial)
     kept = all(math.ceil(n / s) == m for (n, m), s in zip(spatial, stride, strict=True))
     if len(given) != len(made) or not kept or (max(stride, default=1) > 1 and len(stride) > 3):
         raise ValueError(f"no pool makes a size of {tuple(made[2:])} of {tuple(given[2:])}")
@@ -220,18 +224,18 @@ def _tried(
 
 def _calls(model: nn.Module, example: Tensor) -> Calls:
     """Run an example through all candidates of all choices."""
-    found: Calls = defaultdict(list)
+    calls: Calls = defaultdict(list)
 
     def record(
         choice: LayerChoice, layers: Sequence[nn.Module], *inputs: Any, **keywords: Any
     ) -> Any:
         outputs = [layer(*inputs, **keywords) for layer in layers]
-        found[choice].append(_Call(inputs, keywords, [_shape(out) for out in outputs]))
+        calls[choice].append(_Call(inputs, keywords, [_shape(out) for out in outputs]))
         return outputs[0]
 
     with _running_all(model, record):
         model(example)
-    return found
+    return calls
 
 
 def _all(_: LayerChoice, layers: Sequence[nn.Module], *inputs: Any, **keywords: Any) -> Any:
@@ -246,6 +250,8 @@ def _running_all(model: nn.Module, route: Callable[..., Any]) -> Iterator[None]:
     def routed(mutable: Mutable) -> Any:
         return partial(route, mutable) if isinstance(mutable, LayerChoice) else mutable.route
 
+    # In eval mode no BatchNorm counts the example. Modes are put back one by one: train() would
+    # wake layers that the user keeps in eval.
     modes = [(module, module.training) for module in model.modules()]
     restore = each_route(model, routed)
     model.eval()

@@ -15,23 +15,23 @@ Reduction = Literal["sum", "mean", "concat", "none"]
 
 def checked_reduction(name: str, where: str) -> Reduction:
     """Return the name if it is one of sum, mean, concat and none; else raise InvalidSpace."""
-    known: tuple[Reduction, ...] = get_args(Reduction)
-    for one in known:
-        if one == name:
-            return one
-    raise InvalidSpace(f"{where}: no reduction is named {name!r}; {nearest(str(name), known)}")
+    reductions: tuple[Reduction, ...] = get_args(Reduction)
+    for reduction in reductions:
+        if reduction == name:
+            return reduction
+    raise InvalidSpace(f"{where}: no reduction is named {name!r}; {nearest(str(name), reductions)}")
 
 
-def reduce(tensors: Sequence[Any], how: Reduction, dim: int = 1) -> Any:
+def reduce(tensors: Sequence[Any], reduction: Reduction, dim: int = 1) -> Any:
     """Return the sum, mean, or concatenation of at least one tensor, or the list of them."""
-    if how == "none":
+    if reduction == "none":
         return list(tensors)
-    if how == "concat":
+    if reduction == "concat":
         return torch.cat(list(tensors), dim) if len(tensors) > 1 else tensors[0]
     total = tensors[0]
     for tensor in tensors[1:]:
         total = total + tensor  # out of place: the first may be somebody else's
-    return total / len(tensors) if how == "mean" and len(tensors) > 1 else total
+    return total / len(tensors) if reduction == "mean" and len(tensors) > 1 else total
 
 
 def mask_of(count: int, picked: Sequence[int], device: torch.device | str | None = None) -> Tensor:

@@ -14,6 +14,7 @@ from raynas.core.checks import whole
 from raynas.core.decision import Choice, Decision
 from raynas.core.errors import InvalidSpace
 from raynas.nn.choice import one_label
+from raynas.nn.expression import Expression, evaluate
 from raynas.nn.logits import Logits, Probabilities, Rank
 from raynas.nn.mutable import (
     Memo,
@@ -26,7 +27,7 @@ from raynas.nn.mutable import (
     logits_of,
     merged,
 )
-from raynas.nn.value import Expression, ValueChoice, evaluate
+from raynas.nn.value import ValueChoice
 
 DEPTHS = "or (smallest, largest) or a value choice of such, none below 0"
 Blocks = nn.Module | Callable[[int], nn.Module] | Iterable[nn.Module]

@@ -10,7 +10,7 @@ from torch import nn
 from raynas.nn.choice import one_label
 from raynas.nn.labels import Labelled, name_labels
 
-Told = Callable[["MutableScope"], None]
+Callback = Callable[["MutableScope"], None]
 
 
 class MutableScope(Labelled):
@@ -40,7 +40,7 @@ def scopes(model: nn.Module) -> Iterator[MutableScope]:
 
 
 @contextmanager
-def watch_scopes(model: nn.Module, entered: Told, left: Told) -> Iterator[None]:
+def watch_scopes(model: nn.Module, entered: Callback, left: Callback) -> Iterator[None]:
     """Call back whenever a forward pass enters and leaves a scope, also by an exception."""
     with ExitStack() as hooks:
         for scope in scopes(model):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from raynas.nn.elastic import ElasticBatchNorm
+from raynas.nn.elastic_norm import ElasticBatchNorm
 
 Moments = tuple[Tensor, Tensor]
 

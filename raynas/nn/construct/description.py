@@ -65,11 +65,11 @@ def _parsed_text(text: str, where: str, *, json_only: bool = False) -> Any:
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
         names = [name for name, _ in pairs]
         raise InvalidArch(f"{next(n for n in names if names.count(n) > 1)!r} stands twice")
-    return found
+    return mapping
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -81,7 +81,7 @@ class _PlainLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        found = super().construct_mapping(node, deep)
-        if len(found) < len(node.value):
-            raise yaml.YAMLError(f"a name stands twice among {list(found)}")
-        return found
+        mapping = super().construct_mapping(node, deep)
+        if len(mapping) < len(node.value):
+            raise yaml.YAMLError(f"a name stands twice among {list(mapping)}")
+        return mapping

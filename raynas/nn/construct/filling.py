@@ -66,8 +66,8 @@ def _wanted(operator: Operator, info: Mapping[str, Any]) -> dict[str, Any]:
     """Return the facts that an operator has an open option for."""
     settled = operator.keywords if isinstance(operator, partial) else {}
     options = inspect.signature(operator).parameters.values() if info else ()
-    known = {p.name for p in options if p.kind is p.KEYWORD_ONLY} - settled.keys()
-    return {key: value for key, value in info.items() if key in known}
+    names = {p.name for p in options if p.kind is p.KEYWORD_ONLY} - settled.keys()
+    return {key: value for key, value in info.items() if key in names}
 
 
 def _untried(slot: Slot, name: str, operator: Operator) -> nn.Module:

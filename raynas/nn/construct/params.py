@@ -58,7 +58,7 @@ def _in_order(space: ArchSpace, values: Sequence[Any]) -> Arch:
             alone = ArchSpace((replace(decision, opens={}),))
             taken |= read_arch(alone, {decision.label: left.pop(0)})
         opened = decision.opened(taken[decision.label])
-        pending = [inner for one in opened for inner in one.choices] + pending
+        pending = [inner for subspace in opened for inner in subspace.choices] + pending
     if left:
         raise InvalidArch(f"expected {len(values) - len(left)} choices, got {len(values)}")
     return Arch(taken)

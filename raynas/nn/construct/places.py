@@ -33,14 +33,14 @@ def entries(model: nn.Module) -> list[tuple[str, list[Mutable]]]:
     Cells of one label share the first one's, unless their candidates have choices that the first
     cell has not.
     """
-    found: list[tuple[str, list[Mutable]]] = []
+    grouped: list[tuple[str, list[Mutable]]] = []
     for path, mutable in places(model):
-        group = next((group for _, group in found if _speaks_for(group[0], mutable)), None)
+        group = next((group for _, group in grouped if _speaks_for(group[0], mutable)), None)
         if group is None:
-            found.append((path, [mutable]))
+            grouped.append((path, [mutable]))
         else:
             group.append(mutable)
-    return found
+    return grouped
 
 
 def _speaks_for(first: Mutable, other: Mutable) -> bool:

@@ -67,16 +67,16 @@ class Plan:
 
     def take_list(self, listed: Any) -> None:
         """Note a flat list: one entry for each place in order, one for all cells of a label."""
-        known = entries(self.model)
+        places = entries(self.model)
         if not isinstance(listed, list | tuple):
-            raise InvalidArch(f"expected a list of {len(known)} entries, got {_short(listed)}")
-        if len(listed) != len(known):
-            lacking = [path for path, _ in known[len(listed) :]]
+            raise InvalidArch(f"expected a list of {len(places)} entries, got {_short(listed)}")
+        if len(listed) != len(places):
+            lacking = [path for path, _ in places[len(listed) :]]
             more = f"; the first without one is {lacking[0]!r}" if lacking else ""
             raise InvalidArch(
-                f"expected {len(known)} entries, one for each place, got {len(listed)}{more}"
+                f"expected {len(places)} entries, one for each place, got {len(listed)}{more}"
             )
-        for at, ((path, group), entry) in enumerate(zip(known, listed, strict=True)):
+        for at, ((path, group), entry) in enumerate(zip(places, listed, strict=True)):
             self.take(f"entry {at} ({path})", group[0], entry)
             for other in group[1:]:
                 if entry is not None:
@@ -138,9 +138,9 @@ def take_tree(plan: Plan, tree: Any) -> None:
         if isinstance(module, Mutable):
             plan.take(where, module, entry)
         elif entry is not None:
-            known = dict(module.named_children())
-            _check_names(where or "the model", entry, known)
-            for name, child in known.items():
+            children = dict(module.named_children())
+            _check_names(where or "the model", entry, children)
+            for name, child in children.items():
                 if name in entry:
                     visit(child, entry[name], (*path, name))
                 elif plan.misses(child):
@@ -149,14 +149,16 @@ def take_tree(plan: Plan, tree: Any) -> None:
     visit(plan.model, tree, ())
 
 
-def _check_names(where: str, entry: Any, known: Mapping[str, nn.Module]) -> None:
+def _check_names(where: str, entry: Any, children: Mapping[str, nn.Module]) -> None:
     if not isinstance(entry, Mapping):
         raise InvalidArch(f"{where}: expected a dict by module names, got {_short(entry)}")
     for name in entry:
-        if name not in known:
-            raise InvalidArch(f"{where}: no module is named {name!r}; {nearest(str(name), known)}")
+        if name not in children:
+            raise InvalidArch(
+                f"{where}: no module is named {name!r}; {nearest(str(name), children)}"
+            )
 
 
-def _short(thing: Any) -> str:
-    text = repr(thing)
+def _short(entry: Any) -> str:
+    text = repr(entry)
     return text if len(text) <= 200 else f"{text[:200]}..."

@@ -26,5 +26,5 @@ def params(model: nn.Module, arch: Mapping[str, Any], *, with_keys: bool = True)
     """
     space = space_of(model)
     arch = read_arch(space, arch)
-    found = {k: list(v) if isinstance(v := arch[k], tuple) else v for k in space.reached(arch)}
-    return found if with_keys else list(found.values())
+    choices = {k: list(v) if isinstance(v := arch[k], tuple) else v for k in space.reached(arch)}
+    return choices if with_keys else list(choices.values())

@@ -112,8 +112,8 @@ class ChannelShuffle(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x with its channels in another order."""
-        dealt: Tensor = x.unflatten(1, (self.groups, -1)).transpose(1, 2)
-        return dealt.flatten(1, 2)
+        shuffled: Tensor = x.unflatten(1, (self.groups, -1)).transpose(1, 2)
+        return shuffled.flatten(1, 2)
 
 
 def check_equal_channels(what: str, channels_in: int, channels_out: int) -> None:

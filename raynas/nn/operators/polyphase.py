@@ -101,17 +101,17 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
         ((g,), (weight,)) = gradients, ctx.saved_tensors
-        found, g = None, g.contiguous(memory_format=torch.channels_last)
+        grad_x, g = None, g.contiguous(memory_format=torch.channels_last)
         if ctx.needs_input_grad[0]:
             dilation = 1 if ctx.stride == 2 else 2
             padding = dilation * (weight.shape[-1] // 2)
-            found = F.conv2d(g, weight.flip(2, 3), None, 1, padding, dilation, len(weight))
-        if found is not None and ctx.stride == 2:  # only even pixels were read
+            grad_x = F.conv2d(g, weight.flip(2, 3), None, 1, padding, dilation, len(weight))
+        if grad_x is not None and ctx.stride == 2:  # only even pixels were read
             n, c, h, w = ctx.shape
             whole = g.new_zeros((n, h, w, c)).permute(0, 3, 1, 2)
-            whole[:, :, ::2, ::2] = found
-            found = whole
-        return found, None, None, g
+            whole[:, :, ::2, ::2] = grad_x
+            grad_x = whole
+        return grad_x, None, None, g
 
 
 def _apart(x: Tensor) -> Tensor:
