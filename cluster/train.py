@@ -12,7 +12,8 @@ import ray.train
 import torch
 from ray.train.torch import TorchTrainer
 
-from raynas.cluster.connect import own_sigint, resource
+from raynas.cluster.connect import address_of, own_sigint, resource
+from raynas.cluster.resources import processes_that_fit, too_large
 from raynas.core.config import RayConfig
 from raynas.core.errors import Interrupted
 from raynas.core.progress import Progress
@@ -45,19 +46,20 @@ def train_supernet(job: SupernetJob, out: str, config: RayConfig, progress: Prog
         progress: told of every epoch.
 
     Raises:
+        ValueError: the ranks do not fit this machine, or a cluster that will not grow.
         RuntimeError: a worker failed; the message is the worker's own.
         Interrupted: Ctrl-C.
     """
+    each = {"CPU": float(_cpus_each(config)), "GPU": config.gpus_per_train_worker}
+    each = {name: share for name, share in each.items() if share}
+    _check_fits(each, config, progress)
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"job": job, "threads": _cpus_each(config)},
         scaling_config=ray.train.ScalingConfig(
             num_workers=config.train_workers,
             use_gpu=config.gpus_per_train_worker > 0,
-            resources_per_worker={
-                "CPU": _cpus_each(config),
-                **({"GPU": config.gpus_per_train_worker} if config.gpus_per_train_worker else {}),
-            },
+            resources_per_worker=each,
         ),
         run_config=ray.train.RunConfig(
             name="supernet",
@@ -76,6 +78,18 @@ def train_supernet(job: SupernetJob, out: str, config: RayConfig, progress: Prog
             raise RuntimeError(f"supernet training failed: {_cause(failure)}") from failure
     if result.checkpoint is None:
         raise RuntimeError("supernet training left no checkpoint")
+
+
+def _check_fits(each: dict[str, float], config: RayConfig, progress: Progress) -> None:
+    """Raise ValueError if the ranks do not fit; where nodes may come, say what is waited for."""
+    ranks = config.train_workers
+    if processes_that_fit(each) >= ranks:
+        return
+    what = f"train_workers: {ranks} process{'es' * (ranks > 1)}"
+    if address_of(config) is None:
+        raise too_large(what, each)
+    takes = " and ".join(f"{share:g} {name}" for name, share in each.items())
+    progress.phase(f"waiting for nodes that take {ranks} training processes of {takes} each")
 
 
 def _cpus_each(config: RayConfig) -> int:

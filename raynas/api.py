@@ -7,54 +7,49 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raynas.core.archspace import ArchSpace
-from raynas.core.config import ComponentSpec, RayConfig, SearchConfig, ray_config, validated
-from raynas.core.constraints import Constraints, as_constraints
+from raynas.core.config import RayConfig, ray_config
+from raynas.core.constraints import Constraints
 from raynas.core.errors import Interrupted
-from raynas.core.goals import goals_of
 from raynas.core.progress import Progress
 from raynas.core.sampler import Sampler
-from raynas.core.versions import versions
+from raynas.report.console import progress_of
 from raynas.results.result import Result
 from raynas.setup.algorithms import name_of, resolve_sampler
-from raynas.setup.bounds import bounded
-from raynas.setup.evaluation import SHARED
-from raynas.setup.latency_source import LatencySource, latency_source
-from raynas.setup.problem import Data, Problem, Space
+from raynas.setup.prepare import prepared, stem
+from raynas.setup.request import DEFAULT_DATA, SearchRequest
 from raynas.setup.resolve import build, mapping, resolve_data, resolve_space
 from raynas.setup.run import run_search
 from raynas.setup.runner import runner_of
-from raynas.setup.strategy import SearchStrategy, search_strategy
 from raynas.setup.supernets import claim_supernet, supernet_to_train
-from raynas.storage.run_folder import SUPERNET, Folder, absolute, fresh
+from raynas.storage.run_folder import CONFIG, SUPERNET, Folder, absolute, fresh
 
 if TYPE_CHECKING:
     from raynas.nn.modelspace import ModelSpace
 
 Options = Mapping[str, Any]
-DEFAULT_DATA = "digits"
 
 
 def search(
-    space: Any,
-    algo: Any = "regularized_evolution",
+    space: Any = None,
+    algo: Any = None,
     *,
-    data: Any = DEFAULT_DATA,
-    evaluator: Any = SHARED,
+    data: Any = None,
+    evaluator: Any = None,
     supernet: Any = None,
     objectives: Mapping[str, str] | None = None,
     scalarize: Mapping[str, float] | None = None,
     constraints: Constraints | None = None,
     latency: str | Path | None = None,
-    trials: int = 100,
+    trials: int | None = None,
     epochs: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     out: str | None = None,
     resume: bool = False,
     ray: RayConfig | Mapping[str, Any] | None = None,
     options: Options | None = None,
     space_options: Options | None = None,
     data_options: Options | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Result:
     """Search a space and return the table of evaluated architectures.
 
@@ -67,17 +62,19 @@ def search(
         space: a registered name, a ModelSpace, a class or function that builds an ``nn.Module``
             with choices, or an ArchSpace (with a callable evaluator).
         algo: a registered sampler or one-shot algorithm, or a configured one-shot algorithm such
-            as ``raynas.algorithms.DARTS(unrolled=True)`` (whose seed is the run's).
-        data: a registered name, a ``(train, valid[, test])`` tuple of datasets, or a DataModule.
-        evaluator: a registered name such as ``shared`` or ``standalone``, alone or with options as
-            ``("table", {"path": "scores.parquet"})``; an object such as
+            as ``raynas.algorithms.DARTS(unrolled=True)`` (whose seed is the run's); by default
+            ``regularized_evolution``.
+        data: a registered name, a ``(train, valid[, test])`` tuple of datasets, or a DataModule;
+            by default ``digits`` where the evaluator looks at data, and none elsewhere.
+        evaluator: a registered name such as ``shared`` (the default) or ``standalone``, alone or
+            with options as ``("table", {"path": "scores.parquet"})``; an object such as
             ``raynas.evaluators.Standalone(epochs=5)`` or one of your own with its methods; or a
             function of an Arch (or of the built module, if its first parameter is annotated so)
             that returns a dict of metrics.
         supernet: the path of a trained one (``train_supernet``, or an earlier run's folder), or how
             to train one: options of ``spos`` and of its training, or a configured algorithm
             (whose seed is the run's).
-        objectives: the metrics to optimise, each to "max" or "min".
+        objectives: the metrics to optimise, each to "max" or "min"; by default the accuracy.
         scalarize: weights of several objectives, whose weighted sum is then the one objective;
             never assumed: without it, several need an algorithm that takes them. A run that goes
             on under other weights counts by these: what it has measured is merged anew.
@@ -88,17 +85,19 @@ def search(
             on this machine, operator by operator; or the path of a table (see
             ``raynas.costs.LatencyTable``). Where an objective or a constraint asks for it, None
             measures on what the workers compute on.
-        trials: how many architectures to tell in all, at most.
+        trials: how many architectures to tell in all, at most; 100 by default.
         epochs: of the supernet's training, or of each architecture's where the evaluator trains
             them.
-        seed: fixes the run (exactly so with ``ray=RayConfig(workers=1, batch=1)``).
+        seed: fixes the run (exactly so with ``ray=RayConfig(workers=1, batch=1)``); 0 by default.
         out: local folder or ``pyarrow.fs`` URI; ``runs/<space>-<algo>-<n>`` by default.
-        resume: go on from what is in ``out``.
+        resume: go on from what is in ``out``, with the settings of its ``run.json``; only what is
+            to change must be said.
         ray: how to use Ray.
         options: of the algorithm; with a one-shot algorithm of its training too (``lr``, ...).
         space_options: of a registered space, such as ``{"width": 0.25}``.
         data_options: of a registered data set.
-        progress: told how the run comes along.
+        progress: told how the run comes along; True shows a line, False nothing, and None a line on
+            a terminal or in a notebook.
 
     Raises:
         ValueError, LookupError, TypeError: a name, option or combination that does not exist, said
@@ -108,87 +107,51 @@ def search(
             bounds was found.
         Interrupted: Ctrl-C; what was told is in ``out``.
     """
-    if resume and out is None:
-        raise ValueError("resume goes on with the run in a folder: name it (out=, --out)")
-    bounds = as_constraints(constraints)
-    problem_data = _data_of(space, data, data_options)
-    searched = resolve_space(space, mapping("space_options", space_options), problem_data)
-    algo_spec = ComponentSpec(name=name_of(algo), options=mapping("options", options))
-    fields = dict(
-        space=searched.spec,
-        algo=algo_spec,
-        evaluator=ComponentSpec(name=SHARED),
-        objectives={"accuracy": "max"} if objectives is None else mapping("objectives", objectives),
-        scalarize=mapping("scalarize", scalarize),
-        constraints={bound.metric: (bound.low, bound.high) for bound in bounds},
-        trials=trials,
-        seed=seed,
-        out=absolute(str(out or "runs")),
-        ray=ray_config(ray),
-        versions=versions(),
-    )
-    config = validated(SearchConfig, fields)
-    latency_table = latency_source(latency, evaluator, searched, config, bounds, resume=resume)
-    searched, left = bounded(searched, problem_data, bounds, latency_table, config.seed)
-    problem = Problem(
-        space=searched,
-        data=problem_data,
-        goals=goals_of(config.objectives, weights=config.scalarize, constraints=left),
-        seed=config.seed,
-    )
-    strategy = search_strategy(
-        algo,
-        problem,
-        options=algo_spec.options,
+    request = SearchRequest(
+        space=space,
+        algo=algo,
+        data=data,
         evaluator=evaluator,
         supernet=supernet,
+        objectives=objectives,
+        scalarize=scalarize,
+        constraints=constraints,
+        latency=latency,
+        trials=trials,
         epochs=epochs,
-        timed=latency_table is not None,
+        seed=seed,
+        ray=ray,
+        options=options,
+        space_options=space_options,
+        data_options=data_options,
     )
-    table = None if latency_table is None else latency_table.table
-    config = _completed(config, strategy, latency_table, resume)
-    if out is None:  # nothing can be wrong any more that would leave it empty
-        config = config.model_copy(update={"out": fresh(_stem(searched, strategy.algo))})
-    folder = Folder(config.out)
-    folder.begin(config, resume)
-    if latency_table is not None:
-        latency_table.record(folder)
-    run_search(config, problem, strategy, table, progress or Progress())
+    news = progress_of(progress)
+    completed = _completed(request, out, resume, news)
+    run = prepared(completed, out, resume=resume)
+    run_search(run, news)
+    own_space = isinstance(space, str | ArchSpace | None)
     return Result(
-        config.out,
-        space=None if isinstance(space, str | ArchSpace) else space,
+        run.config.out,
+        space=None if own_space else space,
         data=None if isinstance(data, str) else data,
     )
 
 
 def _completed(
-    config: SearchConfig, strategy: SearchStrategy, latency: LatencySource | None, resume: bool
-) -> SearchConfig:
-    """Return the configuration as the run folder keeps it."""
-    most = strategy.max_trials
-    evaluation = strategy.evaluation
-    parts = {
-        "algo": strategy.algo,
-        "evaluator": evaluation.component,
-        "data": evaluation.data,
-        "supernet": None if evaluation.supernet is None else evaluation.supernet.spec,
-        "trials": config.trials if resume or most is None else min(config.trials, most),
-        "latency": None if latency is None else latency.source,
-    }
-    return config.model_copy(update=parts).normalised()
-
-
-def _data_of(space: Any, data: Any, options: Options | None) -> Data | None:
-    """Return the data and their name in the run folder; a plain ArchSpace has none."""
-    if not isinstance(space, ArchSpace):
-        return resolve_data(data, mapping("data_options", options))
-    if options or data != DEFAULT_DATA:
-        raise ValueError("an ArchSpace is searched with a function, which uses no data of ours")
-    return None
-
-
-def _stem(space: Space, algo: ComponentSpec) -> str:
-    return f"{space.spec.name.rpartition(':')[2]}-{algo.name}"
+    request: SearchRequest, out: str | None, resume: bool, progress: Progress
+) -> SearchRequest:
+    """Return the request with defaults, or with what the run to go on with had."""
+    if resume and out is None:
+        raise ValueError("resume goes on with the run in a folder: name it (out=, --out)")
+    folder = None if out is None else Folder(out)
+    if not resume or folder is None or not folder.has(CONFIG):
+        return request.with_defaults()
+    before = folder.read_config()
+    completed = request.going_on(before)
+    now = name_of(completed.algo)
+    if now != before.algo.name:
+        progress.phase(f"going on with {now} where {before.algo.name} has searched")
+    return completed
 
 
 def train_supernet(
@@ -204,7 +167,7 @@ def train_supernet(
     options: Options | None = None,
     space_options: Options | None = None,
     data_options: Options | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> str:
     """Train a supernet as a Ray Train job and return its folder, for ``search(supernet=...)``.
 
@@ -231,9 +194,9 @@ def train_supernet(
     supernet = supernet_to_train(
         algo, resolved_space, resolved_data, mapping("options", options), epochs
     )
-    folder = absolute(str(out or fresh(_stem(resolved_space, supernet.spec))))
+    folder = absolute(str(out or fresh(stem(resolved_space, supernet.spec))))
     claim_supernet(folder, resume)
-    news = progress or Progress()
+    news = progress_of(progress)
     try:
         with runner_of(ray_config(ray), news) as runner:
             supernet.train(folder, seed, runner, news)

@@ -45,12 +45,20 @@ def pairs(given: Sequence[str], flag: str) -> dict[str, Any]:
 
 @app.command()
 def search(
-    space: Annotated[str, typer.Argument(help="Registered space, or module:Class of your own.")],
+    space: Annotated[
+        str | None,
+        typer.Argument(help="Registered space, or module:Class of your own; --resume knows it."),
+    ] = None,
     algo: Annotated[
-        str, typer.Option(help="Registered sampler or one-shot algorithm.")
-    ] = "regularized_evolution",
-    data: Annotated[str, typer.Option(help="Registered data set.")] = "digits",
-    evaluator: Annotated[str, typer.Option(help="Registered evaluator.")] = "shared",
+        str | None,
+        typer.Option(help="Sampler or one-shot algorithm. [default: regularized_evolution]"),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Registered data set. [default: digits, where any is used]")
+    ] = None,
+    evaluator: Annotated[
+        str | None, typer.Option(help="Registered evaluator. [default: shared]")
+    ] = None,
     supernet: Annotated[
         str | None, typer.Option(help="Trained supernet to search: its folder, or a run's.")
     ] = None,
@@ -67,13 +75,18 @@ def search(
         str | None,
         typer.Option(help="Of latency_ms: cpu or gpu, measured here once, or a table's file."),
     ] = None,
-    trials: Annotated[int, typer.Option(help="Architectures to evaluate in all.")] = 100,
+    trials: Annotated[
+        int | None, typer.Option(help="Architectures to evaluate in all. [default: 100]")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Of the supernet's training.")] = None,
-    seed: Annotated[int, typer.Option(help="Fixes the run.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Fixes the run. [default: 0]")] = None,
     out: Annotated[
         str | None, typer.Option(help="Run folder or URI. [default: runs/SPACE-ALGO-N]")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with what is in --out.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with --out, by its own settings where none is said."),
+    ] = False,
     option: Annotated[Pairs | None, typer.Option(help="key=value, of the algorithm.")] = None,
     space_option: Annotated[Pairs | None, typer.Option(help="key=value, of the space.")] = None,
     data_option: Annotated[Pairs | None, typer.Option(help="key=value, of the data.")] = None,
@@ -88,7 +101,7 @@ def search(
         Pairs | None, typer.Option(help="key=value, of Ray: workers, address, ...")
     ] = None,
 ) -> None:
-    """Search SPACE and print the ten best architectures."""
+    """Search SPACE and print the best architectures."""
     from raynas.api import search as run
     from raynas.core.objectives import parse_goal
     from raynas.report.console import Line
@@ -101,13 +114,13 @@ def search(
             "--supernet-option is for training one, and --supernet gives a trained one"
         )
     result = stoppable(run)(
-        _own(space) if ":" in space else space,
+        space if space is None or ":" not in space else _own(space),
         algo,
         data=data,
-        evaluator=[evaluator, scoring] if scoring else evaluator,
+        evaluator=[evaluator or "shared", scoring] if scoring else evaluator,
         supernet=absolute(supernet) if supernet else trained or None,
         objectives=dict(map(parse_goal, objective)) if objective else None,
-        scalarize=pairs(scalarize or [], "--scalarize"),
+        scalarize=pairs(scalarize, "--scalarize") if scalarize else None,
         constraints=constraint,
         latency=latency,
         trials=trials,
@@ -115,10 +128,10 @@ def search(
         seed=seed,
         out=out,
         resume=resume,
-        ray=pairs(ray_option or [], "--ray-option"),
-        options=pairs(option or [], "--option"),
-        space_options=pairs(space_option or [], "--space-option"),
-        data_options=pairs(data_option or [], "--data-option"),
+        ray=pairs(ray_option, "--ray-option") if ray_option else None,
+        options=pairs(option, "--option") if option else None,
+        space_options=pairs(space_option, "--space-option") if space_option else None,
+        data_options=pairs(data_option, "--data-option") if data_option else None,
         progress=Line(),
     )
     _show(result)
@@ -138,7 +151,6 @@ def stoppable(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def _own(path: str) -> Any:
-    sys.path.insert(0, str(Path.cwd()))  # `raynas` is a script: the current folder is not on it
     from raynas.setup.objects import imported
 
     return imported(path)
@@ -349,6 +361,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, 1 failed, 2 misused, 130 stopped."""
     given = list(sys.argv[1:] if argv is None else argv)
     arguments = [argument for argument in given if argument != "--debug"]
+    if str(Path.cwd()) not in sys.path:  # `raynas` is a script: a user's own modules lie here
+        sys.path.insert(0, str(Path.cwd()))
     try:
         code = app(arguments, standalone_mode=False, prog_name="raynas")
     except TyperException as error:

@@ -31,6 +31,7 @@ from raynas.evaluators.sample import training_batch
 from raynas.setup.evaluation import Evaluation, evaluation_of
 from raynas.setup.problem import Problem
 from raynas.setup.resolve import resolve_data, resolve_space
+from tests.inline import INLINE
 from tests.toynet import ToyNet
 
 SPACE = raynas.ArchSpace.of(depth=[1, 2], op=["conv", "skip"])
@@ -129,7 +130,12 @@ def test_an_object_of_ones_own_is_named_with_its_options() -> None:
         (Depth, {}, TypeError, "expected an object, got the class Depth: call it"),
         (3, {}, TypeError, "expected a registered name, a function, or an object .* got a int"),
         (("cost",), {}, TypeError, r"evaluator: expected a name, \[name, \{option: value\}\]"),
-        ("standalone", {"several": True}, ValueError, r"early_stopping=False\), or merge them"),
+        (
+            "standalone",
+            {"objectives": ("accuracy", "loss")},
+            ValueError,
+            r"early_stopping=False\), or merge them",
+        ),
         (("standalone", {"epochs": 0}), {}, ValueError, "epochs: input should be greater than 0"),
         (("standalone", {"epochs": 2, "grace_epochs": 3}), {}, ValueError, "expected 1 to 2"),
         (("standalone", {"reduction_factor": 1}), {}, ValueError, "expected more than 1, got 1"),
@@ -276,12 +282,13 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path) -> None:
         planned(("table", {"path": path}), objectives=("acuracy",))
 
 
-@pytest.mark.usefixtures("local_ray")
 def test_a_table_is_searched_and_what_it_lacks_fails_alone(tmp_path: Path) -> None:
     path = saved(ROWS[:3], tmp_path / "t.csv")
     evaluator = ("table", {"path": path})
     out = str(tmp_path / "run")
-    table = raynas.search(SPACE, "random", evaluator=evaluator, trials=4, out=out).trials
+    table = raynas.search(
+        SPACE, "random", evaluator=evaluator, trials=4, out=out, ray=INLINE
+    ).trials
     lacking = raynas.Arch({"depth": 2, "op": "skip"}).key
     failed = table[table["status"] == "failed"]
     assert list(failed["arch_key"]) == [lacking]
@@ -291,7 +298,7 @@ def test_a_table_is_searched_and_what_it_lacks_fails_alone(tmp_path: Path) -> No
     assert raynas.load(out).config.evaluator.options == {"path": path}
     other = ("table", {"path": saved(ROWS, tmp_path / "other.csv")})
     with pytest.raises(StoreMismatch, match=r"was run with evaluator table .*t\.csv"):
-        raynas.search(SPACE, "random", evaluator=other, trials=4, out=out, resume=True)
+        raynas.search(SPACE, "random", evaluator=other, trials=4, out=out, resume=True, ray=INLINE)
 
 
 # --- training-free measures -----------------------------------------------------------------------

@@ -47,6 +47,7 @@ from raynas.setup.resolve import resolve_space
 from raynas.storage.run_folder import CONFIG, Folder
 from raynas.supernet.checkpoint import find_checkpoint, load_weights, to_arrays
 from raynas.supernet.training import SupernetTraining
+from tests.inline import INLINE
 from tests.laws import keeps_the_laws
 
 
@@ -487,7 +488,7 @@ def test_an_edge_ranks_by_its_probability_times_its_weight() -> None:
     assert found[0] == Arch(arch)
     assert len(set(found)) == len(found) == space_of(run.model).size() // 1 == 96
     # the swap of one source counts with the weight of the edge
-    odds = {one: log_probability(one, algo.decided(), algo.specs()) for one in found}
+    odds = {one: log_probability(one, algo.probabilities(), algo.specs()) for one in found}
     swapped = Arch(
         {k: v for k, v in arch.items() if k != "cell/n1/op/n0"}
         | {"cell/n1/from": ("s0", "s1"), "cell/n1/op/s0": "a"}
@@ -525,7 +526,7 @@ def test_copies_do_not_carry_the_search_along() -> None:
 def test_the_expected_cost_is_that_of_whole_networks() -> None:
     """And the edges' weights have no part in it: whatever they are, every edge runs."""
     algo, run = attached(hardware={"target": "params"})
-    net, p = Twice(), algo.relaxation.decided()
+    net, p = Twice(), algo.relaxation.probabilities()
     fixed = float(weight_count(net.head))
     for label, choice in choices(net).items():
         counts = [weight_count(layer) for layer in choice.layers()]
@@ -573,7 +574,7 @@ SIZE = {"channels": 4, "layers": 3, "nodes": 2}
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> raynas.Result:  # noqa: ARG001
+def run(tmp_path_factory: pytest.TempPathFactory) -> raynas.Result:
     """PC-DARTS on tiny cells."""
     return raynas.search(
         "darts_cifar",
@@ -584,6 +585,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> raynas.Res
         options={"alpha_lr": 0.02, "warmup_epochs": 1, "batch_size": 48},
         space_options=SIZE,
         out=str(tmp_path_factory.mktemp("pc_darts")),
+        ray=INLINE,
     )
 
 

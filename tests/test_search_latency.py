@@ -28,6 +28,7 @@ from raynas.nn import LayerChoice
 from raynas.setup.latency_source import gives_latency, hardware_table
 from raynas.storage.run_folder import Folder
 from raynas.supernet import scoring
+from tests.inline import INLINE
 from tests.toynet import ToyNet, conv
 
 SPACE = raynas.ModelSpace(ToyNet).arch_space
@@ -57,7 +58,6 @@ def archs_of(result: raynas.Result) -> list[Arch]:
     return [Arch.from_json(str(text)) for text in result.trials["arch"]]
 
 
-@pytest.mark.usefixtures("local_ray")
 def test_latency_by_table_is_an_objective_and_bounds_what_is_evaluated(
     tmp_path: Path, file: str
 ) -> None:
@@ -67,7 +67,7 @@ def test_latency_by_table_is_an_objective_and_bounds_what_is_evaluated(
         "objectives": {"accuracy": "max", "latency_ms": "min"},
         "constraints": ["latency_ms<11"],
         "latency": file,
-        "ray": {"workers": 1},
+        "ray": INLINE,
         "out": str(tmp_path / "run"),
     }
     result = raynas.search(ToyNet, trials=4, **given)
@@ -95,12 +95,11 @@ def test_latency_is_measured_once_where_none_is_given(tmp_path: Path) -> None:
         "algo": "random",
         "evaluator": "cost",
         "objectives": {"latency_ms": "min"},
-        "ray": {"workers": 1},
         "out": str(tmp_path / "run"),
     }
-    raynas.search(ToyNet, trials=3, **given)
+    raynas.search(ToyNet, trials=3, ray={"workers": 1}, **given)
     measured = (tmp_path / "run" / "latency_cpu.json").read_text()
-    result = raynas.search(ToyNet, trials=6, resume=True, **given)
+    result = raynas.search(ToyNet, trials=6, resume=True, ray=INLINE, **given)
     assert (tmp_path / "run" / "latency_cpu.json").read_text() == measured
     assert result.config.latency == "cpu"
     known = LatencyTable(from_json(measured, SPACE), SPACE)

@@ -120,7 +120,12 @@ class TrainSettings(_Strict):
 
 
 class SearchConfig(_Strict):
-    """Everything that a search depends on."""
+    """Everything that a search depends on.
+
+    Attributes:
+        input_shape: of one example of a model's, as it was known.
+        space_digest: of choices and shapes of weights, for a space that is a user's own.
+    """
 
     space: ComponentSpec
     algo: ComponentSpec
@@ -131,6 +136,8 @@ class SearchConfig(_Strict):
     scalarize: dict[str, float] = Field(default_factory=dict)
     constraints: dict[str, tuple[float | None, float | None]] = Field(default_factory=dict)
     latency: str | None = None
+    input_shape: tuple[int, ...] | None = None
+    space_digest: str | None = None
     trials: PositiveInt = 100
     seed: int = Field(default=0, ge=0)
     out: str

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
+from types import TracebackType
 
 
 class InvalidArch(ValueError):
@@ -34,7 +36,29 @@ class SearchFailed(RuntimeError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run that the user stopped; what was told before is on disk."""
+    """A run that the user stopped; what was told before is on disk.
+
+    Nobody needs a traceback of Ctrl-C: a script that does not catch it ends with the sentence, and
+    so does a cell of a notebook.
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        if sys.excepthook is sys.__excepthook__:  # somebody's own stays
+            sys.excepthook = _in_one_sentence
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython shows instead of a traceback."""
+        return [f"stopped {self}".strip()]
+
+
+def _in_one_sentence(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    if isinstance(error, Interrupted):
+        print(f"stopped {error}".strip(), file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
 
 
 SHOWN_NAMES = 12

@@ -81,3 +81,17 @@ class Line(Silent):
             self._printed = now
             elapsed_s = now - self._started
             self._console.print(f"{name} {count}  {news}  {elapsed_s:.0f} s", highlight=False)
+
+
+def progress_of(given: Silent | bool | None) -> Silent:
+    """Return what shows a run's progress.
+
+    Args:
+        given: True for a line, False for nothing, None for a line where somebody looks on: on a
+            terminal or in a notebook.
+    """
+    if isinstance(given, Silent):
+        return given
+    console = Console(stderr=True)
+    watched = console.is_terminal or console.is_jupyter
+    return Line(console) if given or (given is None and watched) else Silent()

@@ -154,14 +154,14 @@ def _facts(data: ReportData) -> str:
     facts = {
         "Space": _named(config.space),
         "Algorithm": _named(config.algo),
-        "Data": _named(config.data),
+        "Data": _named(config.data) or "none",
         "Evaluator": _named(config.evaluator),
         "Supernet": _named(config.supernet),
         "Objective": ", ".join(f"{goals[goal]} {m}" for m, goal in config.objectives.items()),
         "Constraints": ", ".join(map(_bound, as_constraints(config.constraints))),
         "Trials": f"{len(data.told)} of {config.trials}" + (f" ({told})" if told else ""),
         "Seed": str(config.seed),
-        "Time": _time(data.told),
+        "Time": _time(data.told, data.history),
         "Versions": ", ".join(f"{name} {version}" for name, version in config.versions.items()),
     }
     items = [f"<div><dt>{k}</dt><dd>{escape(v)}</dd></div>" for k, v in facts.items() if v]
@@ -194,12 +194,23 @@ def _named(named: ComponentSpec | None) -> str:
     return named.name + (f" ({', '.join(told)})" if told else "")
 
 
-def _time(told: pd.DataFrame) -> str:
-    """Return when the trials ran and for how long; nothing if their times were not kept."""
+def _time(told: pd.DataFrame, history: pd.DataFrame) -> str:
+    """Return when the trials ran, and how long they and the training of a supernet took.
+
+    Nothing if the trials' times were not kept.
+    """
     if told.empty or told["started_utc"].min().year < 2000:
         return ""
     begin, end = told["started_utc"].min(), told["finished_utc"].max()
-    return f"from {begin:%Y-%m-%d %H:%M} UTC, for {_duration((end - begin).total_seconds())}"
+    trials_s = (end - begin).total_seconds()
+    when = f"trials from {begin:%Y-%m-%d %H:%M} UTC"
+    if history.empty:
+        return f"{when}, for {_duration(trials_s)}"
+    training_s = float(history["duration_s"].sum())
+    return (
+        f"{_duration(training_s + trials_s)} ({_duration(training_s)} of training, "
+        f"{_duration(trials_s)} of trials); {when}"
+    )
 
 
 def _duration(seconds: float) -> str:

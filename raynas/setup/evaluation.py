@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,12 @@ from raynas.evaluators.protocols import declaration
 from raynas.evaluators.shared import SHARED_METRICS, MakeSharedEvaluator, Shared
 from raynas.evaluators.spec import EvaluatorSpec
 from raynas.setup.fit import check_fit
-from raynas.setup.objects import import_path, own_options
+from raynas.setup.objects import (
+    import_path,
+    is_plain,
+    named_evaluator,
+    own_options,
+)
 from raynas.setup.problem import Problem
 from raynas.setup.supernets import Supernet, supernet_of
 
@@ -156,6 +160,14 @@ def shared_of(evaluator: Any) -> Shared | None:
     return evaluator if isinstance(evaluator, Shared) else None
 
 
+def uses_data(evaluator: Any) -> bool:
+    """Return whether an evaluator, in any form that a search takes, looks at data."""
+    behind = named_evaluator(evaluator)
+    if behind is Shared or isinstance(behind, Shared):
+        return True
+    return declaration(behind).kind in ("network", "training")
+
+
 def _arch_evaluation(
     evaluator: Any, spec: ComponentSpec, problem: Problem, metrics: tuple[str, ...]
 ) -> Evaluation:
@@ -272,16 +284,8 @@ def _own_spec(evaluator: Any) -> ComponentSpec:
         if builder is type(evaluator):
             return ComponentSpec(name=name, options=own_options(builder, evaluator))
     options = own_options(type(evaluator), evaluator)
-    plain = {key: value for key, value in options.items() if _is_plain(value)}
+    plain = {key: value for key, value in options.items() if is_plain(value)}
     return ComponentSpec(name=FUNCTION, options=own.options | plain)
-
-
-def _is_plain(value: object) -> bool:
-    try:
-        json.dumps(value)
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 def _called(spec: ComponentSpec) -> str:

@@ -89,9 +89,10 @@ class InlineRunner:
 
 
 def _keep(saved: Path, folder: Path, epoch: int) -> None:
-    """Keep a checkpoint under a name of its own, and remove those before it."""
+    """Keep a checkpoint under a name of its own, and remove those of ours before it."""
     folder.mkdir(parents=True, exist_ok=True)
-    before = list(folder.glob("checkpoint_*"))
+    # never Ray Train's, nor its list of them: it goes on from the one that the list names
+    before = list(folder.glob(f"checkpoint_{'[0-9]' * 6}"))
     target, written = folder / f"checkpoint_{epoch:06}", folder / f".checkpoint_{epoch:06}"
     for old in (written, target):
         shutil.rmtree(old, ignore_errors=True)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from raynas.core.arch import Arch
 from raynas.core.config import ComponentSpec, SearchConfig
 from raynas.core.constraints import Constraint
-from raynas.core.evaluator import EVALUATORS
 from raynas.core.metrics import DEVICES, LATENCY
 from raynas.evaluators.protocols import declaration
 from raynas.evaluators.shared import Shared
+from raynas.setup.objects import named_evaluator
 from raynas.setup.problem import Space
 from raynas.storage.run_folder import CONFIG, Folder, absolute
 
@@ -161,9 +161,7 @@ def _checked(given: Any) -> str | None:
 
 def gives_latency(evaluator: Any) -> bool:
     """Return whether an evaluator, in any form that a search takes, may measure it itself."""
-    word = evaluator.get("type") if isinstance(evaluator, Mapping) else evaluator
-    word = word[0] if isinstance(word, tuple | list) else word
-    evaluator = EVALUATORS[word] if isinstance(word, str) else evaluator
+    evaluator = named_evaluator(evaluator)
     if evaluator is Shared or isinstance(evaluator, Shared):
         return False
     declared = declaration(evaluator)

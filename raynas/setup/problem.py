@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,6 +11,7 @@ from raynas.core.archspace import ArchSpace
 from raynas.core.config import ComponentSpec
 from raynas.core.goals import Goals
 from raynas.core.metrics import LATENCY
+from raynas.core.spacejson import to_plain
 
 if TYPE_CHECKING:
     from raynas.data.module import DataModule
@@ -28,6 +31,16 @@ class Space:
     spec: ComponentSpec
     arch_space: ArchSpace
     model_space: ModelSpace | None
+
+    @property
+    def digest(self) -> str | None:
+        """A digest of choices and shapes of weights; None unless a model of the user's own."""
+        if self.model_space is None or ":" not in self.spec.name:
+            return None
+        weights = self.model_space.skeleton().state_dict()
+        shapes = {name: list(tensor.shape) for name, tensor in weights.items()}
+        text = json.dumps([to_plain(self.arch_space), shapes], sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from raynas.core.config import ComponentSpec
 from raynas.core.options import checked, options_of
 from raynas.core.registry import Registry
 from raynas.core.spacejson import from_plain, to_plain
-from raynas.setup.objects import import_path, imported, own_options
+from raynas.setup.objects import own_factory, own_options, own_spec
 from raynas.setup.problem import Data, Space
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def resolve_space(space: Any, options: Options, data: Data | None) -> Space:
     """
     from raynas.nn.modelspace import SPACES, ModelSpace
 
+    if isinstance(space, ComponentSpec):
+        return rebuild_space(space, data)
     if isinstance(space, str):
         model, spec = build(SPACES, space, options, **_facts(data))
         return Space(spec, model.arch_space, model)
@@ -59,11 +61,11 @@ def resolve_space(space: Any, options: Options, data: Data | None) -> Space:
         plain = {"choices": to_plain(space)}
         return Space(ComponentSpec(name=PLAIN_SPACE, options=plain), space, None)
     if isinstance(space, ModelSpace):
-        spec = space.spec or ComponentSpec(name=import_path(space.factory))
+        spec = space.spec or own_spec(space.factory)
         return Space(spec, space.arch_space, _with_shape(space, data))
     if callable(space) and not _is_module(space):
         model = _with_shape(ModelSpace(space), data)
-        return Space(ComponentSpec(name=import_path(space)), model.arch_space, model)
+        return Space(own_spec(space), model.arch_space, model)
     raise TypeError(
         "space: expected a registered name, an ArchSpace, a ModelSpace, or a class or function "
         f"that builds an nn.Module with choices, got {type(space).__name__}"
@@ -89,7 +91,7 @@ def rebuild_space(spec: ComponentSpec, data: Data | None) -> Space:
     if ":" not in spec.name:
         return resolve_space(spec.name, spec.options, None)  # the options hold all that data gave
     try:
-        own = imported(spec.name)
+        own = own_factory(spec)
     except LookupError as error:
         raise LookupError(
             f"the space of this run was a user's own: {error}; pass raynas.load(path, space=...)"
@@ -117,6 +119,11 @@ def resolve_data(data: Any, options: Options) -> Data:
     """Return the data behind a name, a DataModule, or a tuple of datasets."""
     from raynas.data.module import DATA, DataModule, TensorData
 
+    if isinstance(data, ComponentSpec):
+        recorded = rebuild_data(data)
+        if recorded is None:
+            raise LookupError("the data of this run were a user's own; pass data=")
+        return recorded
     if isinstance(data, str):
         module, spec = build(DATA, data, options)
         return Data(spec, module)

@@ -2,51 +2,44 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from raynas.core.config import SearchConfig
 from raynas.core.errors import Interrupted, SearchFailed
 from raynas.core.feasible import Violation
 from raynas.core.fixed import write_arch
 from raynas.core.progress import Progress
 from raynas.core.study import Study, StudyInfo
+from raynas.core.trial import Trial
 from raynas.evaluators.spec import EvaluatorSpec
 from raynas.evaluators.with_latency import with_latency
-from raynas.setup.problem import Problem
+from raynas.setup.prepare import Prepared
 from raynas.setup.runner import runner_of
-from raynas.setup.strategy import SearchStrategy
 from raynas.storage.run_folder import BEST, Folder
-
-if TYPE_CHECKING:
-    from raynas.costs.latency import LatencyTable
+from raynas.storage.tables import TrialStore, load_trials
 
 
-def run_search(
-    config: SearchConfig,
-    problem: Problem,
-    strategy: SearchStrategy,
-    latency: LatencyTable | None,
-    progress: Progress,
-) -> None:
+def run_search(run: Prepared, progress: Progress) -> None:
     """Evaluate until the configuration is fulfilled.
 
     Args:
-        config: of the run, whose folder is claimed.
-        problem: space and goals.
-        strategy: proposes and evaluates.
-        latency: looked up beside the evaluator; None without.
+        run: its parts.
         progress: told how it comes along.
 
     Raises:
         SearchFailed: the objective is not among the metrics, or nothing keeps the bounds.
         Interrupted: Ctrl-C; what was told is in the folder.
     """
+    config, problem, strategy = run.config, run.problem, run.strategy
+    history = load_trials(config.out, problem.space.arch_space)
     study: Study | None = None
     try:
+        if len(history) >= config.trials:
+            told = f"{len(history)} of {config.trials} trials"
+            progress.phase(f"nothing is left to do: {told} are told")
+            study = _study(run, strategy.evaluation.evaluator, history)
+            return
         with runner_of(config.ray, progress) as runner:
             spec = strategy.evaluation.prepared(config.out, config.seed, runner, progress)
-            spec = with_latency(spec, latency)
-            study = _study(config, problem, strategy, spec)
+            spec = with_latency(spec, None if run.latency is None else run.latency.table)
+            study = _study(run, spec, history)
             progress.phase("starting workers")
             space = problem.space.arch_space
             runner.run_study(study, space, spec, config.out, progress)
@@ -66,16 +59,11 @@ def run_search(
             Folder(config.out).remove(BEST)  # of a run under looser bounds
 
 
-def _study(
-    config: SearchConfig, problem: Problem, strategy: SearchStrategy, spec: EvaluatorSpec
-) -> Study:
-    from raynas.storage.tables import TrialStore, load_trials
-
-    space = problem.space.arch_space
-    history = load_trials(config.out, space)
+def _study(run: Prepared, spec: EvaluatorSpec, history: list[Trial]) -> Study:
+    config, strategy, space = run.config, run.strategy, run.problem.space.arch_space
     return Study(
         strategy.sampler(config, history),
-        problem.goals,
+        run.problem.goals,
         trials=config.trials,
         setting=StudyInfo(
             algo=config.algo.name, evaluator=spec.name, epochs=spec.epochs, seed=config.seed

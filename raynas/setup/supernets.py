@@ -165,6 +165,11 @@ def supernet_of(given: Any, problem: Problem, epochs: int | None) -> Supernet:
     """
     if isinstance(given, str | Path):
         return _trained_elsewhere(problem, absolute(str(given)), epochs)
+    if isinstance(given, ComponentSpec):  # as a run folder names it
+        if "path" in given.options:
+            return _trained_elsewhere(problem, given.options["path"], epochs)
+        given, options = given.name, given.options
+        return supernet_to_train(given, problem.space, problem.data, options, epochs)
     options = dict(given) if isinstance(given, Mapping) else {}
     algo = "spos" if given is None or isinstance(given, Mapping) else given
     return supernet_to_train(algo, problem.space, problem.data, options, epochs)

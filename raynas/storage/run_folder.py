@@ -136,6 +136,12 @@ class Folder:
         same = ["space", "data", "evaluator", "supernet", "objectives", "latency", "seed"]
         if before.algo.name == config.algo.name:
             same.append("algo")  # another algorithm may go on; the same one with other options not
+        digests = before.space_digest, config.space_digest
+        if before.space == config.space and None not in digests and digests[0] != digests[1]:
+            raise StoreMismatch(
+                f"{self.path} was run with another {config.space.name}: choices or shapes of "
+                "weights differ; resume with the same, or choose another folder"
+            )
         for name in same:
             old, new = _differing(getattr(before, name), getattr(config, name))
             if old != new and name == "latency" and old is None:

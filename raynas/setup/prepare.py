@@ -1,0 +1,140 @@
+"""From a request to the parts of a run, with all that can be checked beforehand checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from raynas.core.archspace import ArchSpace
+from raynas.core.config import ComponentSpec, SearchConfig, ray_config, validated
+from raynas.core.constraints import as_constraints
+from raynas.core.goals import goals_of
+from raynas.core.versions import versions
+from raynas.setup.algorithms import name_of
+from raynas.setup.bounds import bounded
+from raynas.setup.evaluation import SHARED
+from raynas.setup.latency_source import LatencySource, latency_source
+from raynas.setup.problem import Data, Problem, Space
+from raynas.setup.request import SearchRequest
+from raynas.setup.resolve import mapping, resolve_data, resolve_space
+from raynas.setup.strategy import SearchStrategy, search_strategy
+from raynas.storage.run_folder import Folder, absolute, fresh
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """The parts of a run that may begin.
+
+    Attributes:
+        config: of the run, whose folder is claimed.
+        problem: space, data and goals.
+        strategy: proposes and evaluates.
+        latency: where latencies come from; None without.
+    """
+
+    config: SearchConfig
+    problem: Problem
+    strategy: SearchStrategy
+    latency: LatencySource | None
+
+
+def prepared(request: SearchRequest, out: str | None, *, resume: bool) -> Prepared:
+    """Return the parts of a run, and claim its folder.
+
+    Args:
+        request: completed.
+        out: folder or URI; None takes ``runs/<space>-<algo>-<n>``.
+        resume: whether the run in it goes on.
+
+    Raises:
+        ValueError, LookupError, TypeError: as ``raynas.search``.
+        FileExistsError: ``out`` holds another run.
+        StoreMismatch: it holds one of another space, data, evaluator, ...
+    """
+    data = _data_of(request)
+    space = resolve_space(request.space, mapping("space_options", request.space_options), data)
+    constraints = as_constraints(request.constraints)
+    config = _config(request, space, out)
+    latency = latency_source(
+        request.latency, request.evaluator, space, config, constraints, resume=resume
+    )
+    space, left = bounded(space, data, constraints, latency, config.seed)
+    goals = goals_of(config.objectives, weights=config.scalarize, constraints=left)
+    problem = Problem(space=space, data=data, goals=goals, seed=config.seed)
+    strategy = search_strategy(
+        request.algo,
+        problem,
+        options=config.algo.options,
+        evaluator=request.evaluator,
+        supernet=request.supernet,
+        epochs=request.epochs,
+        timed=latency is not None,
+    )
+    if latency is not None:
+        _ = latency.table  # measured or read before the folder is claimed
+    config = _completed(config, strategy, latency, resume)
+    if out is None:  # nothing can be wrong any more that would leave it empty
+        config = config.model_copy(update={"out": fresh(stem(space, strategy.algo))})
+    folder = Folder(config.out)
+    folder.begin(config, resume)
+    if latency is not None:
+        latency.record(folder)
+    return Prepared(config=config, problem=problem, strategy=strategy, latency=latency)
+
+
+def _config(request: SearchRequest, space: Space, out: str | None) -> SearchConfig:
+    """Return the configuration as far as the request alone says it."""
+    constraints = as_constraints(request.constraints)
+    options = mapping("options", request.options)
+    fields: dict[str, Any] = {
+        "space": space.spec,
+        "algo": ComponentSpec(name=name_of(request.algo), options=options),
+        "evaluator": ComponentSpec(name=SHARED),
+        "objectives": mapping("objectives", request.objectives),
+        "scalarize": mapping("scalarize", request.scalarize),
+        "constraints": {bound.metric: (bound.low, bound.high) for bound in constraints},
+        "trials": request.trials,
+        "seed": request.seed,
+        "out": absolute(str(out or "runs")),
+        "ray": ray_config(request.ray),
+        "input_shape": None if space.model_space is None else space.model_space.input_shape,
+        "space_digest": space.digest,
+        "versions": versions(),
+    }
+    return validated(SearchConfig, fields)
+
+
+def _completed(
+    config: SearchConfig, strategy: SearchStrategy, latency: LatencySource | None, resume: bool
+) -> SearchConfig:
+    """Return the configuration as the run folder keeps it."""
+    most, evaluation = strategy.max_trials, strategy.evaluation
+    parts = {
+        "algo": strategy.algo,
+        "evaluator": evaluation.component,
+        "data": evaluation.data,
+        "supernet": None if evaluation.supernet is None else evaluation.supernet.spec,
+        "trials": config.trials if resume or most is None else min(config.trials, most),
+        "latency": None if latency is None else latency.source,
+    }
+    return config.model_copy(update=parts).normalised()
+
+
+def _data_of(request: SearchRequest) -> Data | None:
+    """Return the data; None where nothing uses any.
+
+    Raises:
+        ValueError: data are given to a plain ArchSpace.
+    """
+    if isinstance(request.space, ArchSpace):
+        if request.data is not None or request.data_options:
+            raise ValueError("an ArchSpace is searched with a function, which uses no data of ours")
+        return None
+    if request.data is None:
+        return None
+    return resolve_data(request.data, mapping("data_options", request.data_options))
+
+
+def stem(space: Space, algo: ComponentSpec) -> str:
+    """Return what an unnamed run folder's name begins with."""
+    return f"{space.spec.name.rpartition(':')[2]}-{algo.name}"

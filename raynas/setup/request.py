@@ -1,0 +1,113 @@
+"""What a user asks a search for, completed by defaults or by the run to go on with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from raynas.core.archspace import ArchSpace
+from raynas.core.config import ComponentSpec, RayConfig, SearchConfig
+from raynas.core.constraints import Constraints
+from raynas.setup.algorithms import name_of, trains
+from raynas.setup.evaluation import FUNCTION, SHARED, uses_data
+from raynas.setup.objects import imported
+
+DEFAULT_ALGO, DEFAULT_DATA, DEFAULT_TRIALS = "regularized_evolution", "digits", 100
+Options = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchRequest:
+    """The arguments of ``raynas.search``; None is what was not said."""
+
+    space: Any
+    algo: Any
+    data: Any
+    evaluator: Any
+    supernet: Any
+    objectives: Mapping[str, str] | None
+    scalarize: Mapping[str, float] | None
+    constraints: Constraints | None
+    latency: str | Path | None
+    trials: int | None
+    epochs: int | None
+    seed: int | None
+    ray: RayConfig | Mapping[str, Any] | None
+    options: Options | None
+    space_options: Options | None
+    data_options: Options | None
+
+    def with_defaults(self) -> SearchRequest:
+        """Return the request with a default for whatever was not said.
+
+        Raises:
+            TypeError: no space was named.
+        """
+        if self.space is None:
+            raise TypeError("space: name what is to be searched; only resume=True goes without")
+        algo = DEFAULT_ALGO if self.algo is None else self.algo
+        evaluator = SHARED if self.evaluator is None else self.evaluator
+        needed = not isinstance(self.space, ArchSpace) and (trains(algo) or uses_data(evaluator))
+        return replace(
+            self,
+            algo=algo,
+            evaluator=evaluator,
+            data=DEFAULT_DATA if self.data is None and needed else self.data,
+            trials=DEFAULT_TRIALS if self.trials is None else self.trials,
+            seed=0 if self.seed is None else self.seed,
+            objectives={"accuracy": "max"} if self.objectives is None else self.objectives,
+        )
+
+    def going_on(self, before: SearchConfig) -> SearchRequest:
+        """Return the request with what an earlier start had for whatever was not said.
+
+        Args:
+            before: the configuration of that start.
+
+        Raises:
+            LookupError: the space, or an evaluator of the user's own, cannot be imported here.
+        """
+        same_algo = self.algo is None or name_of(self.algo) == before.algo.name
+        options = self.options
+        if same_algo:
+            trained = before.supernet if trains(before.algo.name) else None
+            kept = before.algo.options if trained is None else trained.options
+            options = dict(kept) | dict(self.options or {})
+        taken: dict[str, Any] = {
+            "space": before.space,
+            "data": before.data,
+            "algo": before.algo.name,
+            "evaluator": _evaluator_of(before.evaluator) if self.evaluator is None else None,
+            "supernet": None if trains(before.algo.name) else before.supernet,
+            "objectives": before.objectives,
+            "scalarize": before.scalarize or None,
+            "constraints": before.constraints or None,
+            "trials": before.trials,
+            "seed": before.seed,
+            "ray": before.ray,
+        }
+        fields = {name: old for name, old in taken.items() if getattr(self, name) is None}
+        if self.space_options is None and self.space == before.space.name:
+            fields["space"] = before.space  # with the options of then
+        if self.data_options is None and before.data and self.data == before.data.name:
+            fields["data"] = before.data
+        if self.evaluator == before.evaluator.name:
+            fields["evaluator"] = _evaluator_of(before.evaluator)
+        return replace(self, **fields, options=options).with_defaults()
+
+
+def _evaluator_of(spec: ComponentSpec) -> Any:
+    """Return what ``raynas.search`` takes as the evaluator that a run folder names."""
+    if spec.name != FUNCTION:
+        return [spec.name, spec.options]
+    path = str(spec.options["path"])
+    try:
+        own = imported(path)
+    except LookupError as error:
+        raise LookupError(
+            f"the evaluator of this run was a user's own: {error}; pass evaluator="
+        ) from error
+    options = {name: value for name, value in spec.options.items() if name != "path"}
+    return own(**options) if isinstance(own, type) else own
