@@ -8,6 +8,8 @@ same rows, so that
 * many small parts are merged by writing the range first and deleting its members afterwards: a
   reader that finds both, after a crash in between, takes the range, and the next writer tidies up;
 * a part can be rewritten with more columns at any time, whoever wrote it.
+
+Parts of few rows, which a search writes most of, are encoded by ``few_rows``; the rest by Arrow.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import pyarrow as pa
@@ -26,7 +29,10 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from raynas.core.errors import StoreMismatch
+from raynas.storage.few_rows import FewRows
+from raynas.storage.rows import Content, Rows, fitted, joined
 
+FEW = 64  # a part of at most so many rows is encoded without Arrow
 SMALL = 1_000  # a part of fewer rows may be merged
 FAN = 64  # so many small parts in a row are merged into one
 TRIES = 3  # a reader that meets a merge half way looks again
@@ -124,8 +130,15 @@ class Parts:
         raise StoreMismatch(f"{self._root}/{self._folder} lacks {', '.join(missing)}")
 
     def _load(self, part: Part) -> pa.Table:
+        return self._selected(part, lambda _: True)[1]
+
+    def _selected(self, part: Part, wanted: Callable[[str], bool]) -> tuple[pa.Schema, pa.Table]:
+        """Return all columns' types, and the rows with the wanted columns."""
         with self._opened(part) as file:
-            return file.read(use_threads=False)
+            schema = file.schema_arrow
+            names = [name for name in schema.names if wanted(name)]
+            # Arrow takes ``valid`` for ``valid.loss`` as well
+            return schema, file.read(names, use_threads=False).select(names)
 
     def _opened(self, part: Part) -> pq.ParquetFile:
         path = self._path(part)
@@ -135,8 +148,11 @@ class Parts:
         except (pa.ArrowInvalid, OSError) as error:
             raise StoreMismatch(f"{path} is not a Parquet file: {error}") from error
 
-    def read(self) -> pa.Table:
+    def read(self, wanted: Callable[[str], bool] = lambda _: True) -> pa.Table:
         """Return all rows in order of writer and number, with the columns of all parts.
+
+        Args:
+            wanted: says by its name whether a column is to be read.
 
         Raises:
             StoreMismatch: a part is missing, foreign, or contradicts another one's columns.
@@ -145,14 +161,16 @@ class Parts:
             parts = self.present()
             try:
                 with ThreadPoolExecutor() as pool:
-                    tables = list(pool.map(self._load, parts))
+                    loaded = list(pool.map(self._selected, parts, repeat(wanted)))
                 break
             except FileNotFoundError:
                 if tried == TRIES - 1:
                     raise
-        named = zip((self._path(part) for part in parts), tables, strict=True)
-        schema = self._combine([(path, table.schema) for path, table in named])
-        return pa.concat_tables([schema.empty_table(), *(fitted(t, schema) for t in tables)])
+        named = zip(map(self._path, parts), loaded, strict=True)
+        whole = self._combine([(path, schema) for path, (schema, _) in named])
+        schema = pa.schema([field for field in whole if wanted(field.name)])
+        tables = (fitted(table, schema) for _, table in loaded)
+        return pa.concat_tables([schema.empty_table(), *tables])
 
 
 class PartWriter(Parts):
@@ -186,8 +204,9 @@ class PartWriter(Parts):
         self._number = own[-1].last if own else 0
         self.schema = schema
         self._encodings: dict[bool, dict[str, Any]] = {}  # of small and of large parts
+        self._few: FewRows | None = None
         # trailing parts of this writer that may still be merged, with their rows where at hand
-        self._small: list[tuple[Part, pa.Table | None]] = []
+        self._small: list[tuple[Part, Content | None]] = []
         footers = self._footers()
         for part in own:
             self._note(part, None, footers[part].num_rows)
@@ -201,39 +220,40 @@ class PartWriter(Parts):
                 found[part] = file.metadata
         return found
 
-    def append(self, table: pa.Table) -> None:
+    def append(self, rows: Rows) -> None:
         """Add rows as one part: after a crash they are there all together or not at all.
 
         Raises:
-            StoreMismatch: their columns contradict what is there, or somebody else writes under
-                the same writer's name.
+            StoreMismatch: their values or columns contradict what is there, or somebody else writes
+                under the same writer's name.
         """
-        if not table.schema.equals(self.schema):
-            new = ("the new rows", table.schema)
+        if not rows.schema.equals(self.schema):
+            table = rows.table()  # what fits no column adds none
+            new = ("the new rows", rows.schema)
             if not self._combine([("this store", self.schema), new]).equals(self.schema):
                 self._widen(self._footers(), new)
-            table = fitted(table, self.schema)
+        fits = rows.schema.equals(self.schema)
+        content: Content = rows if fits else fitted(table, self.schema)
         part = Part(self._writer, self._number + 1, self._number + 1)
         path = self._path(part)
         if self._fs.get_file_info(path).type != fs.FileType.NotFound:
             raise StoreMismatch(f"{path} is there already: another process writes to this folder")
-        self._put(part, table)
+        self._put(part, content)
         self._number += 1
-        self._note(part, table, table.num_rows)
+        self._note(part, content, len(rows))
         if len(self._small) >= FAN:
             self._merge()
 
-    def _note(self, part: Part, table: pa.Table | None, rows: int) -> None:
+    def _note(self, part: Part, content: Content | None, rows: int) -> None:
         if rows < SMALL:
-            self._small.append((part, table))
+            self._small.append((part, content))
         else:
             self._small.clear()
 
     def _merge(self) -> None:
         parts = [part for part, _ in self._small]
-        tables = [self._load(part) if table is None else table for part, table in self._small]
-        table = pa.concat_tables([fitted(table, self.schema) for table in tables])
-        table = table.combine_chunks()  # many short ones are slow to write
+        contents = [self._load(part) if rows is None else rows for part, rows in self._small]
+        table = joined(contents, self.schema)
         whole = Part(self._writer, parts[0].first, parts[-1].last)
         self._put(whole, table)
         for part in parts:
@@ -247,19 +267,15 @@ class PartWriter(Parts):
         named = [(self._path(part), schema) for part, schema in schemas.items()]
         self.schema = self._combine([("this store", self.schema), *named, *others])
         self._encodings.clear()
+        self._few = None
         for part, schema in schemas.items():
             if not schema.equals(self.schema):
                 with contextlib.suppress(FileNotFoundError):
                     self._put(part, fitted(self._load(part), self.schema))
 
-    def _put(self, part: Part, table: pa.Table) -> None:
+    def _put(self, part: Part, content: Content) -> None:
         """Write a file such that its name never stands for a part of it."""
-        sink = pa.BufferOutputStream()
-        large = table.num_rows >= SMALL
-        if large not in self._encodings:
-            self._encodings[large] = _encoding(self.schema, large)
-        pq.write_table(table, sink, **self._encodings[large])
-        rows, path = sink.getvalue(), self._path(part)
+        rows, path = self._encoded(content), self._path(part)
         # beside the folder, not in it: some programs read hidden files as well
         hidden = f"{self._root}/.{self._folder}-{self._token}.tmp"
         if self._fs.type_name == "local":
@@ -274,23 +290,23 @@ class PartWriter(Parts):
             self._write(hidden, rows)
             self._fs.move(hidden, path)
 
-    def _write(self, path: str, rows: pa.Buffer) -> None:
+    def _encoded(self, content: Content) -> bytes | pa.Buffer:
+        """Return the bytes of a file; Arrow makes those that ``few_rows`` does not."""
+        if isinstance(content, Rows) and len(content) <= FEW:
+            self._few = self._few or FewRows(self.schema)
+            if (encoded := self._few.encode(content.columns)) is not None:
+                return encoded
+        table = content.table() if isinstance(content, Rows) else content
+        large = table.num_rows >= SMALL
+        if large not in self._encodings:
+            self._encodings[large] = _encoding(self.schema, large)
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, **self._encodings[large])
+        return sink.getvalue()
+
+    def _write(self, path: str, rows: bytes | pa.Buffer) -> None:
         with self._fs.open_output_stream(path) as stream:
             stream.write(rows)
-
-
-def fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Return the table with the columns of ``schema``, null where it has none."""
-    if table.schema.equals(schema):
-        return table
-    have = set(table.schema.names)
-    columns = [
-        table[field.name].cast(field.type)
-        if field.name in have
-        else pa.nulls(table.num_rows, field.type)
-        for field in schema
-    ]
-    return pa.table(columns, schema=schema)
 
 
 def _encoding(schema: pa.Schema, large: bool) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from raynas.core.errors import InvalidArch, StoreMismatch
 from raynas.core.evaluator import RESERVED
 from raynas.core.trial import Trial
 from raynas.storage.parquet import Parts, PartWriter
+from raynas.storage.rows import Rows
 
 _UTC = pa.timestamp("us", tz="UTC")
 _HEAD = {"trial": pa.int64(), "arch_key": pa.string(), "arch": pa.string()}
@@ -130,7 +131,7 @@ class TrialStore:
             choices = {field.name: field.type for field in self.schema if _is_choice(field.name)}
             schema = _schema(choices, [*filling.metrics, *told])
             filling = _Filling(schema, self._mixed)
-        self._parts.append(filling.table(trials))
+        self._parts.append(filling.rows(trials))
 
 
 class _Filling:
@@ -139,11 +140,11 @@ class _Filling:
     def __init__(self, schema: pa.Schema, mixed: Container[str]) -> None:
         self.schema = schema
         self.metrics = dict.fromkeys(_metrics(schema))
-        self._kinds = {field.name: field.type for field in schema}
-        self._labels = [n.removeprefix(_CHOICE) for n in self._kinds if _is_choice(n)]
+        self._names = schema.names
+        self._labels = [n.removeprefix(_CHOICE) for n in self._names if _is_choice(n)]
         self._mixed = [label for label in self._labels if label in mixed]
 
-    def table(self, trials: Sequence[Trial]) -> pa.Table:
+    def rows(self, trials: Sequence[Trial]) -> Rows:
         """Return trials as rows."""
         values: dict[str, Sequence[Any]] = dict(
             zip(_BASE, zip(*map(_FIELDS, trials), strict=True), strict=True)
@@ -157,8 +158,7 @@ class _Filling:
             values[_CHOICE + label] = list(map(_jsoned, values[_CHOICE + label]))
         for name in self.metrics:
             values[name] = [trial.metrics.get(name) for trial in trials]
-        columns = [_array(name, kind, values[name]) for name, kind in self._kinds.items()]
-        return pa.table(columns, self.schema)
+        return Rows(self.schema, [values[name] for name in self._names])
 
 
 def _is_choice(name: str) -> bool:
@@ -180,40 +180,35 @@ def _printable(text: str | None) -> str | None:
     return text and text.encode("utf-8", "backslashreplace").decode()
 
 
-def _array(name: str, kind: pa.DataType, values: Sequence[Any]) -> pa.Array:
-    try:
-        return pa.array(values, kind)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-        raise StoreMismatch(f"column {name!r} holds {kind}: {error}") from error
-
-
 def _one_trial_schema(found: Iterable[tuple[str, pa.Schema]]) -> pa.Schema:
     """Return the schema that holds those of all files; only metrics may differ."""
     choices: dict[str, pa.DataType] | None = None
     metrics: dict[str, None] = {}
     for where, schema in found:
-        if len(one := _LATER.intersection(schema.names)) == 1:  # we write both, or neither
+        kinds = {field.name: field.type for field in schema}
+        if len(one := _LATER & kinds.keys()) == 1:  # we write both, or neither
             _require_metric(where, *one)
         for name, kind in _BASE.items():
-            if name not in _LATER or name in schema.names:
-                _require(where, schema, name, kind)
-        own = {field.name: field.type for field in schema if _is_choice(field.name)}
+            if name not in _LATER or name in kinds:
+                _require(where, kinds, name, kind)
+        own = {name: kind for name, kind in kinds.items() if _is_choice(name)}
         choices = own if choices is None else choices
         if unknown := sorted(own.keys() - choices.keys()):
             raise StoreMismatch(f"{where} has the column {unknown[0]!r} of another search space")
-        for name, kind in choices.items():
-            _require(where, schema, name, kind)
+        if own != choices:
+            for name, kind in choices.items():
+                _require(where, kinds, name, kind)
         for name in _metrics(schema):
             _require_metric(where, name)
-            _require(where, schema, name, pa.float64())
+            _require(where, kinds, name, pa.float64())
             metrics[name] = None
     return _schema(choices or {}, metrics)
 
 
-def _require(where: str, schema: pa.Schema, name: str, kind: pa.DataType) -> None:
-    if name not in schema.names:
+def _require(where: str, kinds: Mapping[str, pa.DataType], name: str, kind: pa.DataType) -> None:
+    if name not in kinds:
         raise StoreMismatch(f"{where} has no column {name!r}: it holds no trials of this space")
-    if (got := schema.field(name).type) != kind:
+    if (got := kinds[name]) != kind:
         raise StoreMismatch(f"column {name!r} of {where} holds {got}, expected {kind}")
 
 
@@ -232,7 +227,13 @@ def read_trials(out: str) -> pa.Table:
     Raises:
         StoreMismatch: the folder holds something else, or lacks a part.
     """
-    return Parts(out, "trials", _one_trial_schema).read().sort_by("told_event")
+    return _in_order(Parts(out, "trials", _one_trial_schema).read())
+
+
+def _in_order(table: pa.Table) -> pa.Table:
+    """Return trials in the order of tells, in which a single writer has left them."""
+    told = table["told_event"].to_numpy()
+    return table if (told[1:] >= told[:-1]).all() else table.sort_by("told_event")
 
 
 def load_trials(out: str, space: ArchSpace | None = None) -> list[Trial]:
@@ -245,7 +246,8 @@ def load_trials(out: str, space: ArchSpace | None = None) -> list[Trial]:
     Raises:
         StoreMismatch: the folder holds something else, or another space's architectures.
     """
-    table = read_trials(out)
+    parts = Parts(out, "trials", _one_trial_schema)
+    table = _in_order(parts.read(lambda name: not _is_choice(name)))  # ``arch`` says it all
     columns = {name: table[name].to_pylist() for name in _BASE if _BASE[name] != _UTC}
     for name in ("started_utc", "finished_utc"):
         instants = table[name].cast(pa.int64()).to_pylist()
@@ -296,12 +298,9 @@ class HistoryStore:
             for row in rows
             if row.get(name) is not None
         )
-        columns = [
-            _array(field.name, field.type, [row.get(field.name) for row in rows])
-            for field in schema
-        ]
+        columns = [[row.get(name) for row in rows] for name in schema.names]
         if len(schema):
-            self._parts.append(pa.table(columns, schema))
+            self._parts.append(Rows(schema, columns))
 
 
 def _number_or_text(name: str, value: object) -> pa.DataType:
