@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from raynas.gradient.base import DARTS_TRAINING, Differentiable
 from raynas.gradient.bilevel import bilevel_step
-from raynas.gradient.hardware import Hardware
-from raynas.gradient.mixed.weighted_sum import WeightedSum
 from raynas.supernet.protocol import ONE_SHOTS, Batch, Metrics
 
 
 @ONE_SHOTS.register("darts", aliases=("DARTSOptim", "DartsTrainer"))
+@dataclass(kw_only=True, eq=False)
 class DARTS(Differentiable):
     """Trains softmax mixtures: logits on a validation batch, then weights on a training batch.
 
@@ -28,28 +28,9 @@ class DARTS(Differentiable):
 
     defaults: ClassVar[dict[str, Any]] = DARTS_TRAINING
 
-    def __init__(
-        self,
-        *,
-        seed: int = 0,
-        unrolled: bool = False,
-        alpha_lr: float = 3e-4,
-        alpha_betas: tuple[float, float] = (0.5, 0.999),
-        alpha_weight_decay: float = 1e-3,
-        warmup_epochs: int = 0,
-        hardware: Hardware | Mapping[str, Any] | None = None,
-    ) -> None:
-        self.unrolled = unrolled
-        super().__init__(
-            WeightedSum(),
-            seed=seed,
-            alpha_lr=alpha_lr,
-            alpha_betas=alpha_betas,
-            alpha_weight_decay=alpha_weight_decay,
-            warmup_epochs=warmup_epochs,
-            hardware=hardware,
-            floor=0.04,
-        )
+    final_lr_share: ClassVar[float] = 0.04
+
+    unrolled: bool = False
 
     def step(self, train: Batch, valid: Iterator[Batch]) -> Metrics:
         """Do the logits' step, then the weights'."""

@@ -29,9 +29,9 @@ class DirectGradBilevel(Direct):
 
     def step(self, train: Batch, valid: Iterator[Batch]) -> Metrics:
         """Do the logits' step, then the weights'."""
-        found: Metrics = {}
+        metrics: Metrics = {}
         if alphas := self.alphas:
             self.relaxation.sample(self.training.step, 1)
-            found["valid_loss"] = self.alpha_step(next(valid), alphas)
+            metrics["valid_loss"] = self.alpha_step(next(valid), alphas)
         self.relaxation.sample(self.training.step, 0)
-        return found | {"loss": self.weight_step(train)}
+        return metrics | {"loss": self.weight_step(train)}

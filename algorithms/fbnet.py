@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
+from torch import nn
 
 from raynas.gradient.base import Differentiable
-from raynas.gradient.hardware import Hardware
 from raynas.gradient.mixed.gumbel_sum import GumbelSum
+from raynas.gradient.relaxation import Relaxation
 from raynas.supernet.protocol import ONE_SHOTS, Batch, Metrics
 
 
 @ONE_SHOTS.register("fbnet")
+@dataclass(kw_only=True, eq=False)
 class FBNet(Differentiable):
     """Trains Gumbel-softmax mixtures: an epoch of weights, then the validation split's of logits.
 
@@ -41,38 +44,29 @@ class FBNet(Differentiable):
         "label_smoothing": 0.0,
     }
 
-    def __init__(
-        self,
-        *,
-        seed: int = 0,
-        temperature: float = 5.0,
-        decay: float = 0.045,
-        alpha_lr: float = 0.01,
-        alpha_betas: tuple[float, float] = (0.9, 0.999),
-        alpha_weight_decay: float = 5e-4,
-        warmup_epochs: int = 10,
-        hardware: Hardware | Mapping[str, Any] | None = None,
-    ) -> None:
-        if temperature <= 0 or decay < 0:
+    temperature: float = 5.0
+    decay: float = 0.045
+    alpha_lr: float = 0.01
+    alpha_betas: tuple[float, float] = (0.9, 0.999)
+    alpha_weight_decay: float = 5e-4
+    warmup_epochs: int = 10
+    op: GumbelSum = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0 or self.decay < 0:
             raise ValueError("the temperature must be positive and its decay not negative")
-        self.temperature, self.decay = temperature, decay
-        self._mix = GumbelSum(temperature)
-        super().__init__(
-            self._mix,
-            seed=seed,
-            alpha_lr=alpha_lr,
-            alpha_betas=alpha_betas,
-            alpha_weight_decay=alpha_weight_decay,
-            warmup_epochs=warmup_epochs,
-            hardware=hardware,
-            scale=0.0,
-        )
+        self.op = GumbelSum(self.temperature)
+        super().__post_init__()
+
+    def relaxed(self, model: nn.Module) -> Relaxation:
+        """Return the model's relaxation, with equal initial logits."""
+        return Relaxation(model, self.op, seed=self.seed, scale=0.0)
 
     def step(self, train: Batch, valid: Iterator[Batch]) -> Metrics:
         """Train the weights on one batch."""
         training = self.training
         self._valid = valid
-        self._mix.temperature = self.temperature * math.exp(-self.decay * training.epoch)
+        self.op.temperature = self.temperature * math.exp(-self.decay * training.epoch)
         self.relaxation.sample(training.step, 0)
         return {"loss": self.weight_step(train)}
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from raynas.gradient.base import DARTS_TRAINING, Differentiable
-from raynas.gradient.hardware import Hardware
 from raynas.gradient.mixed.gumbel_sum import GumbelSum
 from raynas.supernet.protocol import ONE_SHOTS, Batch, Metrics
 
 
 @ONE_SHOTS.register("gdas")
+@dataclass(kw_only=True, eq=False)
 class GDAS(Differentiable):
     """Trains one sampled candidate per choice: weights first, then logits on a validation batch.
 
@@ -36,41 +37,26 @@ class GDAS(Differentiable):
         "nesterov": True,
     }
 
-    def __init__(
-        self,
-        *,
-        seed: int = 0,
-        temperature: float = 10.0,
-        final_temperature: float = 0.1,
-        alpha_lr: float = 3e-4,
-        alpha_betas: tuple[float, float] = (0.5, 0.999),
-        alpha_weight_decay: float = 1e-3,
-        warmup_epochs: int = 0,
-        hardware: Hardware | Mapping[str, Any] | None = None,
-    ) -> None:
-        if min(temperature, final_temperature) <= 0:
+    final_lr_share: ClassVar[float] = 0.04
+
+    temperature: float = 10.0
+    final_temperature: float = 0.1
+    op: GumbelSum = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if min(self.temperature, self.final_temperature) <= 0:
             raise ValueError("temperatures must be positive")
-        self.temperature, self.final_temperature = temperature, final_temperature
-        self._mix = GumbelSum(temperature, hard=True)
-        super().__init__(
-            self._mix,
-            seed=seed,
-            alpha_lr=alpha_lr,
-            alpha_betas=alpha_betas,
-            alpha_weight_decay=alpha_weight_decay,
-            warmup_epochs=warmup_epochs,
-            hardware=hardware,
-            floor=0.04,
-        )
+        self.op = GumbelSum(self.temperature, hard=True)
+        super().__post_init__()
 
     def step(self, train: Batch, valid: Iterator[Batch]) -> Metrics:
         """Do the weights' step, then the logits'."""
         training = self.training
         share = training.epoch / max(training.epochs - 1, 1)
-        self._mix.temperature = (1 - share) * self.temperature + share * self.final_temperature
+        self.op.temperature = (1 - share) * self.temperature + share * self.final_temperature
         self.relaxation.sample(training.step, 0)
-        found: Metrics = {"loss": self.weight_step(train)}
+        metrics: Metrics = {"loss": self.weight_step(train)}
         if alphas := self.alphas:
             self.relaxation.sample(training.step, 1)
-            found["valid_loss"] = self.alpha_step(next(valid), alphas)
-        return found
+            metrics["valid_loss"] = self.alpha_step(next(valid), alphas)
+        return metrics

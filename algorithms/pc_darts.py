@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,8 +13,6 @@ from torch import Tensor, nn
 from raynas.gradient.base import DARTS_TRAINING, Differentiable
 from raynas.gradient.bilevel import bilevel_step
 from raynas.gradient.edges import EdgeWeights
-from raynas.gradient.hardware import Hardware
-from raynas.gradient.mixed.weighted_sum import WeightedSum
 from raynas.nn.logits import Logits
 from raynas.nn.modelspace import ModelSpace
 from raynas.nn.partial_space import PartialSpace, whole_of
@@ -21,6 +20,7 @@ from raynas.supernet.protocol import ONE_SHOTS, Batch, Metrics, Training
 
 
 @ONE_SHOTS.register("pc_darts")
+@dataclass(kw_only=True, eq=False)
 class PCDARTS(Differentiable):
     """Mixes candidates on a share of the channels only, and weighs a node's edges.
 
@@ -54,29 +54,14 @@ class PCDARTS(Differentiable):
 
     defaults: ClassVar[dict[str, Any]] = {**DARTS_TRAINING, "batch_size": 256, "lr": 0.1}
 
-    def __init__(
-        self,
-        *,
-        seed: int = 0,
-        partial: int = 4,
-        alpha_lr: float = 6e-4,
-        alpha_betas: tuple[float, float] = (0.5, 0.999),
-        alpha_weight_decay: float = 1e-3,
-        warmup_epochs: int = 15,
-        hardware: Hardware | Mapping[str, Any] | None = None,
-    ) -> None:
-        if partial < 1:
-            raise ValueError(f"partial must be a whole number of at least 1, got {partial}")
-        self.partial = partial
-        super().__init__(
-            WeightedSum(),
-            seed=seed,
-            alpha_lr=alpha_lr,
-            alpha_betas=alpha_betas,
-            alpha_weight_decay=alpha_weight_decay,
-            warmup_epochs=warmup_epochs,
-            hardware=hardware,
-        )
+    partial: int = 4
+    alpha_lr: float = 6e-4
+    warmup_epochs: int = 15
+
+    def __post_init__(self) -> None:
+        if self.partial < 1:
+            raise ValueError(f"partial must be a whole number of at least 1, got {self.partial}")
+        super().__post_init__()
 
     def supernet_space(self, space: ModelSpace) -> ModelSpace:
         """Return the space whose supernets this algorithm trains.
@@ -109,12 +94,12 @@ class PCDARTS(Differentiable):
 
     def weight_step(self, batch: Batch) -> Tensor:
         """Train the network's weights; no gradients are computed for logits and edges."""
-        with self.edges.resting():
+        with self.edges.frozen_alphas():
             return super().weight_step(batch)
 
-    def decided(self) -> dict[str, NDArray[np.float64]]:
+    def probabilities(self) -> dict[str, NDArray[np.float64]]:
         """Return the probabilities of candidates, and those of every node's sources."""
-        return super().decided() | self.edges.probabilities()
+        return super().probabilities() | self.edges.probabilities()
 
     def specs(self) -> dict[str, Logits]:
         """Return what they are probabilities of."""

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from raynas.gradient.base import Differentiable
-from raynas.gradient.hardware import Hardware
 from raynas.gradient.mixed.binary_gate import BinaryGate, Mode
 from raynas.gradient.mixed.index import Index
+from raynas.gradient.relaxation import Relaxation
 from raynas.supernet.protocol import ONE_SHOTS, Batch, Metrics
 
 Init = Literal["normal", "uniform"]
 
 
 @ONE_SHOTS.register("proxyless", aliases=("ProxylessNAS", "ProxylessTrainer", "BinaryGateOptim"))
+@dataclass(kw_only=True, eq=False)
 class Proxyless(Differentiable):
     """Trains one sampled path per batch, and logits through binary gates.
 
@@ -50,56 +52,46 @@ class Proxyless(Differentiable):
         "clip": None,
     }
 
-    def __init__(
-        self,
-        *,
-        seed: int = 0,
-        mode: Mode = "full_v2",
-        alpha_every: int = 5,
-        alpha_steps: int = 1,
-        init: Init = "normal",
-        init_ratio: float = 1e-3,
-        alpha_lr: float = 1e-3,
-        alpha_betas: tuple[float, float] = (0.0, 0.999),
-        alpha_weight_decay: float = 0.0,
-        warmup_epochs: int = 25,
-        hardware: Hardware | Mapping[str, Any] | None = None,
-    ) -> None:
-        if init not in get_args(Init):
-            raise ValueError(f"init is one of {', '.join(get_args(Init))}, got {init!r}")
-        if min(alpha_every, alpha_steps) < 1:
+    mode: Mode = "full_v2"
+    alpha_every: int = 5
+    alpha_steps: int = 1
+    init: Init = "normal"
+    init_ratio: float = 1e-3
+    alpha_lr: float = 1e-3
+    alpha_betas: tuple[float, float] = (0.0, 0.999)
+    alpha_weight_decay: float = 0.0
+    warmup_epochs: int = 25
+    op: Index = field(init=False, repr=False, default_factory=Index)
+
+    def __post_init__(self) -> None:
+        if self.init not in get_args(Init):
+            raise ValueError(f"init is one of {', '.join(get_args(Init))}, got {self.init!r}")
+        if min(self.alpha_every, self.alpha_steps) < 1:
             raise ValueError("alpha_every and alpha_steps must be at least 1")
-        self.mode, self.alpha_every, self.alpha_steps = mode, alpha_every, alpha_steps
-        self.init, self.init_ratio = init, init_ratio
-        self._index, self._gate = Index(), BinaryGate(mode)
-        super().__init__(
-            self._index,
-            seed=seed,
-            alpha_lr=alpha_lr,
-            alpha_betas=alpha_betas,
-            alpha_weight_decay=alpha_weight_decay,
-            warmup_epochs=warmup_epochs,
-            hardware=hardware,
-            scale=init_ratio,
-            uniform=init == "uniform",
-        )
+        self._gate = BinaryGate(self.mode)
+        super().__post_init__()
+
+    def relaxed(self, model: nn.Module) -> Relaxation:
+        """Return the model's relaxation, with initial logits as ``init`` says."""
+        uniform = self.init == "uniform"
+        return Relaxation(model, self.op, seed=self.seed, scale=self.init_ratio, uniform=uniform)
 
     def step(self, train: Batch, valid: Iterator[Batch]) -> Metrics:
         """Do a weight step; after every few of them, the logits'."""
         training, relaxation = self.training, self.relaxation
-        relaxation.use(self._index)
+        relaxation.use(self.op)
         relaxation.sample(training.step, 0)
-        found: Metrics = {"loss": self.weight_step(train)}
+        metrics: Metrics = {"loss": self.weight_step(train)}
         alphas = self.alphas
         if alphas and (training.step + 1) % self.alpha_every == 0:
             relaxation.use(self._gate)
             for number in range(self.alpha_steps):
                 relaxation.sample(training.step, 1 + number)
                 before = {k: v.detach().clone() for k, v in relaxation.vectors.items()}
-                found["valid_loss"] = self.alpha_step(next(valid), alphas)
+                metrics["valid_loss"] = self.alpha_step(next(valid), alphas)
                 if self.mode == "two":
                     self._rescale(before)
-        return found
+        return metrics
 
     @torch.no_grad()
     def _rescale(self, before: Mapping[str, Tensor]) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from raynas.gradient.base import Differentiable
-from raynas.gradient.hardware import Hardware
+from raynas.gradient.hardware import checked_hardware
 from raynas.gradient.mixed.index import Index
 from raynas.gradient.quiet import Quiet
 from raynas.supernet.protocol import ONE_SHOTS, Batch, Metrics
@@ -19,6 +20,7 @@ IN_A_LOSS = ("form", "weight", "power")
 
 
 @ONE_SHOTS.register("proxyless_rl")
+@dataclass(kw_only=True, eq=False)
 class ProxylessRL(Differentiable):
     """Trains one sampled path per batch, and logits by the rewards of sampled networks.
 
@@ -50,48 +52,37 @@ class ProxylessRL(Differentiable):
         "clip": None,
     }
 
-    def __init__(
-        self,
-        *,
-        seed: int = 0,
-        samples: int = 10,
-        alpha_every: int = 5,
-        reward_power: float = 0.1,
-        alpha_lr: float = 1e-3,
-        alpha_betas: tuple[float, float] = (0.0, 0.999),
-        alpha_weight_decay: float = 0.0,
-        warmup_epochs: int = 25,
-        hardware: Hardware | Mapping[str, Any] | None = None,
-    ) -> None:
-        if samples < 2 or alpha_every < 1 or reward_power < 0:
+    samples: int = 10
+    alpha_every: int = 5
+    reward_power: float = 0.1
+    alpha_lr: float = 1e-3
+    alpha_betas: tuple[float, float] = (0.0, 0.999)
+    alpha_weight_decay: float = 0.0
+    warmup_epochs: int = 25
+    op: Index = field(init=False, repr=False, default_factory=Index)
+    baseline: float | None = field(init=False, repr=False, default=None)
+
+    def __post_init__(self) -> None:
+        if self.samples < 2 or self.alpha_every < 1 or self.reward_power < 0:
             raise ValueError(
                 "expected at least 2 samples, alpha_every of at least 1 and a reward_power that is "
-                f"not negative, got {samples}, {alpha_every} and {reward_power}"
+                f"not negative, got {self.samples}, {self.alpha_every} and {self.reward_power}"
             )
-        self.samples, self.alpha_every, self.reward_power = samples, alpha_every, reward_power
-        self.baseline: float | None = None
-        self._quiet = Quiet()
-        super().__init__(
-            Index(),
-            seed=seed,
-            alpha_lr=alpha_lr,
-            alpha_betas=alpha_betas,
-            alpha_weight_decay=alpha_weight_decay,
-            warmup_epochs=warmup_epochs,
-            hardware=hardware,
-        )
+        super().__post_init__()
+        hardware = checked_hardware(self.hardware)
         for name in IN_A_LOSS:
-            if self.hardware is not None and name in self.hardware.model_fields_set:
+            if hardware is not None and name in hardware.model_fields_set:
                 raise ValueError(f"hardware.{name} has no part in a reward; use reward_power")
+        self._quiet = Quiet()
 
     def step(self, train: Batch, valid: Iterator[Batch]) -> Metrics:
         """Do a weight step; after every few of them, an update of the logits."""
         training = self.training
         self.relaxation.sample(training.step, 0)
-        found: Metrics = {"loss": self.weight_step(train)}
+        metrics: Metrics = {"loss": self.weight_step(train)}
         if self.alphas and (training.step + 1) % self.alpha_every == 0:
-            found["reward"] = self.reinforce(next(valid))
-        return found
+            metrics["reward"] = self.reinforce(next(valid))
+        return metrics
 
     def reinforce(self, batch: Batch) -> float:
         """Step the logits towards what gave more than the baseline; return the mean reward."""
@@ -135,11 +126,11 @@ class ProxylessRL(Differentiable):
     def _gradient(alpha: Tensor, taken: list[tuple[int, float]]) -> Tensor:
         """Return the mean of advantage times the gradient of minus the log-probability."""
         p = alpha.detach().softmax(-1)
-        found = torch.zeros_like(p)
+        gradient = torch.zeros_like(p)
         for at, advantage in taken:
-            found += advantage * p
-            found[at] -= advantage
-        return found / len(taken)
+            gradient += advantage * p
+            gradient[at] -= advantage
+        return gradient / len(taken)
 
     def state_dict(self) -> dict[str, Any]:
         """Return ProxylessNAS' state and the baseline."""

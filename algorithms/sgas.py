@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -12,8 +13,6 @@ from numpy.typing import NDArray
 from raynas.core.arch import Value
 from raynas.gradient.base import DARTS_TRAINING, Differentiable
 from raynas.gradient.bilevel import bilevel_step
-from raynas.gradient.hardware import Hardware
-from raynas.gradient.mixed.weighted_sum import WeightedSum
 from raynas.gradient.relaxation import importance
 from raynas.nn.logits import Logits
 from raynas.nn.mutable import SKIP
@@ -23,6 +22,7 @@ Vector = NDArray[np.float64]
 
 
 @ONE_SHOTS.register("sgas")
+@dataclass(kw_only=True, eq=False)
 class SGAS(Differentiable):
     """Decides one edge of each kind of cell at a time, while DARTS goes on with the others.
 
@@ -48,45 +48,29 @@ class SGAS(Differentiable):
 
     defaults: ClassVar[dict[str, Any]] = DARTS_TRAINING
 
-    def __init__(
-        self,
-        *,
-        seed: int = 0,
-        criterion: Literal[1, 2] = 1,
-        first_decision: int = 9,
-        decide_every: int = 5,
-        history: int = 4,
-        batch_increase: int = 8,
-        unrolled: bool = False,
-        alpha_lr: float = 3e-4,
-        alpha_betas: tuple[float, float] = (0.5, 0.999),
-        alpha_weight_decay: float = 1e-3,
-        warmup_epochs: int = 0,
-        hardware: Hardware | Mapping[str, Any] | None = None,
-    ) -> None:
-        if criterion not in (1, 2):
-            raise ValueError(f"criterion is 1 or 2, got {criterion!r}")
-        if min(first_decision, batch_increase) < 0 or min(decide_every, history) < 1:
+    final_lr_share: ClassVar[float] = 0.04
+
+    criterion: Literal[1, 2] = 1
+    first_decision: int = 9
+    decide_every: int = 5
+    history: int = 4
+    batch_increase: int = 8
+    unrolled: bool = False
+    decisions: int = field(init=False, repr=False, default=0)
+    past: dict[str, list[list[Vector]]] = field(init=False, repr=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.criterion not in (1, 2):
+            raise ValueError(f"criterion is 1 or 2, got {self.criterion!r}")
+        at_least_0 = self.first_decision, self.batch_increase
+        at_least_1 = self.decide_every, self.history
+        if min(at_least_0) < 0 or min(at_least_1) < 1:
             raise ValueError(
                 "expected first_decision and batch_increase of at least 0, decide_every and "
-                f"history of at least 1, got {first_decision}, {batch_increase}, {decide_every} "
-                f"and {history}"
+                f"history of at least 1, got {self.first_decision}, {self.batch_increase}, "
+                f"{self.decide_every} and {self.history}"
             )
-        self.criterion, self.history, self.unrolled = criterion, history, unrolled
-        self.first_decision, self.decide_every = first_decision, decide_every
-        self.batch_increase = batch_increase
-        self.decisions = 0
-        self.past: dict[str, list[list[Vector]]] = {}
-        super().__init__(
-            WeightedSum(),
-            seed=seed,
-            alpha_lr=alpha_lr,
-            alpha_betas=alpha_betas,
-            alpha_weight_decay=alpha_weight_decay,
-            warmup_epochs=warmup_epochs,
-            hardware=hardware,
-            floor=0.04,
-        )
+        super().__post_init__()
 
     def attach(self, training: Training) -> None:
         """Sort the logits into the groups that are normalised together."""
@@ -106,7 +90,7 @@ class SGAS(Differentiable):
         due = (self.training.epoch - self.first_decision) % self.decide_every == 0
         due = due and self.training.epoch >= self.first_decision
         for group, edges in self.groups.items():
-            p = self.relaxation.probabilities()
+            p = self.relaxation.softmaxes()
             past = self.past.setdefault(group, [])
             vectors, nones = [p[e.label] for e in edges], [e.none for e in edges]
             score, q = edge_scores(vectors, nones, past, self.criterion)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from raynas.gradient.base import DARTS_TRAINING, Differentiable
-from raynas.gradient.hardware import Hardware
 from raynas.gradient.mixed.gumbel_sum import GumbelSum
 from raynas.supernet.protocol import ONE_SHOTS, Batch, Metrics
 
 
 @ONE_SHOTS.register("snas")
+@dataclass(kw_only=True, eq=False)
 class SNAS(Differentiable):
     """Trains weights and logits together, on samples of the concrete distribution.
 
@@ -32,38 +33,24 @@ class SNAS(Differentiable):
 
     defaults: ClassVar[dict[str, Any]] = DARTS_TRAINING | {"epochs": 150}
 
-    def __init__(
-        self,
-        *,
-        seed: int = 0,
-        temperature: float = 1.0,
-        final_temperature: float | None = 0.03,
-        alpha_lr: float = 3e-4,
-        alpha_betas: tuple[float, float] = (0.5, 0.999),
-        alpha_weight_decay: float = 1e-3,
-        warmup_epochs: int = 0,
-        hardware: Hardware | Mapping[str, Any] | None = None,
-    ) -> None:
-        if temperature <= 0 or (final_temperature is not None and final_temperature <= 0):
+    final_lr_share: ClassVar[float] = 0.04
+
+    temperature: float = 1.0
+    final_temperature: float | None = 0.03
+    op: GumbelSum = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        final = self.temperature if self.final_temperature is None else self.final_temperature
+        if min(self.temperature, final) <= 0:
             raise ValueError("temperatures must be positive")
-        self.temperature, self.final_temperature = temperature, final_temperature
-        self._mix = GumbelSum(temperature)
-        super().__init__(
-            self._mix,
-            seed=seed,
-            alpha_lr=alpha_lr,
-            alpha_betas=alpha_betas,
-            alpha_weight_decay=alpha_weight_decay,
-            warmup_epochs=warmup_epochs,
-            hardware=hardware,
-            floor=0.04,
-        )
+        self.op = GumbelSum(self.temperature)
+        super().__post_init__()
 
     def step(self, train: Batch, valid: Iterator[Batch]) -> Metrics:
         """Train weights and logits on one batch."""
         training = self.training
         last = self.temperature if self.final_temperature is None else self.final_temperature
         share = training.step / max(training.steps - 1, 1)
-        self._mix.temperature = self.temperature + (last - self.temperature) * share
+        self.op.temperature = self.temperature + (last - self.temperature) * share
         self.relaxation.sample(training.step, 0)
         return {"loss": self.joint_step(train)}

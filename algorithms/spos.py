@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from raynas.supernet.protocol import (
 
 
 @ONE_SHOTS.register("spos", aliases=("RandomOneShot", "SinglePathTrainer"))
+@dataclass(kw_only=True, eq=False)
 class SPOS(OneShot):
     """Trains a supernet by sampling, for every batch, one architecture uniformly.
 
@@ -45,27 +47,17 @@ class SPOS(OneShot):
         ValueError: a negative setting.
     """
 
-    learns = False  # its supernet is searched by a sampler
+    learns: ClassVar[bool] = False  # its supernet is searched by a sampler
 
-    def __init__(
-        self,
-        *,
-        seed: int = 0,
-        warm_start_steps: int = 100,
-        warm_start_lr_scale: float = 2.0,
-        warm_start_noise: float = 0.05,
-    ) -> None:
-        for name, value in (
-            ("warm_start_steps", warm_start_steps),
-            ("warm_start_lr_scale", warm_start_lr_scale),
-            ("warm_start_noise", warm_start_noise),
-        ):
-            if value < 0:
+    seed: int = 0
+    warm_start_steps: int = 100
+    warm_start_lr_scale: float = 2.0
+    warm_start_noise: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name in ("warm_start_steps", "warm_start_lr_scale", "warm_start_noise"):
+            if (value := vars(self)[name]) < 0:
                 raise ValueError(f"{name} must not be negative, got {value}")
-        self.seed = seed
-        self.warm_start_steps = warm_start_steps
-        self.warm_start_lr_scale = warm_start_lr_scale
-        self.warm_start_noise = warm_start_noise
 
     def attach(self, training: Training) -> None:
         """Read the space off the model."""
@@ -107,10 +99,6 @@ class SPOS(OneShot):
         if step < warm:
             return self.warm_start_lr_scale * min(1.0, (step + 1) / max(0.1 * warm, 1.0))
         return cosine(step - warm, steps - warm)
-
-    def batch_size(self, base: int) -> int:
-        """Return the base batch size."""
-        return base
 
     def epoch_end(self) -> Metrics:
         """Add how many candidates could not inherit at the warm start's end, and began afresh."""

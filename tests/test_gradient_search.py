@@ -73,22 +73,22 @@ def watched(
 
 def test_the_temperature_of_snas_falls_linearly_over_steps() -> None:
     algo = SNAS(temperature=1.0, final_temperature=0.2)
-    seen = watched(algo, lambda: algo._mix.temperature, epochs=2)
+    seen = watched(algo, lambda: algo.op.temperature, epochs=2)
     assert seen[0] + seen[1] == pytest.approx([1 - 0.8 * step / 9 for step in range(10)])
     kept = SNAS(temperature=0.7, final_temperature=None)
-    assert {t for row in watched(kept, lambda: kept._mix.temperature) for t in row} == {0.7}
+    assert {t for row in watched(kept, lambda: kept.op.temperature) for t in row} == {0.7}
 
 
 def test_the_temperature_of_gdas_falls_linearly_over_epochs() -> None:
     algo = GDAS()
-    seen = watched(algo, lambda: algo._mix.temperature)
+    seen = watched(algo, lambda: algo.op.temperature)
     assert [row[0] for row in seen] == pytest.approx([10.0, 7.525, 5.05, 2.575, 0.1])
     assert all(len(row) == 10 and len(set(row)) == 1 for row in seen)  # weights, then logits
 
 
 def test_the_temperature_of_fbnet_falls_exponentially_over_epochs() -> None:
     algo = FBNet(warmup_epochs=2)
-    seen = watched(algo, lambda: algo._mix.temperature, epochs=4)
+    seen = watched(algo, lambda: algo.op.temperature, epochs=4)
     for epoch, row in enumerate(seen):
         assert row == pytest.approx([5 * math.exp(-0.045 * epoch)] * len(row))
     # the validation split of five batches after an epoch of weights, from the third epoch on

@@ -322,7 +322,7 @@ def test_the_arg_max_is_derived_and_the_likeliest_follow(
     for vector in logits(algo).values():
         vector.data = torch.randn(3, generator=rng, dtype=torch.float64)
     assert algo.derive() == {label: int(v.argmax()) for label, v in logits(algo).items()}
-    p, specs, space = algo.relaxation.decided(), algo.relaxation.specs, space_of(net)
+    p, specs, space = algo.relaxation.probabilities(), algo.relaxation.specs, space_of(net)
     found = [Arch(arch) for arch in algo.top_k(27)]
     assert found[0] == Arch(algo.derive())
     assert found == sorted(space, key=lambda arch: -log_probability(arch, p, specs))
@@ -342,7 +342,7 @@ def test_the_likeliest_of_a_structured_space_are_distinct_valid_and_not_lost(
     run = trained(net, algo, numbers(), epochs=3)
     for _ in range(3):
         run.run_epoch()
-    p, specs = algo.relaxation.decided(), algo.relaxation.specs
+    p, specs = algo.relaxation.probabilities(), algo.relaxation.specs
     possible = {
         arch
         for arch in space_of(net)
@@ -369,7 +369,7 @@ def cheap_share(case: tuple[str, dict[str, Any]], **more: Any) -> float:
     vector: Tensor = algo.relaxation.vectors["choice"]
     if "hardware" in more:
         p, whole = vector.detach().softmax(0), dear_and_cheap()
-        decided = algo.relaxation.decided()["choice"]
+        decided = algo.relaxation.probabilities()["choice"]
         shares = decided if "choice" in algo.relaxation.fixed else p.numpy()
         choice, head = whole.children()
         assert isinstance(choice, LayerChoice)

@@ -155,7 +155,7 @@ def test_a_whole_schedule_from_recorded_logits(criterion: int) -> None:
     for epoch in range(50):
         run.epoch = epoch
         record(algo, epoch)
-        p, before = algo.relaxation.probabilities(), set(algo.relaxation.fixed)
+        p, before = algo.relaxation.softmaxes(), set(algo.relaxation.fixed)
         past = {group: list(rows) for group, rows in algo.past.items()}
         sizes.append(algo.batch_size(64))
         row = algo.epoch_end()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from functools import partial
 from typing import Any
 
@@ -26,14 +26,38 @@ class Option:
 
 
 def options_of(builder: Callable[..., Any], *, without: tuple[str, ...] = ()) -> dict[str, Option]:
-    """Return a plug-in's keyword-only parameters, in order."""
+    """Return a plug-in's keyword-only parameters, in order.
+
+    Those that a dataclass inherits come after its own.
+    """
     target = builder.func if isinstance(builder, partial) else builder
-    hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
-    found = {}
-    for name, parameter in inspect.signature(builder).parameters.items():
-        if parameter.kind is parameter.KEYWORD_ONLY and name not in without:
-            found[name] = Option(name, hints.get(name, Any), parameter.default)
-    return found
+    hints = _hints(target)
+    options = {
+        name: Option(name, hints.get(name, Any), parameter.default)
+        for name, parameter in inspect.signature(builder).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY and name not in without
+    }
+    if not is_dataclass(target):
+        return options
+    return {name: options[name] for name in _own_first(target) if name in options}
+
+
+def _hints(target: Any) -> dict[str, Any]:
+    """Return the types of parameters; names in a dataclass are those of the file of each class."""
+    if is_dataclass(target) or not inspect.isclass(target):
+        return typing.get_type_hints(target)
+    return typing.get_type_hints(target.__init__)
+
+
+def _own_first(cls: Any) -> list[str]:
+    """Return a dataclass' fields, its own before those of its bases; each where it stood first."""
+    names: list[str] = []
+    for base in reversed(cls.__mro__):
+        introduced = [
+            name for name in vars(base).get("__dataclass_fields__", ()) if name not in names
+        ]
+        names = introduced + names
+    return names
 
 
 def checked(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from raynas.core.arch import Value
 from raynas.core.errors import InvalidSpace
 from raynas.gradient.hardware import Hardware, Penalty, checked_hardware
 from raynas.gradient.mixed.base import MixedOp
+from raynas.gradient.mixed.weighted_sum import WeightedSum
 from raynas.gradient.relaxation import Relaxation, check_finite, strongest
 from raynas.gradient.top_architectures import top_k
 from raynas.nn.logits import Logits
@@ -33,45 +35,46 @@ DARTS_TRAINING: dict[str, Any] = {
 ALPHA = "alpha."  # history columns alpha.<label>.<option> hold probabilities
 
 
+@dataclass(kw_only=True, eq=False)
 class Differentiable(OneShot):
     """Holds the relaxation, the logits' optimizer, and the hardware's part in the loss.
 
     A subclass says what a step does; order is what tells the algorithms apart.
 
     Args:
-        op: how candidates combine at first.
         seed: fixes initial logits and all draws.
         alpha_lr: learning rate of the logits, by Adam.
         alpha_betas: of Adam.
         alpha_weight_decay: of Adam.
         warmup_epochs: at first, in which only weights are trained.
         hardware: cost that takes part in the logits' loss.
-        scale: standard deviation of the initial logits, or half the width of a uniform one.
-        uniform: whether the initial logits are uniform instead of normal.
-        floor: learning rate of the weights at the end, as a share of that at the start.
+
+    Attributes:
+        op: how candidates combine at first.
+        final_lr_share: learning rate of the weights at the end, over that at the start.
+
+    Raises:
+        ValueError: a negative ``warmup_epochs``, or settings of ``hardware`` that are wrong.
     """
 
-    def __init__(
-        self,
-        op: MixedOp,
-        *,
-        seed: int,
-        alpha_lr: float,
-        alpha_betas: tuple[float, float],
-        alpha_weight_decay: float,
-        warmup_epochs: int,
-        hardware: Hardware | Mapping[str, Any] | None,
-        scale: float = 1e-3,
-        uniform: bool = False,
-        floor: float = 0.0,
-    ) -> None:
-        if warmup_epochs < 0:
-            raise ValueError(f"warmup_epochs must not be negative, got {warmup_epochs}")
-        self.op, self.seed, self.warmup_epochs = op, seed, warmup_epochs
-        self.alpha_lr, self.alpha_betas = alpha_lr, alpha_betas
-        self.alpha_weight_decay = alpha_weight_decay
-        self.hardware = checked_hardware(hardware)
-        self._scale, self._uniform, self._floor = scale, uniform, floor
+    final_lr_share: ClassVar[float] = 0.0
+
+    seed: int = 0
+    alpha_lr: float = 3e-4
+    alpha_betas: tuple[float, float] = (0.5, 0.999)
+    alpha_weight_decay: float = 1e-3
+    warmup_epochs: int = 0
+    hardware: Hardware | Mapping[str, Any] | None = None
+    op: MixedOp = field(init=False, repr=False, default_factory=WeightedSum)
+
+    def __post_init__(self) -> None:
+        if self.warmup_epochs < 0:
+            raise ValueError(f"warmup_epochs must not be negative, got {self.warmup_epochs}")
+        self.hardware = checked_hardware(self.hardware)
+
+    def relaxed(self, model: nn.Module) -> Relaxation:
+        """Return the model's relaxation, with initial logits."""
+        return Relaxation(model, self.op, seed=self.seed)
 
     def attach(self, training: Training) -> None:
         """Give every choice of the model its logits.
@@ -80,15 +83,13 @@ class Differentiable(OneShot):
             InvalidSpace: a decision cannot be relaxed, or there is none.
         """
         self.training = training
-        self.relaxation = Relaxation(
-            training.model, self.op, seed=self.seed, scale=self._scale, uniform=self._uniform
-        )
+        self.relaxation = self.relaxed(training.model)
         if not self.relaxation.vectors:
             raise InvalidSpace("the model has no layer choices, whose logits could be learned")
         self.penalty: Penalty | None = None
-        if self.hardware is not None:
+        if (hardware := checked_hardware(self.hardware)) is not None:
             self.relaxation.detach()  # costs are measured without a search in the model
-            self.penalty = Penalty(self.hardware, self.costed(), training.example)
+            self.penalty = Penalty(hardware, self.costed(), training.example)
             self.relaxation.attach()
             self.penalty.aim(self.expected_cost())
         self.optimizer = torch.optim.Adam(
@@ -107,17 +108,13 @@ class Differentiable(OneShot):
         """The logits that are learned now: none while warming up, or once all are decided."""
         return self.relaxation.live() if self.training.epoch >= self.warmup_epochs else []
 
-    def step(self, train: Batch, valid: Iterator[Batch]) -> Metrics:
-        """Do one step; a subclass says how."""
-        raise TypeError(f"{type(self).__name__} must define step()")
-
     def penalised(self, loss: Tensor) -> Tensor:
         """Return the loss with the hardware's part."""
         return loss if self.penalty is None else self.penalty(loss, self.relaxation.weights())
 
     def weight_step(self, batch: Batch) -> Tensor:
         """Train the weights on one batch and return its loss; logit gradients are not computed."""
-        with self.relaxation.resting():
+        with self.relaxation.frozen_alphas():
             loss = self.training.loss(batch)
             self.training.descend(loss)
         return loss.detach()
@@ -135,23 +132,23 @@ class Differentiable(OneShot):
         loss = self.training.loss(batch)
         self.optimizer.zero_grad(set_to_none=True)
         self.training.descend(self.penalised(loss))
-        found = [torch.zeros_like(a) if a.grad is None else a.grad for a in alphas]
-        return self.descend(alphas, loss, found)
+        grads = [torch.zeros_like(a) if a.grad is None else a.grad for a in alphas]
+        return self.descend(alphas, loss, grads)
 
     def descend(
-        self, alphas: Sequence[nn.Parameter], loss: Tensor, found: Sequence[Tensor]
+        self, alphas: Sequence[nn.Parameter], loss: Tensor, grads: Sequence[Tensor]
     ) -> Tensor:
         """Step the logits by gradients averaged over ranks, and return the mean loss.
 
         Args:
             alphas: to step.
             loss: that the gradients are of.
-            found: the gradients.
+            grads: the gradients.
         """
         mean = loss.detach().clone()
-        self.training.average([*found, mean])
+        self.training.average([*grads, mean])
         self.training.check(mean)
-        for alpha, gradient in zip(alphas, found, strict=True):
+        for alpha, gradient in zip(alphas, grads, strict=True):
             alpha.grad = gradient
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -164,7 +161,7 @@ class Differentiable(OneShot):
             FloatingPointError: logits are no numbers.
             RuntimeError: ranks hold different logits.
         """
-        p = self.decided()
+        p = self.probabilities()
         check_finite(p)
         self._check_ranks()
         row: Metrics = {"entropy": self.relaxation.entropy()}
@@ -176,9 +173,9 @@ class Differentiable(OneShot):
             row |= {f"{ALPHA}{label}.{option}": float(value) for option, value in pairs}
         return row
 
-    def decided(self) -> dict[str, NDArray[np.float64]]:
+    def probabilities(self) -> dict[str, NDArray[np.float64]]:
         """Return the probabilities of all that is learned, by label; what is decided is certain."""
-        return self.relaxation.decided()
+        return self.relaxation.probabilities()
 
     def specs(self) -> dict[str, Logits]:
         """Return what they are probabilities of."""
@@ -187,7 +184,7 @@ class Differentiable(OneShot):
     def expected_cost(self) -> float:
         """Return the cost that the hardware's part of the loss sees, without noise."""
         assert self.penalty is not None
-        p = self.relaxation.decided()
+        p = self.relaxation.probabilities()
         like = next(iter(self.relaxation.vectors.values())).detach()
         weights = {label: torch.from_numpy(vector).to(like) for label, vector in p.items()}
         return float(self.penalty.expected(weights))
@@ -203,33 +200,30 @@ class Differentiable(OneShot):
                 "did a data loader or a model draw random numbers of its own?"
             )
 
-    def batch_size(self, base: int) -> int:
-        """Return the base batch size."""
-        return base
-
     def lr_scale(self, step: int, steps: int) -> float:
-        """Return a cosine from 1 to the floor."""
+        """Return a cosine from 1 to the final share."""
         return self.cosine(step / steps)
 
     def cosine(self, share: float) -> float:
         """Return the factor of the learning rate after a share, 0 to 1, of the training."""
-        return self._floor + (1 - self._floor) * 0.5 * (1 + math.cos(math.pi * share))
+        final = self.final_lr_share
+        return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * share))
 
     def derive(self) -> dict[str, Value]:
         """Return the arg max of every choice; nodes keep their strongest edges."""
-        return derived(self.training.model, self.decided(), strongest)
+        return derived(self.training.model, self.probabilities(), strongest)
 
     def top_k(self, count: int) -> list[dict[str, Value]]:
         """Return that many architectures by probability, the derived one first."""
         space = inner_space(self.training.model)
-        return top_k(space, self.derive(), self.decided(), self.specs(), count)
+        return top_k(space, self.derive(), self.probabilities(), self.specs(), count)
 
     def distribution(self) -> Distribution:
         """Return the probability of every option, by label."""
         specs = self.specs()
         return {
             label: list(zip(specs[label].options, vector.tolist(), strict=True))
-            for label, vector in self.decided().items()
+            for label, vector in self.probabilities().items()
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -250,5 +244,4 @@ class Differentiable(OneShot):
 
 def gradients(loss: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
     """Return the gradients of a loss, zeros where an input took no part."""
-    found = torch.autograd.grad(loss, list(inputs), allow_unused=True, materialize_grads=True)
-    return list(found)
+    return list(torch.autograd.grad(loss, list(inputs), allow_unused=True, materialize_grads=True))

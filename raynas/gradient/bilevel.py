@@ -20,12 +20,12 @@ def bilevel_step(
         valid: gives the batch of the logits.
         unrolled: take the logits' gradient after one virtual step of the weights.
     """
-    found: Metrics = {}
+    metrics: Metrics = {}
     if alphas := search.alphas:
         batch = next(valid)
         if unrolled:
             loss, gradients = unrolled_gradients(search, train, batch, alphas)
-            found["valid_loss"] = search.descend(alphas, loss, gradients)
+            metrics["valid_loss"] = search.descend(alphas, loss, gradients)
         else:
-            found["valid_loss"] = search.alpha_step(batch, alphas)
-    return found | {"loss": search.weight_step(train)}
+            metrics["valid_loss"] = search.alpha_step(batch, alphas)
+    return metrics | {"loss": search.weight_step(train)}

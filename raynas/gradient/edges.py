@@ -57,7 +57,7 @@ class EdgeWeights:
         return (vector if self._learns else vector.detach()).softmax(-1).unbind()
 
     @contextmanager
-    def resting(self) -> Iterator[None]:
+    def frozen_alphas(self) -> Iterator[None]:
         """Keep the logits out of what is computed."""
         self._learns = False
         try:

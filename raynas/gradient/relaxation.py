@@ -113,7 +113,7 @@ class Relaxation:
         self.attach()
 
     @contextmanager
-    def resting(self) -> Iterator[None]:
+    def frozen_alphas(self) -> Iterator[None]:
         """Keep the logits out of what is computed: their gradients cost a pass over every map."""
         for mixer in self.mixers.values():
             mixer.learns = False
@@ -145,13 +145,13 @@ class Relaxation:
             FloatingPointError: logits are no numbers.
         """
         rng = np.random.default_rng([self.seed, step, stream])
-        probabilities = self.probabilities()
-        check_finite(probabilities)
-        for label, p in probabilities.items():
+        softmaxes = self.softmaxes()
+        check_finite(softmaxes)
+        for label, p in softmaxes.items():
             mixer = self.mixers[label]
             mixer.draw = mixer.op.draw(p, rng)
 
-    def probabilities(self) -> dict[str, NDArray[np.float64]]:
+    def softmaxes(self) -> dict[str, NDArray[np.float64]]:
         """Return softmaxes by label, shape (options,), by one read from the device."""
         flat = torch.cat([vector.detach() for vector in self.vectors.values()]).double().cpu()
         parts = flat.split([vector.numel() for vector in self.vectors.values()])
@@ -159,9 +159,9 @@ class Relaxation:
             label: part.softmax(-1).numpy() for label, part in zip(self.vectors, parts, strict=True)
         }
 
-    def decided(self) -> dict[str, NDArray[np.float64]]:
-        """Return probabilities in which what is decided is certain."""
-        p = self.probabilities()
+    def probabilities(self) -> dict[str, NDArray[np.float64]]:
+        """Return the softmaxes by label, shape (options,); what is decided is certain."""
+        p = self.softmaxes()
         for label, route in self.fixed.items():
             none = self.specs[label].none
             # a pruned edge is surely `none`: zeros would rank it first where 1 - p_none counts
@@ -173,20 +173,20 @@ class Relaxation:
 
     def derive(self, rank: Rank) -> dict[str, Value]:
         """Return the architecture that the probabilities prefer."""
-        return derived(self.model, self.decided(), rank)
+        return derived(self.model, self.probabilities(), rank)
 
     def weights(self) -> dict[str, Tensor]:
         """Return, by label, the differentiable weights that expected costs are taken with."""
-        found = {label: mixer.probabilities() for label, mixer in self.mixers.items()}
+        weights = {label: mixer.probabilities() for label, mixer in self.mixers.items()}
         for label, route in self.fixed.items():
-            found[label] = torch.zeros_like(self.vectors[label])
+            weights[label] = torch.zeros_like(self.vectors[label])
             if route != SKIP:
-                found[label][route] = 1.0
-        return found
+                weights[label][route] = 1.0
+        return weights
 
     def entropy(self) -> float:
         """Return the mean entropy, in nats, of the vectors that are not decided."""
-        p = [v for label, v in self.probabilities().items() if label not in self.fixed]
+        p = [v for label, v in self.softmaxes().items() if label not in self.fixed]
         return float(np.mean([-(v * np.log(v + 1e-30)).sum() for v in p])) if p else 0.0
 
     def state_dict(self) -> dict[str, Any]:

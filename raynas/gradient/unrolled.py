@@ -60,8 +60,8 @@ def unrolled_gradients(
         -lr,
     )
     value = loss(valid, virtual, 0.0)
-    found = gradients(search.penalised(value), [*virtual, *alphas])
-    at_weights, at_alphas = found[: len(virtual)], found[len(virtual) :]
+    grads = gradients(search.penalised(value), [*virtual, *alphas])
+    at_weights, at_alphas = grads[: len(virtual)], grads[len(virtual) :]
     training.average(at_weights)
     # stays a tensor: reading it would wait for the device
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(at_weights)))
