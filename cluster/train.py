@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from raynas.core.config import RayConfig
 from raynas.core.errors import Interrupted
 from raynas.core.progress import Progress
 from raynas.gradient.hardware import options_with_latency
+from raynas.storage.run_folder import SUPERNET
 from raynas.storage.tables import HistoryStore, read_history
+from raynas.supernet.checkpoint import find_checkpoint
 from raynas.supernet.job import SupernetJob, run_job
 
 POLL_S = 0.5
@@ -55,7 +57,11 @@ def train_supernet(job: SupernetJob, out: str, config: RayConfig, progress: Prog
     _check_fits(each, config, progress)
     trainer = TorchTrainer(
         _worker,
-        train_loop_config={"job": job, "threads": _cpus_each(config)},
+        train_loop_config={
+            "job": job,
+            "threads": _cpus_each(config),
+            "checkpoint": _checkpoint_in(out),
+        },
         scaling_config=ray.train.ScalingConfig(
             num_workers=config.train_workers,
             use_gpu=config.gpus_per_train_worker > 0,
@@ -107,10 +113,19 @@ def _worker(given: dict[str, Any]) -> None:
     start = ray.train.get_checkpoint()
     with (
         options_with_latency(job.algo.options, job.latency) as options,
-        nullcontext() if start is None else start.as_directory() as folder,
+        nullcontext(given["checkpoint"]) if start is None else start.as_directory() as folder,
     ):
         checkpoint = None if folder is None else Path(folder)
         run_job(job, options, device=device, checkpoint=checkpoint, report=_report)
+
+
+def _checkpoint_in(out: str) -> str | None:
+    """Return the checkpoint of a training that began in another way, as inline; None without."""
+    if "://" in out:
+        return None
+    with suppress(FileNotFoundError):
+        return str(find_checkpoint(Path(out) / SUPERNET))
+    return None
 
 
 def _report(row: dict[str, Any], folder: Path | None) -> None:

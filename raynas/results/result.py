@@ -193,6 +193,7 @@ class Result:
             space=space_within(self.config, space, data, self.folder),
             data=data,
             best=[Arch.from_json(text) for text in self.top(top)["arch"]],
+            top=top,
             seed=self.config.seed,
             cheap_scores=self._cheap_scores,
         )

@@ -78,6 +78,7 @@ class Comparison:
         space: of the architectures, within the run's bounds on costs.
         data: to train on.
         best: architectures of the best trials.
+        top: how many of the best were asked for.
         seed: of the run, which fixes the random architectures.
         cheap_scores: gives the score that the search would go by, by architecture key.
     """
@@ -86,6 +87,7 @@ class Comparison:
     space: Space
     data: Data
     best: Sequence[Arch]
+    top: int
     seed: int
     cheap_scores: Callable[[Sequence[Arch]], Mapping[str, float]]
 
@@ -119,7 +121,7 @@ def verify(
         raise ValueError(
             f"verify compares the best with others, and 0 are left besides the {len(best)} best of "
             f"all that the space holds within the run's bounds; expected top to be at most "
-            f"{len(best) - 1}, got {len(best)}"
+            f"{len(best) - 1}, got {comparison.top}"
         )
     rows = _trained(comparison, [*best, *random], seeds, options, ray, progress)
     return summary(rows, best, random, comparison.cheap_scores([*best, *random]))
