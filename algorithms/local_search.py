@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 
 import numpy as np
 
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
-from raynas.core.codes import Codes
 from raynas.core.deduplicator import Deduplicator
+from raynas.core.neighbours import neighbours
 from raynas.core.ranking import scores_of
 from raynas.core.sampler import SAMPLERS, Origin, Sampler
 from raynas.core.trial import Trial
@@ -42,10 +43,9 @@ class LocalSearch(Sampler):
         self._rng = np.random.default_rng(seed)
         self._visited = Deduplicator(space, self._rng)
         self.origin = Origin()
-        self._codes = Codes(space)
         self._known: dict[str, float] = {}  # score by the canonical architecture's key
         self._here: tuple[float, Arch] | None = None
-        self._left: list[Arch] = []  # neighbours still to try
+        self._left: Iterator[Arch] = iter(())  # neighbours still to try
         self._flying: set[str] = set()  # neighbours being scored
         self._starts: deque[tuple[float, Arch]] = deque(maxlen=starts)  # of the next climb
 
@@ -53,8 +53,7 @@ class LocalSearch(Sampler):
         """Return an unseen neighbour of where the climb stands, else a random start."""
         self.origin = Origin()
         while True:
-            while self._left:
-                arch = self._left.pop()
+            while (arch := next(self._left, None)) is not None:
                 if self._visited.is_open(arch):
                     self._visited.add(arch)
                     self._flying.add(self._name(arch))
@@ -83,8 +82,7 @@ class LocalSearch(Sampler):
 
     def _climb_from(self, score: float, arch: Arch) -> None:
         self._here = score, arch
-        rows = self._codes.neighbours(self._codes.encode(arch), self._rng)
-        self._left = [self._codes.decode(row) for row in self._rng.permutation(rows)]
+        self._left = neighbours(self._space, arch, self._rng)
 
     def _climb_if_better(self, arch: Arch) -> None:
         """Move to an architecture that was scored before, if its turn comes and it is better."""

@@ -75,7 +75,14 @@ class Choice:
 
     def change(self, value: Value, rng: np.random.Generator) -> Value:
         """Draw one of the other options uniformly."""
-        at = int(rng.integers(len(self.options) - 1))
+        return self.changed(value, int(rng.integers(len(self.options) - 1)))
+
+    def changes(self, value: Value) -> int:
+        """Return how many other values there are."""
+        return len(self.options) - 1
+
+    def changed(self, value: Value, at: int) -> Value:
+        """Return one of the other options, by its number among them."""
         return self.options[at + (at >= self.index(value))]
 
     def opened(self, value: Value) -> tuple[Subspace, ...]:
@@ -166,6 +173,22 @@ class Subset:
             leaving = sorted(kept)[int(rng.integers(len(kept)))]
             kept = kept - {leaving} | {others[int(rng.integers(len(others)))]}
         return tuple(self.options[i] for i in sorted(kept))
+
+    def changes(self, value: Value) -> int:
+        """Return in how many ways one option is exchanged, or added or removed."""
+        n = len(self.options)
+        return n if self.k is None else self.k * (n - self.k)
+
+    def changed(self, value: Value, at: int) -> Value:
+        """Return the set after one of these changes, by its number."""
+        kept = self._positions(value)
+        n = len(self.options)
+        if self.k is None:
+            flipped = {at}
+        else:
+            leaving, joining = divmod(at, n - self.k)
+            flipped = {kept[leaving], sorted({*range(n)}.difference(kept))[joining]}
+        return tuple(self.options[i] for i in sorted(flipped.symmetric_difference(kept)))
 
     def opened(self, value: Value) -> tuple[Subspace, ...]:
         """Return the spaces that the picked options open."""
