@@ -27,7 +27,6 @@ class DARTS(Differentiable):
     """
 
     defaults: ClassVar[dict[str, Any]] = DARTS_TRAINING
-
     final_lr_share: ClassVar[float] = 0.04
 
     unrolled: bool = False

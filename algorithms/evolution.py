@@ -101,5 +101,5 @@ class Evolution(Sampler):
         self._visited.add(trial.arch)
         if (scores := scores_of(trial)) is not None:
             # of equal scores, the later one comes behind
-            bisect.insort(self._best, (scores[0], trial.arch), key=lambda told: -told[0])
+            bisect.insort(self._best, (scores[0], trial.arch), key=lambda member: -member[0])
             del self._best[self._selected :]

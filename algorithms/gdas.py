@@ -36,7 +36,6 @@ class GDAS(Differentiable):
         "weight_decay": 5e-4,
         "nesterov": True,
     }
-
     final_lr_share: ClassVar[float] = 0.04
 
     temperature: float = 10.0

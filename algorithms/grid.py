@@ -66,12 +66,14 @@ def _in_shuffled_order(space: ArchSpace, rng: np.random.Generator) -> Iterator[A
         yield Arch({**arch, **in_order})
 
 
-def _shuffled(space: Subspace, rng: np.random.Generator, known: dict[str, Decision]) -> ArchSpace:
+def _shuffled(
+    space: Subspace, rng: np.random.Generator, shuffled: dict[str, Decision]
+) -> ArchSpace:
     """Return the same space with the options of every decision in random order."""
     for decision in space.choices:
-        if decision.label not in known:
-            opens = {o: _shuffled(inner, rng, known) for o, inner in decision.opens.items()}
+        if decision.label not in shuffled:
+            opens = {o: _shuffled(inner, rng, shuffled) for o, inner in decision.opens.items()}
             order = rng.permutation(len(decision.options)).tolist()
             options = tuple(decision.options[i] for i in order)
-            known[decision.label] = replace(decision, options=options, opens=opens)
-    return ArchSpace(tuple(known[decision.label] for decision in space.choices))
+            shuffled[decision.label] = replace(decision, options=options, opens=opens)
+    return ArchSpace(tuple(shuffled[decision.label] for decision in space.choices))

@@ -131,7 +131,7 @@ class Predictor(Sampler):
         if scores is not None and better:
             episode.best, episode.peak = scores[0], row
             # asked before this was known, hence no sign that nothing is better
-            episode.stale = -sum(one is episode for _, one in self._flying.values())
+            episode.stale = -sum(asked_by is episode for _, asked_by in self._flying.values())
         elif own:
             episode.stale += 1
         if len(self._objectives) < 2 and self._episode.stale >= self._patience:
@@ -192,16 +192,16 @@ class Predictor(Sampler):
         if not len(candidates):
             return None, Origin()
         targets = np.stack([rank_normal(column) for column in scores[fitted].T], axis=1)
-        known = [self._rows[members[i]] for i in fitted]
-        mean, upper = self._bounds(known, targets, candidates)
+        rows = [self._rows[members[i]] for i in fitted]
+        mean, upper = self._bounds(rows, targets, candidates)
         hope = improvement(upper, targets) if several else upper[:, 0]
         for i in np.argsort(-hope, kind="stable"):
             if self._visited.is_open(self._codes.decode(candidates[i])):
-                found: Rows = candidates[i]
+                row: Rows = candidates[i]
                 parent = None if owners[i] < 0 else members[centres[owners[i]]]
                 key = None if parent is None else self._codes.decode(self._rows[parent]).key
                 score = None if several else expected(mean[i, 0], targets[:, 0], scores[fitted, 0])
-                return found, Origin(key, score)
+                return row, Origin(key, score)
         return None, Origin()
 
     def _best_first(self, scores: Matrix) -> NDArray[np.intp]:
@@ -236,18 +236,16 @@ class Predictor(Sampler):
         kept = list(first.values())
         return rows[kept], np.concatenate([*owners, np.full(UNIFORM, -1)])[kept]
 
-    def _bounds(
-        self, known: list[Rows], targets: Matrix, candidates: Rows
-    ) -> tuple[Matrix, Matrix]:
+    def _bounds(self, rows: list[Rows], targets: Matrix, candidates: Rows) -> tuple[Matrix, Matrix]:
         """Return mean and mean + deviation of every objective, each of shape (C, M)."""
-        known_NF, candidates_CF = self._features(known), self._codes.features(candidates)
+        fitted_NF, candidates_CF = self._features(rows), self._codes.features(candidates)
         if self._model == "forest":
             return forest_bounds(
-                known_NF, targets, candidates_CF, seed=int(self._rng.integers(2**31))
+                fitted_NF, targets, candidates_CF, seed=int(self._rng.integers(2**31))
             )
         flying_PF = self._features([row for row, _ in self._flying.values()][-IN_FLIGHT:])
         noise = 0.1 if targets.shape[1] == 1 else 0.03
-        return quadratic_bounds(known_NF, targets, candidates_CF, flying_PF, noise=noise)
+        return quadratic_bounds(fitted_NF, targets, candidates_CF, flying_PF, noise=noise)
 
     def _features(self, rows: Sequence[Rows]) -> Matrix:
         columns = len(self._codes.sizes)
@@ -278,7 +276,7 @@ def expected(target: float, targets_N: Matrix, scores_N: Matrix) -> float:
 
 
 def quadratic_bounds(
-    known_NF: Matrix,
+    fitted_NF: Matrix,
     targets_NM: Matrix,
     candidates_CF: Matrix,
     flying_PF: Matrix,
@@ -291,8 +289,8 @@ def quadratic_bounds(
     Krause and Burdick, 2014, arXiv:1206.6402). Rounded, so that no linear algebra library's last
     digits decide an order.
     """
-    n = len(known_NF)
-    points_F = np.vstack([known_NF, flying_PF])
+    n = len(fitted_NF)
+    points_F = np.vstack([fitted_NF, flying_PF])
     gram = kernel(points_F @ points_F.T) + noise * np.eye(len(points_F))
     cross_C = kernel(points_F @ candidates_CF.T)
     mean_CM: Matrix = cross_C[:n].T @ np.linalg.solve(gram[:n, :n], targets_NM)
@@ -303,14 +301,14 @@ def quadratic_bounds(
 
 
 def forest_bounds(
-    known_NF: Matrix, targets_NM: Matrix, candidates_CF: Matrix, *, seed: int
+    fitted_NF: Matrix, targets_NM: Matrix, candidates_CF: Matrix, *, seed: int
 ) -> tuple[Matrix, Matrix]:
     """Return mean and mean + deviation over a random forest's trees, each of shape (C, M)."""
     from sklearn.ensemble import RandomForestRegressor
 
     mean, upper = [], []
     for target in targets_NM.T:
-        forest = RandomForestRegressor(TREES, random_state=seed).fit(known_NF, target)
+        forest = RandomForestRegressor(TREES, random_state=seed).fit(fitted_NF, target)
         trees = np.stack([tree.predict(candidates_CF) for tree in forest.estimators_])
         mean.append(trees.mean(0))
         upper.append(trees.mean(0) + trees.std(0))

@@ -47,7 +47,6 @@ class SGAS(Differentiable):
     """
 
     defaults: ClassVar[dict[str, Any]] = DARTS_TRAINING
-
     final_lr_share: ClassVar[float] = 0.04
 
     criterion: Literal[1, 2] = 1

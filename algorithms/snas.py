@@ -32,7 +32,6 @@ class SNAS(Differentiable):
     """
 
     defaults: ClassVar[dict[str, Any]] = DARTS_TRAINING | {"epochs": 150}
-
     final_lr_share: ClassVar[float] = 0.04
 
     temperature: float = 1.0

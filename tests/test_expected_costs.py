@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
 from raynas.core.decision import Choice, Subset
-from raynas.costs import CostTable, extreme
+from raynas.costs import CostTable, cost_bound
 from raynas.nn import LayerChoice, space_of
 from tests.costnets import (
     IMAGE,
@@ -143,7 +143,7 @@ def test_extremes_are_those_of_the_enumeration(name: str, metric: str) -> None:
     space, table = space_of(net), CostTable(net, torch.zeros(shape))
     values = [getattr(table.cost(arch), metric) for arch in space]
     for goal, wanted in (("min", min(values)), ("max", max(values))):
-        found = extreme(space, table, metric, goal)  # type: ignore[arg-type]
+        found = cost_bound(space, table, metric, goal)  # type: ignore[arg-type]
         space.check(found.arch)
         assert getattr(table.cost(found.arch), metric) == found.value
         if metric == "params" and make is Toy:  # tied
@@ -156,7 +156,7 @@ def test_extremes_are_those_of_the_enumeration(name: str, metric: str) -> None:
 def test_extremes_without_a_table_are_searched_for() -> None:
     net = stages(6)
     space, table = space_of(net), CostTable(net, torch.zeros(IMAGE))
-    low, high = (extreme(space, table, "macs", goal) for goal in ("min", "max"))
+    low, high = (cost_bound(space, table, "macs", goal) for goal in ("min", "max"))
     assert (low.exact, high.exact) == (False, False)
     assert dict(low.arch) == {f"w{i}": 2 for i in range(6)}
     assert dict(high.arch) == {f"w{i}": 5 for i in range(6)}

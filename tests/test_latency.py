@@ -19,8 +19,8 @@ from raynas.core.decision import Choice, Subset
 from raynas.costs import (
     Entry,
     LatencyTable,
+    cost_bound,
     cost_of,
-    extreme,
     latency_table,
     measure_latency,
 )
@@ -64,7 +64,7 @@ def test_two_choices_by_hand() -> None:
     assert grads["second"] is not None
     assert grads["first"].tolist() == [1.5, 0.25]
     assert grads["second"].tolist() == [2.0, 4.0]
-    low, high = (extreme(TWO, table, "latency_ms", goal) for goal in ("min", "max"))
+    low, high = (cost_bound(TWO, table, "latency_ms", goal) for goal in ("min", "max"))
     assert (low.value, high.value, low.exact, high.exact) == (12.25, 15.5, True, True)
 
 
@@ -135,7 +135,7 @@ def test_expected_latency_is_the_sum_over_all_architectures() -> None:
     sets = {"set": torch.full((3,), 2 / 3, dtype=torch.float64)}
     came = table.expected(p | sets)
     torch.testing.assert_close(came, wanted, rtol=1e-12, atol=0)
-    low = extreme(space, table, "latency_ms", "min")
+    low = cost_bound(space, table, "latency_ms", "min")
     assert low.exact
     assert low.value == pytest.approx(min(table.cost(arch).latency_ms for arch in space))
 

@@ -1,7 +1,7 @@
 """What an architecture costs: parameters, multiply-accumulates, activation memory, latency."""
 
 from raynas.costs.cost_bounds import CostBound as CostBound
-from raynas.costs.cost_bounds import extreme as extreme
+from raynas.costs.cost_bounds import cost_bound as cost_bound
 from raynas.costs.cost_table import Additive as Additive
 from raynas.costs.cost_table import CostTable as CostTable
 from raynas.costs.latency import Latency as Latency

@@ -1,8 +1,9 @@
-"""The cheapest and the dearest architecture of a space, exactly where costs are sums over parts."""
+"""Least and most that the architectures of a space cost, exactly where costs are sums of parts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +38,7 @@ class CostBound:
     exact: bool
 
 
-def extreme(space: ArchSpace, table: Additive, metric: str, goal: Goal = "min") -> CostBound:
+def cost_bound(space: ArchSpace, table: Additive, metric: str, goal: Goal = "min") -> CostBound:
     """Return the architecture with the least (``min``) or most (``max``) of a metric.
 
     Decisions that share no term are taken on their own, and what an option opens is taken once for
@@ -79,12 +80,8 @@ class _Best:
     """Solves a set of pending decisions by splitting it where no term and no label ties it."""
 
     def __init__(self, goal: Goal, largest: bool) -> None:
-        self._better: Callable[[float, float], bool] = (
-            (lambda one, other: one < other) if goal == "min" else (lambda one, other: one > other)
-        )
-        self._combined: Callable[[float, float], float] = (
-            max if largest else lambda one, other: one + other
-        )
+        self._better: Callable[[float, float], bool] = operator.lt if goal == "min" else operator.gt
+        self._combined: Callable[[float, float], float] = max if largest else operator.add
         self._left = STATES
         self._under: dict[int, frozenset[str]] = {}
         self._alive: list[Decision] = []  # ids of the keys above stay theirs
@@ -105,8 +102,8 @@ class _Best:
             return 0.0, _filled(group, taken)
         counts = [sum(any(f.label == d.label for f in path) for path, _ in terms) for d in group]
         decision = group[int(np.argmax(counts))]  # what most terms hang on unties most
-        rest = [one for one in group if one is not decision]
-        found: tuple[float, Taken] | None = None
+        rest = [other for other in group if other is not decision]
+        best: tuple[float, Taken] | None = None
         for value in decision.values():
             self._left -= 1
             if self._left < 0:
@@ -117,10 +114,10 @@ class _Best:
                 _given(terms, decision.label, value),
                 {**taken, decision.label: value},
             )
-            if found is None or self._better(total, found[0]):
-                found = total, {decision.label: value, **values}
-        assert found is not None  # every decision has a value
-        return found
+            if best is None or self._better(total, best[0]):
+                best = total, {decision.label: value, **values}
+        assert best is not None  # every decision has a value
+        return best
 
     def _groups(
         self, pending: Sequence[Decision], terms: Pairs, taken: Taken
@@ -195,14 +192,14 @@ def _end(space: ArchSpace, *, last: bool) -> Arch:
 
 def _filled(pending: Sequence[Decision], taken: Taken, *, last: bool = False) -> Taken:
     """Return a value for every pending decision, and for those that it opens."""
-    found: Taken = {}
+    filled: Taken = {}
     waiting = [decision for decision in pending if decision.label not in taken]
     while waiting:
         decision = waiting.pop(0)
-        if decision.label not in found and decision.label not in taken:
-            value = found[decision.label] = _end_of(decision, last)
+        if decision.label not in filled and decision.label not in taken:
+            value = filled[decision.label] = _end_of(decision, last)
             waiting += [d for opened in decision.opened(value) for d in opened.choices]
-    return found
+    return filled
 
 
 def _end_of(decision: Decision, last: bool) -> Value:
@@ -213,13 +210,3 @@ def _end_of(decision: Decision, last: bool) -> Value:
     if all(isinstance(option, int | float) for option in options):
         options.sort()
     return options[-1 if last else 0]
-
-
-def bounds(
-    space: ArchSpace, table: Additive, metrics: Iterable[str]
-) -> Mapping[str, tuple[CostBound, CostBound]]:
-    """Return the least and the most of every metric."""
-    return {
-        metric: (extreme(space, table, metric, "min"), extreme(space, table, metric, "max"))
-        for metric in metrics
-    }

@@ -152,12 +152,12 @@ class CostTable:
 
         None if there is no table, or for parameters if several parts share some.
         """
-        known = {"macs": amounts_in, "params": params_in, "activation_bytes": peaks_in}
-        if metric not in known:
-            raise ValueError(f"no metric {metric!r}; {nearest(metric, known)}")
+        terms_in = {"macs": amounts_in, "params": params_in, "activation_bytes": peaks_in}
+        if metric not in terms_in:
+            raise ValueError(f"no metric {metric!r}; {nearest(metric, terms_in)}")
         if self._rows is None or (metric == "params" and self._tied):
             return None
-        return known[metric](self._root)
+        return terms_in[metric](self._root)
 
 
 class _Measure:
@@ -165,7 +165,7 @@ class _Measure:
 
     def __init__(self, model: nn.Module, example: Tensor) -> None:
         self._model, self._example, self._memo = model, example, kept(model)
-        self._known: OrderedDict[str, Cost] = OrderedDict()
+        self._remembered: OrderedDict[str, Cost] = OrderedDict()
         rng, space = np.random.default_rng(0), inner_space(model)
         costs = {arch: self.cost(arch) for arch in [space.sample(rng) for _ in range(CHECKED)]}
         real = self._model, self._example, self._memo
@@ -173,23 +173,23 @@ class _Measure:
             to_meta: dict[int, Any] = {key: _weightless(t) for key, t in self._memo.items()}
             self._model = copy.deepcopy(model, to_meta)
             self._example, self._memo = example.to("meta"), kept(self._model)
-            self._known.clear()
+            self._remembered.clear()
             same = all(self.cost(arch) == cost for arch, cost in costs.items())
         except Exception:  # whatever it is that meta tensors cannot do, real ones can
             same = False
         if not same:
             self._model, self._example, self._memo = real
-            self._known.clear()
+            self._remembered.clear()
 
     def cost(self, arch: Mapping[str, Value]) -> Cost:
         key = (arch if isinstance(arch, Arch) else Arch(arch)).key
-        if key not in self._known:
+        if key not in self._remembered:
             with torch.random.fork_rng(devices=[]):  # some layers draw weights that are replaced
                 net = frozen(self._model, arch, dict(self._memo))
-            self._known[key] = cost_of(net, self._example)
-            if len(self._known) > REMEMBERED:
-                self._known.popitem(last=False)
-        return self._known[key]
+            self._remembered[key] = cost_of(net, self._example)
+            if len(self._remembered) > REMEMBERED:
+                self._remembered.popitem(last=False)
+        return self._remembered[key]
 
 
 def _weightless(tensor: Tensor) -> Tensor:

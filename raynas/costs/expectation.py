@@ -120,31 +120,31 @@ class Expectation:
 
 def vectors_of(part: Part) -> dict[str, Vector]:
     """Return what the probabilities that a tree's expectation needs are over."""
-    found: dict[str, Vector] = {}
+    vectors: dict[str, Vector] = {}
     stack = [part]
     while stack:
         for switch in stack.pop().switches:
             rule = switch.rule
             for label, values in zip(rule.labels, rule.domains, strict=True):
                 unpicked = [at for at, v in enumerate(values) if rule.gate and v not in rule.runs]
-                found[label] = Vector(len(values), unpicked[0] if unpicked else None)
+                vectors[label] = Vector(len(values), unpicked[0] if unpicked else None)
             if rule.gate is not None:
-                needed = found.get(rule.gate.label, Vector(0, needed=False)).needed
-                found[rule.gate.label] = Vector(len(rule.gate.sources), needed=needed)
+                needed = vectors.get(rule.gate.label, Vector(0, needed=False)).needed
+                vectors[rule.gate.label] = Vector(len(rule.gate.sources), needed=needed)
             stack += switch.parts
-    return found
+    return vectors
 
 
 def amounts_in(part: Part) -> list[Term]:
     """Return what adds up in a tree."""
-    return [Term(path, one.amount) for path, one in part.walk()]
+    return [Term(path, inner.amount) for path, inner in part.walk()]
 
 
 def params_in(part: Part) -> list[Term]:
     """Return the parameters in a tree; those of several parts count in each."""
-    return [Term(path, sum(one.params.values())) for path, one in part.walk()]
+    return [Term(path, sum(inner.params.values())) for path, inner in part.walk()]
 
 
 def peaks_in(part: Part) -> list[Term]:
     """Return the bytes in a tree, of which the largest that is due counts."""
-    return [Term(path, one.peak_bytes) for path, one in part.walk()]
+    return [Term(path, inner.peak_bytes) for path, inner in part.walk()]

@@ -189,11 +189,11 @@ Ways = list[tuple[Path, int]]  # conditions, and the sign that they count with
 
 def _ways(space: ArchSpace) -> dict[str, Ways]:
     """Return by label when it is reached: signed conditions that add up to 1 where it is."""
-    found: dict[str, Ways] = {}
+    reached: dict[str, Ways] = {}
 
     def visit(inner: Subspace, path: Path) -> None:
         for decision in inner.choices:
-            ways = found.setdefault(decision.label, [])
+            ways = reached.setdefault(decision.label, [])
             if (path, 1) not in ways:  # inclusion and exclusion
                 both = [(joined(path, other), -sign) for other, sign in ways]
                 ways += [(path, 1), *((p, sign) for p, sign in both if p is not None)]
@@ -205,7 +205,7 @@ def _ways(space: ArchSpace) -> dict[str, Ways]:
                         visit(decision.opens[option], further)
 
     visit(space, ())
-    return {label: _merged(ways) for label, ways in found.items()}
+    return {label: _merged(ways) for label, ways in reached.items()}
 
 
 def _merged(ways: Iterable[tuple[Path, int]]) -> Ways:

@@ -171,7 +171,7 @@ def _listed(text: Any, space: ArchSpace | None) -> list[Any]:
             listed = json.loads(text)
         except ValueError:
             return [text]
-        return [tuple(one) if isinstance(one, list) else one for one in listed]
+        return [tuple(member) if isinstance(member, list) else member for member in listed]
     return [text]
 
 

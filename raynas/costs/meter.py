@@ -74,7 +74,7 @@ class Meter(TorchDispatchMode):
         self._stack = [self.total]
         # of its own size: its storage may be that of a whole data set
         self._alive = self.total.peak_bytes = self.example.nbytes
-        self._known = {storage_key(self.example)}
+        self._counted = {storage_key(self.example)}
         self._paused = False
 
     @contextmanager
@@ -121,14 +121,14 @@ class Meter(TorchDispatchMode):
     def _hold(self, tensor: Tensor) -> None:
         """Count a tensor's storage as alive until it is freed; views and in-place share theirs."""
         storage, key = tensor.untyped_storage(), storage_key(tensor)
-        if key not in self._known:
+        if key not in self._counted:
             size = storage.nbytes()
-            self._known.add(key)
+            self._counted.add(key)
             self._alive += size
             weakref.finalize(storage, self._release, key, size)
 
     def _release(self, key: int, size: int) -> None:
-        self._known.discard(key)
+        self._counted.discard(key)
         self._alive -= size
 
 

@@ -30,12 +30,12 @@ def params_tree(model: nn.Module, plain: PlainLayers) -> Part:
 
 
 def _add_params(
-    module: nn.Module, part: Part, plain: PlainLayers, known: Mapping[Edge, tuple[str, ...]]
+    module: nn.Module, part: Part, plain: PlainLayers, sources: Mapping[Edge, tuple[str, ...]]
 ) -> None:
     def switched(rule: Rule, modules: Sequence[nn.Module]) -> None:
         parts = [Part() for _ in modules]
-        for inner, one in zip(modules, parts, strict=True):
-            _add_params(inner, one, plain, known)
+        for candidate, inner in zip(modules, parts, strict=True):
+            _add_params(candidate, inner, plain, sources)
         part.switches.append(Switch(rule, parts))
 
     if isinstance(module, Elastic) and not module.leaves():
@@ -43,7 +43,7 @@ def _add_params(
     elif isinstance(module, Elastic):
         part.switches.append(_elastic_params(module, plain))
     elif isinstance(module, LayerChoice):
-        switched(choice_rule(module, known), module.layers())
+        switched(choice_rule(module, sources), module.layers())
     elif isinstance(module, Repeat) and not isinstance(module.depth, int):
         switched(depth_rule(module), list(module.blocks))
     elif not isinstance(module, InputChoice):
@@ -51,7 +51,7 @@ def _add_params(
             check_known(module)
         part.params |= {id(p): p.numel() for p in module.parameters(recurse=False)}
         for child in module.children():
-            _add_params(child, part, plain, known)
+            _add_params(child, part, plain, sources)
 
 
 def _elastic_params(layer: Elastic, plain: PlainLayers) -> Switch:

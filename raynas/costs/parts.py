@@ -190,11 +190,11 @@ def without_repetition(part: Part, held: frozenset[Hashable] = frozenset()) -> N
 def tied_in(part: Part) -> frozenset[Hashable]:
     """Return the parameters of several parts that may run together."""
     places: dict[Hashable, list[Path]] = {}
-    for path, one in part.walk():
-        for key in one.params:
+    for path, inner in part.walk():
+        for key in inner.params:
             places.setdefault(key, []).append(path)
-    known: dict[tuple[Path, ...], bool] = {}
+    together: dict[tuple[Path, ...], bool] = {}
     for paths in map(tuple, places.values()):
-        if paths not in known:
-            known[paths] = any(joined(a, b) is not None for a, b in combinations(paths, 2))
-    return frozenset(key for key, paths in places.items() if known[tuple(paths)])
+        if paths not in together:
+            together[paths] = any(joined(a, b) is not None for a, b in combinations(paths, 2))
+    return frozenset(key for key, paths in places.items() if together[tuple(paths)])

@@ -66,10 +66,10 @@ class PlainLayers:
         A slice is a parameter of its own, which only this layer has.
         """
         values = tuple(self.now[label] for label in labels_of(layer))
-        found: dict[Any, int] = {}
+        sizes: dict[Any, int] = {}
         for name, p in self.of(layer).named_parameters():
-            found[id(p) if id(p) in self._kept else (id(layer), values, name)] = p.numel()
-        return found
+            sizes[id(p) if id(p) in self._kept else (id(layer), values, name)] = p.numel()
+        return sizes
 
 
 def kept(model: nn.Module) -> dict[int, Any]:

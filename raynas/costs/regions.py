@@ -29,20 +29,20 @@ class Regions:
     """Finds where each label is to be enumerated, by running parts of the model under other values.
 
     Costs of a module whose input and output keep their shapes under all values of a label depend on
-    nothing outside of it, as far as that label goes. A pass under ``found`` checks that they do.
+    nothing outside of it, as far as that label goes. A pass under ``labels`` checks that they do.
 
     Args:
         model: a supernet, its labels given, in evaluation mode.
         plain: its elastic layers.
 
     Attributes:
-        found: labels to enumerate by module; inner modules are run for each combination of outer
+        labels: to enumerate, by module; inner modules are run for each combination of outer
             ones.
     """
 
     def __init__(self, model: nn.Module, plain: PlainLayers) -> None:
         self.model, self.plain = model, plain
-        self.found: dict[nn.Module, tuple[str, ...]] = {}
+        self.labels: dict[nn.Module, tuple[str, ...]] = {}
         self._layers = [layer for layer in plain.layers if layer.leaves()]
         self._parents = _parents(model, self._layers)
 
@@ -55,7 +55,7 @@ class Regions:
         if self._layers:
             with Walk(self.model, self.plain, NoGauge()).attached():
                 self._split(self.model, Call((example,), {}, None), list(self.plain.domains))
-        return self.found
+        return self.labels
 
     def _split(self, module: nn.Module, call: Call, labels: list[str]) -> None:
         """Assign the labels to the module, or to modules inside of it."""
@@ -81,8 +81,8 @@ class Regions:
             self._split(top, base[top][0], [label for label in labels if label in inner])
 
     def _assign(self, module: nn.Module, labels: Iterable[str]) -> None:
-        known = self.found.get(module, ())
-        self.found[module] = (*known, *(label for label in labels if label not in known))
+        before = self.labels.get(module, ())
+        self.labels[module] = (*before, *(label for label in labels if label not in before))
 
     def _jointly(self, labels: list[str]) -> Iterator[dict[str, Value]]:
         domains = {label: self.plain.domains[label] for label in labels}
@@ -101,23 +101,23 @@ class Regions:
     ) -> set[nn.Module]:
         """Return the smallest modules around the labels' layers whose shapes stay as they are."""
         same = {
-            one
-            for one, calls in base.items()
-            if all(_shapes(other.get(one, [])) == _shapes(calls) for other in others)
+            inner
+            for inner, calls in base.items()
+            if all(_shapes(other.get(inner, [])) == _shapes(calls) for other in others)
         }
-        inside, found = set(module.modules()), set[nn.Module]()
+        inside, smallest = set(module.modules()), set[nn.Module]()
         climbing: list[nn.Module] = [
             layer
             for layer in self._inside(module)
             if layer in base and not set(labels).isdisjoint(labels_of(layer))
         ]
         while climbing:
-            one = climbing.pop()
-            if one is module or one in same:
-                found.add(one)
+            inner = climbing.pop()
+            if inner is module or inner in same:
+                smallest.add(inner)
             else:
-                climbing += self._parents[one] & inside
-        return found
+                climbing += self._parents[inner] & inside
+        return smallest
 
     def _inside(self, module: nn.Module) -> list[Elastic]:
         inside = set(module.modules())
@@ -125,16 +125,16 @@ class Regions:
 
     def _calls(self, module: nn.Module, call: Call, now: Mapping[str, Value]) -> Calls:
         """Run a module under other values and return the calls of the modules inside."""
-        found: Calls = {}
+        calls: Calls = {}
 
-        def note(one: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
+        def note(inner: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
             shapes = shapes_of((args, kwargs)), shapes_of(out)
-            found.setdefault(one, []).append(Call(args, kwargs, shapes))
+            calls.setdefault(inner, []).append(Call(args, kwargs, shapes))
 
-        watched = [one for one in module.modules() if one in self._parents]
+        watched = [inner for inner in module.modules() if inner in self._parents]
         with _hooked(watched, note), self.plain.taking(now):
             module(*call.args, **call.kwargs)
-        return found
+        return calls
 
 
 def _shapes(calls: list[Call]) -> list[Any]:
@@ -142,8 +142,8 @@ def _shapes(calls: list[Call]) -> list[Any]:
 
 
 def _outermost(modules: set[nn.Module]) -> list[nn.Module]:
-    inner = {one for module in modules for one in module.modules() if one is not module}
-    return [module for module in modules if module not in inner]
+    inside = {inner for module in modules for inner in module.modules() if inner is not module}
+    return [module for module in modules if module not in inside]
 
 
 def _parents(model: nn.Module, layers: list[Elastic]) -> dict[nn.Module, set[nn.Module]]:
@@ -152,14 +152,14 @@ def _parents(model: nn.Module, layers: list[Elastic]) -> dict[nn.Module, set[nn.
     for module in model.modules():
         for child in module.children():
             every.setdefault(child, set()).add(module)
-    found: dict[nn.Module, set[nn.Module]] = {}
+    parents: dict[nn.Module, set[nn.Module]] = {}
     climbing: list[nn.Module] = list(layers)
     while climbing:
-        one = climbing.pop()
-        if one not in found:
-            found[one] = every.get(one, set())
-            climbing += found[one]
-    return found
+        module = climbing.pop()
+        if module not in parents:
+            parents[module] = every.get(module, set())
+            climbing += parents[module]
+    return parents
 
 
 @contextmanager

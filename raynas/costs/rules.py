@@ -29,14 +29,14 @@ def check_known(mutable: Mutable) -> None:
 
 def origins(model: nn.Module) -> dict[Edge, tuple[str, ...]]:
     """Return the sources that compete with each edge's own, itself included."""
-    found: dict[Edge, tuple[str, ...]] = {}
+    sources: dict[Edge, tuple[str, ...]] = {}
     for cell in mutables(model):
         if isinstance(cell, BaseCell):
             edges = [edge for edge in cell.edges.values() if isinstance(edge, Edge)]
             for edge in edges:
                 rivals = (e.source for e in edges if e.from_label == edge.from_label)
-                found[edge] = tuple(rivals)
-    return found
+                sources[edge] = tuple(rivals)
+    return sources
 
 
 def choice_rule(choice: LayerChoice, origins: Mapping[Edge, tuple[str, ...]]) -> Rule:
@@ -73,5 +73,5 @@ def values_rule(plain: PlainLayers, labels: tuple[str, ...]) -> Rule:
     domains = {label: plain.domains[label] for label in labels}
     checked_count(domains)
     combinations = product(*domains.values())
-    keys = (one[0] if len(labels) == 1 else one for one in combinations)
+    keys = (values[0] if len(labels) == 1 else values for values in combinations)
     return Rule(labels, tuple(domains.values()), {key: (at,) for at, key in enumerate(keys)})

@@ -197,7 +197,7 @@ class Walk:
         some = choice.n_chosen is None
         if some and choice.reduction in ("concat", "none"):
             raise Varies(f"the inputs that {choice.label!r} picks are joined to various shapes")
-        if any(shapes_of(one) != shapes_of(tensors[0]) for one in tensors):
+        if any(shapes_of(tensor) != shapes_of(tensors[0]) for tensor in tensors):
             raise Varies(f"{choice.label!r} picks among inputs of various shapes")
         count = choice.n_chosen or len(tensors)
         return _apart(reduce(tensors[:count], choice.reduction), tensors)

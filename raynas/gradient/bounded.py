@@ -59,7 +59,7 @@ class _Search:
     ) -> None:
         self.inside: dict[Arch, float] = {}
         self._space, self._p, self._specs, self._most = space, p, specs, looked
-        self._known: dict[Arch, tuple[float, float]] = {}
+        self._looked_at: dict[Arch, tuple[float, float]] = {}
 
     def outwards(self, start: Arch, price: float, enough: int | None = None) -> bool:
         """Look at the best, then at its neighbours, and so on; return whether nothing is left to.
@@ -105,11 +105,11 @@ class _Search:
 
     def _look(self, arch: Arch) -> tuple[float, float]:
         """Return log-probability and excess."""
-        if arch not in self._known:
+        if arch not in self._looked_at:
             assert self._space.violation is not None
             log_p = log_probability(arch, self._p, self._specs)
             excess = self._space.violation(arch)
-            self._known[arch] = log_p, excess
+            self._looked_at[arch] = log_p, excess
             if excess == 0.0:
                 self.inside[arch] = log_p
-        return self._known[arch]
+        return self._looked_at[arch]

@@ -37,21 +37,21 @@ def top_k(
     """
     first = Arch(derived)
     heap = [(-math.inf, 0, first)]
-    seen, found = {first}, list[dict[str, Value]]()
+    seen, taken = {first}, list[dict[str, Value]]()
     while heap and count > 0:
         _, _, arch = heapq.heappop(heap)
-        found.append(dict(arch))
-        if len(found) == count:
+        taken.append(dict(arch))
+        if len(taken) == count:
             break
         for other in neighbours(space, arch, p, specs):
             if other not in seen:
                 seen.add(other)
                 heapq.heappush(heap, (-log_probability(other, p, specs), len(seen), other))
-    return found
+    return taken
 
 
 def _possible(arch: Arch, p: Probabilities, specs: Mapping[str, Logits]) -> bool:
-    return all(one > 0 for one in _picked(arch, p, specs))
+    return all(chance > 0 for chance in _picked(arch, p, specs))
 
 
 def _picked(arch: Arch, p: Probabilities, specs: Mapping[str, Logits]) -> Iterator[float]:
@@ -63,12 +63,12 @@ def _picked(arch: Arch, p: Probabilities, specs: Mapping[str, Logits]) -> Iterat
 
 def _probability(weights: NDArray[np.float64], options: Sequence[Atom], value: Value) -> float:
     picked = value if isinstance(value, tuple) else (value,)
-    return math.prod(float(weights[options.index(one)]) for one in picked)
+    return math.prod(float(weights[options.index(option)]) for option in picked)
 
 
 def log_probability(arch: Arch, p: Probabilities, specs: Mapping[str, Logits]) -> float:
     """Return the sum of the logarithms of the picked options' probabilities."""
-    return sum(math.log(max(one, 1e-300)) for one in _picked(arch, p, specs))
+    return sum(math.log(max(chance, 1e-300)) for chance in _picked(arch, p, specs))
 
 
 def neighbours(

@@ -19,7 +19,7 @@ from raynas.core.constraints import Constraint
 from raynas.core.decision import Choice, Decision
 from raynas.core.errors import nearest
 from raynas.core.metrics import COSTS, LATENCY
-from raynas.costs.cost_bounds import CostBound, extreme
+from raynas.costs.cost_bounds import CostBound, cost_bound
 from raynas.costs.cost_table import CostTable
 from raynas.costs.latency import LatencyTable
 from raynas.report.trial_tables import number
@@ -211,7 +211,8 @@ def space_profile(
 
     def ends(metric: str) -> tuple[CostBound, CostBound]:
         table = latency if metric == LATENCY and latency is not None else costs
-        return extreme(space, table, metric, "min"), extreme(space, table, metric, "max")
+        least, most = (cost_bound(space, table, metric, goal) for goal in ("min", "max"))
+        return least, most
 
     found = {metric: ends(metric) for metric in {"macs", *(c.metric for c in constraints)}}
     rng = np.random.default_rng(seed)

@@ -114,18 +114,18 @@ class _Costs:
 
 
 def _check_reachable(space: Space, table: Additive, constraint: Constraint) -> None:
-    from raynas.costs.cost_bounds import extreme
+    from raynas.costs.cost_bounds import cost_bound
 
     metric = constraint.metric
     if constraint.high is not None:
-        least = extreme(space.arch_space, table, metric, "min")
+        least = cost_bound(space.arch_space, table, metric, "min")
         if least.exact and least.value > constraint.high:
             raise ValueError(
                 f"constraint {constraint}: no architecture of {space.spec.name} keeps it; the "
                 f"smallest {metric} is {least.value:.6g}"
             )
     if constraint.low is not None:
-        most = extreme(space.arch_space, table, metric, "max")
+        most = cost_bound(space.arch_space, table, metric, "max")
         if most.exact and most.value < constraint.low:
             raise ValueError(
                 f"constraint {constraint}: no architecture of {space.spec.name} keeps it; the "

@@ -115,10 +115,10 @@ class BinaryGate:
         p = _softmax(logits, index)
         if len(index) == len(logits):
             return p
-        found = [p.new_zeros(())] * len(logits)
+        weights = [p.new_zeros(())] * len(logits)
         for k, value in zip(index, p.unbind(), strict=True):
-            found[k] = value
-        return torch.stack(found)
+            weights[k] = value
+        return torch.stack(weights)
 
 
 def _softmax(logits: Tensor, index: Sequence[int]) -> Tensor:
