@@ -210,7 +210,7 @@ class Study:
                 row = training.run_epoch()
             splits = self.loaded.load()
             scorer = SubnetScorer(training.model, splits.train, splits.valid, seed=seed)
-            likely = training.found(1)
+            likely = training.top_k(1)
             found = Arch(likely[0]) if likely else self._searched(scorer, seed)
             searched = time.process_time()
             return {

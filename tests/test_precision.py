@@ -23,7 +23,7 @@ from raynas.gradient.mixed.base import gated
 from raynas.gradient.mixed.binary_gate import BinaryGate, Mode
 from raynas.gradient.unrolled import unrolled_gradients
 from raynas.nn import LayerChoice
-from raynas.setup.resolve import resolve_one_shot
+from raynas.setup.algorithms import resolve_one_shot
 from raynas.supernet.network_training import NetworkTraining
 from raynas.supernet.precision import PrecisionPolicy
 from raynas.supernet.protocol import OneShot
@@ -249,7 +249,7 @@ def test_weights_and_images_are_laid_out_as_asked(channels_last: bool) -> None:
     layout = torch.channels_last if channels_last else torch.contiguous_format
     own: Sequence[Tensor] = [*run.model.parameters(), *wide.parameters()]
     assert all(t.is_contiguous(memory_format=layout) for t in [*seen, *own] if t.dim() == 4)
-    assert alone.net[0].weight.is_contiguous() != channels_last  # type: ignore[index]
+    assert alone.model[0].weight.is_contiguous() != channels_last  # type: ignore[index]
 
 
 def test_the_layout_changes_nothing_but_rounding() -> None:

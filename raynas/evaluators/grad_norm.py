@@ -11,7 +11,7 @@ from torch.nn import functional
 from raynas.core.evaluator import EVALUATORS
 from raynas.data.module import DataModule
 from raynas.evaluators.sample import training_batch
-from raynas.supernet.network_training import own_draws
+from raynas.nn.random_state import own_random_state
 
 
 @EVALUATORS.register("grad_norm", aliases=("gradnorm",))
@@ -38,7 +38,7 @@ class GradNorm:
         """Return the norm; the network is left as it was."""
         x, y = training_batch(data, self.batch_size, seed)
         twin = copy.deepcopy(net).train()
-        with own_draws(x.device, seed), torch.enable_grad():
+        with own_random_state(x.device, seed), torch.enable_grad():
             loss = functional.cross_entropy(twin(x), y)
         weights = [p for p in twin.parameters() if p.requires_grad]
         found = torch.autograd.grad(loss, weights, allow_unused=True)

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from raynas.core.evaluator import EVALUATORS
 from raynas.data.module import DataModule
 from raynas.evaluators.sample import training_batch
-from raynas.supernet.network_training import own_draws
+from raynas.nn.random_state import own_random_state
 
 _ATEN = torch.ops.aten
 _RELU = {_ATEN.relu.default, _ATEN.relu_.default}
@@ -46,7 +46,7 @@ class NWOT:
         """
         x, _ = training_batch(data, self.batch_size, seed)
         twin = copy.deepcopy(net).train()
-        with own_draws(x.device, seed), torch.no_grad():
+        with own_random_state(x.device, seed), torch.no_grad():
             kernel = agreement(twin, x)
         sign, size = torch.linalg.slogdet(kernel.cpu())
         if not (sign > 0 and size.isfinite()):

@@ -15,8 +15,16 @@ from raynas.core.config import ComponentSpec, TrainSettings
 from raynas.core.fixed_list import FOUND
 from raynas.data.module import DataModule
 from raynas.nn.modelspace import ModelSpace
-from raynas.supernet.checkpoint import load_state, load_weights, save_checkpoint
+from raynas.supernet.attributes import read_attributes, write_attributes
+from raynas.supernet.checkpoint import (
+    load_attributes,
+    load_state,
+    load_weights,
+    save_checkpoint,
+)
+from raynas.supernet.distributed import ProcessGroup
 from raynas.supernet.protocol import ONE_SHOTS
+from raynas.supernet.rebuilding import check_rebuilt
 from raynas.supernet.training import SupernetTraining
 
 CHECKPOINT_S = 30.0  # a checkpoint at most this often, and one at the end
@@ -66,8 +74,10 @@ def run_job(
         report: takes an epoch's row of the history and, where one is due on the first rank, the
             folder of a checkpoint, which lasts until it returns.
     """
+    model = job.space.supernet(job.seed)
+    write_attributes(model, ProcessGroup().from_first(read_attributes(model)))
     training = SupernetTraining(
-        job.space.supernet(job.seed),
+        model,
         ONE_SHOTS[job.algo.name](seed=job.seed, **options),
         job.data,
         job.settings,
@@ -76,6 +86,7 @@ def run_job(
     )
     if checkpoint is not None:
         training.model.load_state_dict(load_weights(checkpoint))
+        write_attributes(training.model, load_attributes(checkpoint))
         training.load_state_dict(load_state(checkpoint))
     saved_s = time.monotonic()
     while training.epoch < job.settings.epochs:
@@ -91,13 +102,18 @@ def run_job(
 def _report_saved(
     job: SupernetJob, training: SupernetTraining, row: dict[str, float], report: Report
 ) -> None:
+    space = job.space.seeded(job.seed)
+    attributes = read_attributes(training.model, space.skeleton())
+    check_rebuilt(space, training.model, attributes, training.example)
     with tempfile.TemporaryDirectory() as folder:
         about = {
             **job.about,
+            "seed": job.seed,
+            "channels_last": training.channels_last,
             "epoch": training.epoch,
             "epochs": job.settings.epochs,
-            "found": training.found(FOUND),
+            "found": training.top_k(FOUND),
             "distribution": training.distribution(),
         }
-        save_checkpoint(Path(folder), training.model, training.state_dict(), about)
+        save_checkpoint(Path(folder), training.model, training.state_dict(), about, attributes)
         report(row, Path(folder))

@@ -25,18 +25,18 @@ def first_bad(model: nn.Module, x: Tensor) -> str:
     for name, weight in model.named_parameters():
         if not _finite(weight):
             return f"the first bad weight is {_place(model, name)}; "
-    found: list[str] = []
+    bad: list[str] = []
     names = {module: name for name, module in model.named_modules()}
 
     def look(module: nn.Module, _inputs: Any, out: Any) -> None:
-        if not found and not _finite(out):  # inner modules are done before those that hold them
-            found.append(names[module])
+        if not bad and not _finite(out):  # inner modules are done before those that hold them
+            bad.append(names[module])
 
     with ExitStack() as hooks:
         for module in names:
             hooks.callback(module.register_forward_hook(look).remove)
         model(x)
-    return f"the first bad output is that of {_place(model, found[0])}; " if found else ""
+    return f"the first bad output is that of {_place(model, bad[0])}; " if bad else ""
 
 
 def _finite(value: Any) -> bool:
