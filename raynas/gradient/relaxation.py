@@ -33,7 +33,7 @@ class Mixer:
     def __call__(self, ops: Sequence[nn.Module], *inputs: Any, **keywords: Any) -> Any:
         """Return the mixture of the candidates."""
         logits = self.logits if self.learns else self.logits.detach()
-        bound = [Bound(op, keywords) for op in ops] if keywords else ops
+        bound = [Bound(op, keywords) for op in ops]
         return self.op(bound, inputs, logits, self.draw)
 
     def probabilities(self) -> Tensor:

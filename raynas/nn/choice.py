@@ -97,7 +97,7 @@ class LayerChoice(Mutable):
         """Run the active candidate, or mix them if a search is attached."""
         route = self.route
         if type(route) is int and route >= 0:
-            run: Callable[..., Any] = self.candidates[self.names[route]]
+            run: Callable[..., Any] = self.runner(route)
             picked: Sequence[int] = (route,)
         elif callable(route):
             run, picked = partial(route, self.layers()), range(len(self.names))
@@ -113,6 +113,10 @@ class LayerChoice(Mutable):
         if mask is not None and isinstance(out, torch.Tensor):
             mask = mask.to(out.device)
         return _dressed(out, self.reduction, mask)
+
+    def runner(self, route: int) -> Callable[..., Any]:
+        """Return what runs one candidate, given its position."""
+        return self.candidates[self.names[route]]
 
     def _mask(self, picked: Sequence[int]) -> torch.Tensor | None:
         return mask_of(len(self.names), picked) if self.return_mask else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -12,6 +13,7 @@ from torch import nn
 from raynas.core.arch import Value
 from raynas.core.errors import InvalidSpace
 from raynas.nn.choice import LayerChoice
+from raynas.nn.in_place import called
 from raynas.nn.mutable import SKIP
 
 Factory = Callable[[int, int, int], nn.Module]
@@ -35,6 +37,10 @@ class Edge(LayerChoice):
         origin = arch.get(self.from_label)
         taken = self.source in origin if isinstance(origin, tuple) else self.source == origin
         return super().picked(arch) if taken else SKIP
+
+    def runner(self, route: int) -> Callable[..., Any]:
+        """Return what runs one operation, whose input other edges read as well."""
+        return partial(called, super().runner(route))
 
     @property
     def real(self) -> tuple[int, ...]:

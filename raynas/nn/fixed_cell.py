@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from raynas.nn.in_place import called
 from raynas.nn.layout import laid_out
 
 
@@ -48,7 +49,7 @@ class FixedCell(nn.Module):
         for node in self.wiring:
             terms = None
             for at, name in node:
-                term = self.edges[name](states[at], *rest, **kwargs)
+                term = called(self.edges[name], states[at], *rest, **kwargs)
                 terms = term if terms is None else terms + term
             states.append(terms)
         read = {at for node in self.wiring for at, _ in node} if self.merge_op != "all" else set()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from raynas.core.registry import Registry
+from raynas.nn.in_place import called
 
 Op = Callable[..., Any]
 Draw = Any  # what ``draw`` returned comes back to ``__call__``: noise, or positions
@@ -54,7 +55,7 @@ MIXED_OPS: Registry[Callable[..., MixedOp]] = Registry(
 
 
 class Bound:
-    """A candidate with the keywords that it is called with."""
+    """A candidate with the keywords that it is called with; it leaves its inputs as they are."""
 
     def __init__(self, op: nn.Module, keywords: Mapping[str, Any]) -> None:
         self._op, self._keywords = op, keywords
@@ -62,7 +63,7 @@ class Bound:
 
     def __call__(self, *inputs: Any) -> Any:
         """Call the candidate."""
-        return self._op(*inputs, **self._keywords)
+        return called(self._op, *inputs, **self._keywords)
 
     def modules(self) -> Iterator[nn.Module]:
         """Return the candidate's modules."""
