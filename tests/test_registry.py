@@ -10,18 +10,21 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 import raynas
 from raynas.core.archspace import ArchSpace
 from raynas.core.errors import UnknownName, nearest
+from raynas.core.options import REQUIRED, Option, options_of
 from raynas.core.plugins import by_class_name
 from raynas.core.registry import Registry
 from raynas.core.sampler import SAMPLERS, Sampler
+from raynas.setup.objects import own_options
 from raynas.setup.registries import registries
 from raynas.supernet.protocol import ONE_SHOTS, OneShot
 
@@ -396,6 +399,53 @@ def test_a_duck_is_told_which_base_it_lacks(registry: Registry[Any]) -> None:
     told = str(caught.value)
     assert told.startswith(f"{registry.kind} 'quack': expected a subclass of {base.__module__}.")
     assert told.endswith(f"write class Duck({base.__name__})")
+
+
+@dataclass(kw_only=True)
+class Ridden:
+    """What is ridden."""
+
+    seed: int = 0
+    wheels: int = 2
+    bell: list[str] | None = None
+    kept: int = field(init=False, default=3)
+
+
+@dataclass(kw_only=True)
+class Scooter(Ridden):
+    """Adds two options between which a default changes."""
+
+    board: float = 1.0
+    wheels: int = 3
+    colour: Literal["red", "blue"]
+
+
+def test_a_dataclass_has_its_own_options_before_those_that_it_inherits() -> None:
+    options = options_of(Scooter, without=("seed",))
+    assert list(options.values()) == [
+        Option("board", float, 1.0),
+        Option("colour", Literal["red", "blue"], REQUIRED),
+        Option("wheels", int, 3),
+        Option("bell", list[str] | None, None),
+    ]
+    assert list(options_of(partial(Scooter, board=2.0), without=("seed",))) == list(options)
+    assert options_of(partial(Scooter, board=2.0))["board"].default == 2.0
+    assert own_options(Scooter, Scooter(colour="red", wheels=5)) == {
+        "board": 1.0,
+        "colour": "red",
+        "seed": 0,
+        "wheels": 5,
+        "bell": None,
+    }
+
+
+def test_types_of_inherited_options_are_read_where_they_stand() -> None:
+    for name in ONE_SHOTS:  # `Hardware` is not imported where the algorithms stand
+        options = options_of(ONE_SHOTS[name])
+        assert not any(isinstance(option.type, str) for option in options.values())
+        assert {"seed", "hardware"} - {*options} <= ({"hardware"} if name == "spos" else set())
+    with pytest.raises(ValueError, match="option 'criterion': input should be 1 or 2, got 3"):
+        ONE_SHOTS.build(["sgas", {"criterion": 3}])
 
 
 # --- a package of plug-ins ------------------------------------------------------------------------
