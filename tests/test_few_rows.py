@@ -165,11 +165,12 @@ def test_small_and_large_parts_read_the_same(count: int, tmp_path: Path) -> None
 
 def test_only_the_wanted_columns_are_read(tmp_path: Path) -> None:
     """Arrow would give ``valid.loss`` to who asks for ``valid``."""
-    TrialStore(str(tmp_path), DEEP).append(trials(2))
+    store = TrialStore(str(tmp_path), DEEP)
+    store.append(trials(2))
     parts = parquet.Parts(str(tmp_path), "trials", lambda found: next(iter(found))[1])
     table = parts.read(lambda name: name in ("trial", "valid"))
     assert table.to_pydict() == {"trial": [0, 1], "valid": [0.5, 0.5]}
-    assert parts.read().num_columns == 1000 + 3 + 2 + 2 + 14
+    assert parts.read().num_columns == 1000 + 3 + 2 + 2 + 15
 
 
 def test_a_value_that_fits_no_column_is_refused_before_anything_is_written(tmp_path: Path) -> None:

@@ -52,22 +52,29 @@ class FewRows:
             return None
         try:
             pages = self._pages(columns)
-        except Unfit:
+        except (Unfit, TypeError):  # unhashable, as a list is
             return None
         return self._file(pages, len(columns[0]))
 
     def _pages(self, columns: Sequence[Sequence[Any]]) -> list[bytes]:
-        texts: dict[Any, bytes] = {}  # options of choices stand in many columns
-        pages: list[bytes] = []
+        count = len(columns[0])
+        present, texts = _levels((0,) * count), _Texts()
+        pages: dict[tuple[bool, tuple[Any, ...]], bytes] = {}  # choices often agree, in few rows
+        laid: list[bytes] = []
         for kind, required, values in zip(self._kinds, self._required, columns, strict=True):
             assert kind is not None
-            levels = b""
-            if not required:
-                levels = _levels(values)
-                values = [value for value in values if value is not None]
-            data = _texts(values, texts) if kind.pack is None else _numbers(kind, values)
-            pages.append(_page(len(columns[0]), levels + data))
-        return pages
+            page = pages.get(key := (required, tuple(values))) if kind.pack is None else None
+            if page is None:
+                levels = b"" if required else present
+                if not required and None in values:
+                    levels = _levels(values)
+                    values = [value for value in values if value is not None]
+                data = texts.joined(values) if kind.pack is None else _numbers(kind, values)
+                page = _page(count, levels + data)
+                if kind.pack is None:
+                    pages[key] = page
+            laid.append(page)
+        return laid
 
     def _file(self, pages: list[bytes], rows: int) -> bytes:
         count = b"\x16" + _signed(rows)
@@ -112,23 +119,22 @@ def _kind(kind: pa.DataType) -> _Kind | None:
     return None
 
 
-def _texts(values: Sequence[Any], texts: dict[Any, bytes]) -> bytes:
-    packed = []
-    for value in values:
-        if (text := texts.get(value) if type(value) is str else None) is None:
-            text = texts[value] = _length_and_text(value)
-        packed.append(text)
-    return b"".join(packed)
+class _Texts(dict[Any, bytes]):
+    """Texts as they stand in a file, each encoded once: options stand in many columns."""
 
+    def __missing__(self, value: object) -> bytes:
+        if not isinstance(value, str):
+            raise Unfit
+        try:
+            encoded = value.encode()
+        except UnicodeEncodeError:
+            raise Unfit from None
+        self[value] = struct.pack("<I", len(encoded)) + encoded
+        return self[value]
 
-def _length_and_text(value: object) -> bytes:
-    if not isinstance(value, str):
-        raise Unfit
-    try:
-        encoded = value.encode()
-    except UnicodeEncodeError:
-        raise Unfit from None
-    return struct.pack("<I", len(encoded)) + encoded
+    def joined(self, values: Sequence[Any]) -> bytes:
+        """Return one text after the other."""
+        return b"".join(map(self.__getitem__, values))
 
 
 def _numbers(kind: _Kind, values: Sequence[Any]) -> bytes:
