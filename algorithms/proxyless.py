@@ -71,6 +71,11 @@ class Proxyless(Differentiable):
         self._gate = BinaryGate(self.mode)
         super().__post_init__()
 
+    @property
+    def learning_op(self) -> BinaryGate:
+        """The gate, by which the logits learn."""
+        return self._gate
+
     def relaxed(self, model: nn.Module) -> Relaxation:
         """Return the model's relaxation, with initial logits as ``init`` says."""
         uniform = self.init == "uniform"

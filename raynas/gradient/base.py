@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from raynas.core.arch import Value
 from raynas.core.errors import InvalidSpace
+from raynas.gradient.alike import check_alike
 from raynas.gradient.hardware import Hardware, Penalty, checked_hardware
 from raynas.gradient.mixed.base import MixedOp
 from raynas.gradient.mixed.weighted_sum import WeightedSum
@@ -71,6 +72,15 @@ class Differentiable(OneShot):
         if self.warmup_epochs < 0:
             raise ValueError(f"warmup_epochs must not be negative, got {self.warmup_epochs}")
         self.hardware = checked_hardware(self.hardware)
+
+    @property
+    def learning_op(self) -> MixedOp:
+        """How candidates combine in the steps that train logits."""
+        return self.op
+
+    def check(self, model: nn.Module, inputs: Sequence[Any]) -> None:
+        """Raise InvalidSpace if candidates give what this algorithm cannot combine."""
+        check_alike(model, self.learning_op, inputs)
 
     def relaxed(self, model: nn.Module) -> Relaxation:
         """Return the model's relaxation, with initial logits."""

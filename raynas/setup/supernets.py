@@ -20,8 +20,6 @@ from raynas.setup.problem import Data, Problem, Space
 from raynas.storage.run_folder import SUPERNET, Folder, absolute, local_copy
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from raynas.nn.modelspace import ModelSpace
     from raynas.setup.runner import Runner
 
@@ -192,16 +190,22 @@ def supernet_to_train(
             than a batch, an option is wrong, or the algorithm would warm up until the end.
         InvalidSpace: the algorithm cannot make a supernet of the space.
     """
+    from raynas.supernet.rebuilding import check_rebuilding
+
     spec, settings = resolve_one_shot(algo, options, epochs)
     if space.model_space is None or data is None:
         raise ValueError(NO_WEIGHTS)
     check_fit(space.model_space, data.module)
     check_batch(settings.batch_size, data.module)
     _check_warmup(spec, settings.epochs)
+    model_space = supernet_space(space.model_space, spec)
+    check_rebuilding(model_space, data.module.input_shape)
+    if (configured := one_shot(spec)) is not None:
+        configured.check(model_space.supernet(), [model_space.example_input(2)])
     return Supernet(
         spec=ComponentSpec(name=spec.name, options=spec.options | settings.model_dump()),
         space=space,
-        model_space=supernet_space(space.model_space, spec),
+        model_space=model_space,
         training=Training(algo=spec, settings=settings, data=data),
     )
 
@@ -218,7 +222,8 @@ def _check_warmup(algo: ComponentSpec, epochs: int) -> None:
 
 
 def _trained_elsewhere(problem: Problem, path: str, epochs: int | None) -> Supernet:
-    from raynas.supernet.checkpoint import find_checkpoint, load_weights
+    from raynas.supernet.checkpoint import find_checkpoint
+    from raynas.supernet.rebuilding import check_checkpoint
 
     model_space, data = problem.networks(NO_WEIGHTS)
     check_fit(model_space, data)
@@ -226,24 +231,13 @@ def _trained_elsewhere(problem: Problem, path: str, epochs: int | None) -> Super
         raise ValueError("epochs are for training a supernet, and a trained one is given")
     checkpoint = find_checkpoint(local_copy(path))
     trained = trained_space(model_space, checkpoint)
-    _check_weights(trained, load_weights(checkpoint), path)
+    check_checkpoint(trained, checkpoint, path)
     return Supernet(
         spec=ComponentSpec(name="checkpoint", options={"path": path}),
         space=problem.space,
         model_space=trained,
         training=None,
     )
-
-
-def _check_weights(model: ModelSpace, weights: Mapping[str, Tensor], path: str) -> None:
-    wanted = {name: tuple(t.shape) for name, t in model.skeleton().state_dict().items()}
-    given = {name: tuple(t.shape) for name, t in weights.items()}
-    for name in sorted(wanted.keys() | given.keys()):
-        if wanted.get(name) != given.get(name):
-            raise ValueError(
-                f"the supernet in {path} is not one of {model.name} as it is asked for: {name!r} "
-                f"has shape {given.get(name, 'none')} there, {wanted.get(name, 'none')} here"
-            )
 
 
 def claim_supernet(out: str, resume: bool) -> None:

@@ -119,6 +119,15 @@ class OneShot(ABC):
         """
         return space
 
+    def check(self, model: nn.Module, inputs: Sequence[Any]) -> None:
+        """Raise InvalidSpace where a supernet cannot be trained; asked before anything starts.
+
+        Args:
+            model: a supernet made for this question.
+            inputs: an example of a batch.
+        """
+        return
+
     @abstractmethod
     def attach(self, training: Training) -> None:
         """Take what the loop lends; called once, before the first step."""

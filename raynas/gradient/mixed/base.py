@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map, tree_map_only
 
 from raynas.core.registry import Registry
 from raynas.nn.in_place import called
@@ -22,7 +23,22 @@ Draw = Any  # what ``draw`` returned comes back to ``__call__``: noise, or posit
 
 
 class MixedOp(Protocol):
-    """Combines the candidates of one choice."""
+    """Combines the candidates of one choice.
+
+    Attributes:
+        combines: whether the outputs of several candidates meet, so that they must be alike.
+        nests: whether outputs may be tuples and dicts of tensors, which are mixed one by one.
+    """
+
+    @property
+    def combines(self) -> bool:
+        """Whether the outputs of several candidates meet."""
+        ...
+
+    @property
+    def nests(self) -> bool:
+        """Whether outputs may be nests of tensors."""
+        ...
 
     def draw(self, p: NDArray[np.float64], rng: np.random.Generator) -> Draw:
         """Return what is random in a pass.
@@ -88,8 +104,20 @@ def weighted(ops: Sequence[Op], inputs: Sequence[Any], weights: Tensor) -> Any:
     for op, weight in zip(ops, weights.unbind(), strict=True):
         if not is_none(op):
             y = op(*inputs)
-            out = weight * y if out is None else torch.addcmul(out, y, weight)
+            if isinstance(y, Tensor):
+                out = weight * y if out is None else torch.addcmul(out, y, weight)
+            else:
+                out = _added(out, y, weight)
     return ops[0](*inputs) if out is None else out
+
+
+def _added(out: Any, y: Any, weight: Tensor) -> Any:
+    """Return a nest of tensors plus another of its structure times a weight."""
+    if out is None:
+        return tree_map_only(Tensor, lambda leaf: weight * leaf, y)
+    return tree_map(
+        lambda a, b: torch.addcmul(a, b, weight) if isinstance(a, Tensor) else a, out, y
+    )
 
 
 class _Gate(torch.autograd.Function):
@@ -106,10 +134,11 @@ class _Gate(torch.autograd.Function):
         return g, inner(y, g)
 
 
-def gated(y: Tensor, gate: Tensor) -> Tensor:
-    """Return ``y`` times a gate that is 1 in value, without multiplying."""
-    out: Tensor = _Gate.apply(y, gate) if gate.requires_grad else y
-    return out
+def gated(y: Any, gate: Tensor) -> Any:
+    """Return ``y``, a nest of tensors, times a gate that is 1 in value, without multiplying."""
+    if not gate.requires_grad:
+        return y
+    return tree_map_only(Tensor, lambda leaf: _Gate.apply(leaf, gate), y)
 
 
 def inner(y: Tensor, g: Tensor) -> Tensor:

@@ -74,6 +74,8 @@ class BinaryGate:
             raise ValueError(f"mode is one of {', '.join(get_args(Mode))}, got {mode!r}")
         self.mode, self._quiet = mode, Quiet()
 
+    combines, nests = True, False  # every gate needs the inner product of two single tensors
+
     def draw(self, p: NDArray[np.float64], rng: np.random.Generator) -> Draw:
         """Return the position of the active candidate, then those of the others in its set."""
         if self.mode != "two" or len(p) < 3:

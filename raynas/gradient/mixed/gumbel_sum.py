@@ -33,6 +33,13 @@ class GumbelSum:
             raise ValueError(f"the temperature must be positive, got {temperature}")
         self.temperature, self.hard = temperature, hard
 
+    nests = True
+
+    @property
+    def combines(self) -> bool:
+        """Whether more than the strongest candidate runs."""
+        return not self.hard
+
     def draw(self, p: NDArray[np.float64], rng: np.random.Generator) -> Draw:
         """Return Gumbel noise and, for a hard sample, the position that it makes the strongest."""
         noise = rng.gumbel(size=p.shape)

@@ -16,6 +16,8 @@ from raynas.gradient.mixed.base import MIXED_OPS, Draw, Op, sampled
 class Index:
     """The candidate that was drawn; its logits get no gradient."""
 
+    combines, nests = False, True
+
     def draw(self, p: NDArray[np.float64], rng: np.random.Generator) -> Draw:
         """Return the position of one candidate."""
         return sampled(p, rng)

@@ -16,6 +16,8 @@ from raynas.gradient.mixed.base import MIXED_OPS, Draw, Op, weighted
 class WeightedSum:
     """The expectation over candidates; nothing is random."""
 
+    combines = nests = True
+
     def draw(self, p: NDArray[np.float64], rng: np.random.Generator) -> Draw:
         """Return nothing."""
         return None

@@ -1,0 +1,82 @@
+"""Whether the candidates of every choice give outputs that a mixed operator can combine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_structure
+
+from raynas.core.errors import InvalidSpace
+from raynas.gradient.mixed.base import MixedOp, is_none
+from raynas.nn.choice import LayerChoice
+from raynas.nn.in_place import called
+from raynas.nn.mutable import mutables
+
+
+def check_alike(model: nn.Module, op: MixedOp, inputs: Sequence[Any]) -> None:
+    """Run every candidate once, and compare what they return.
+
+    Args:
+        model: a supernet of its own for this check; its routes are set.
+        op: that is to combine the candidates.
+        inputs: of the model.
+
+    Raises:
+        InvalidSpace: candidates return nests of other structure, or a nest where single tensors are
+            needed; label, candidates and structures are named.
+    """
+    if not op.combines:
+        return
+    for mutable in mutables(model):
+        if isinstance(mutable, LayerChoice):
+            mutable.route = partial(_compared, mutable, op)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        model.eval()(*inputs)
+
+
+def _compared(
+    choice: LayerChoice, op: MixedOp, layers: Sequence[nn.Module], *inputs: Any, **keywords: Any
+) -> Any:
+    first: Any = None
+    for name, layer in zip(choice.names, layers, strict=True):
+        out = called(layer, *inputs, **keywords)
+        if is_none(layer):
+            continue
+        if not op.nests and not isinstance(out, Tensor):
+            raise InvalidSpace(
+                f"choice {choice.label!r}: candidate {name!r} returns {_shown(out)}, and this "
+                "algorithm mixes single tensors only; gdas and spos run one candidate at a time"
+            )
+        if any(not isinstance(leaf, Tensor) for leaf in tree_leaves(out)):
+            raise InvalidSpace(
+                f"choice {choice.label!r}: candidate {name!r} returns {_shown(out)}, which cannot "
+                "be mixed; expected tensors"
+            )
+        if first is None:
+            first = (name, out)
+        elif tree_structure(out) != tree_structure(first[1]):
+            raise InvalidSpace(
+                f"choice {choice.label!r}: candidate {name!r} returns {_shown(out)}, but "
+                f"{first[0]!r} {_shown(first[1])}: what is mixed must be alike; gdas and spos run "
+                "one candidate at a time"
+            )
+    return layers[0](*inputs, **keywords) if first is None else first[1]
+
+
+def _shown(out: Any) -> str:
+    """Return the structure of an output in words.
+
+    >>> _shown((torch.ones(1), {"h": torch.ones(1)})), _shown(None)
+    ("(tensor, {'h': tensor})", 'None')
+    """
+    if isinstance(out, Tensor):
+        return "tensor"
+    if isinstance(out, tuple | list):
+        return f"({', '.join(map(_shown, out))})"
+    if isinstance(out, dict):
+        return "{" + ", ".join(f"{key!r}: {_shown(value)}" for key, value in out.items()) + "}"
+    return "None" if out is None else type(out).__name__
