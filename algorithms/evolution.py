@@ -94,7 +94,7 @@ class Evolution(Sampler):
             for decision, coin in zip(free, coins, strict=True)
             if coin < chance
         }
-        return self._space.sample(self._rng, {**arch, **changed}) if changed else arch
+        return self._space.sample(self._rng, arch | changed) if changed else arch
 
     def tell(self, trial: Trial) -> None:
         """Let a scored trial breed if it is among the best; a failed one is only seen."""

@@ -63,7 +63,7 @@ def _in_shuffled_order(space: ArchSpace, rng: np.random.Generator) -> Iterator[A
         for subset in subsets:
             if isinstance(picked := arch.get(subset.label), tuple):
                 in_order[subset.label] = tuple(o for o in subset.options if o in picked)
-        yield Arch({**arch, **in_order})
+        yield Arch(arch | in_order)
 
 
 def _shuffled(

@@ -150,8 +150,8 @@ class ArchSpace:
 
     def cross(self, first: Arch, second: Arch, rng: np.random.Generator) -> Arch:
         """Take every decision from one of two parents at random (uniform crossover)."""
-        labels = sorted({*first, *second})
-        coins = rng.integers(2, size=len(labels))
+        labels = sorted(first.keys() | second.keys())
+        coins = rng.integers(2, size=len(labels)).tolist()
         pick = {
             label: (first if (coin and label in first) or label not in second else second)[label]
             for label, coin in zip(labels, coins, strict=True)

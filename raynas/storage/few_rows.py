@@ -176,12 +176,11 @@ _KINDS = {
 
 
 def _unsigned(number: int) -> bytes:
-    packed = bytearray()
-    while number > 127:
-        packed.append(number & 127 | 128)
-        number >>= 7
-    packed.append(number)
-    return bytes(packed)
+    if number < 1 << 7:
+        return bytes((number,))
+    if number < 1 << 14:
+        return bytes((number & 127 | 128, number >> 7))
+    return bytes((number & 127 | 128, number >> 7 & 127 | 128)) + _unsigned(number >> 14)
 
 
 def _signed(number: int) -> bytes:
