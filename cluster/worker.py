@@ -121,7 +121,7 @@ class SubnetEvaluator(tune.Trainable):
             arch = self._task.arch_space.unpack(packed)
             self._epochs, self._spent_s = evaluator.by_epoch(arch, self._task.seed), 0.0
         with self._limited(packed):
-            measured = next(self._epochs)
+            measured = self._task.goals.checked(next(self._epochs))
         self._spent_s = measured.duration_s
         done = measured.error is not None or measured.epochs == self._task.epochs
         if done:  # no trial may follow, and others may wait for what the training holds

@@ -272,6 +272,7 @@ def trials(
 ) -> None:
     """Print a run's trials."""
     from raynas.core.errors import nearest
+    from raynas.report.order import best_first
     from raynas.report.trial_tables import trial_table
     from raynas.results.result import Result
 
@@ -279,7 +280,7 @@ def trials(
     frame = result.judged
     if sort not in frame:
         raise ValueError(f"--sort: no column is named {sort!r}; {nearest(sort, frame.columns)}")
-    frame = frame.sort_values(sort, ascending=False, kind="stable")
+    frame = best_first(frame, sort)
     if csv:
         sys.stdout.write(frame.to_csv(index=False))
         return

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from raynas.core.constraints import Constraint, as_constraints, parse_constraint
+from raynas.core.objectives import parse_goal
 
 
 @pytest.mark.parametrize(
@@ -27,8 +28,23 @@ def test_texts(text: str, low: float | None, high: float | None) -> None:
 
 
 @pytest.mark.parametrize(
+    "name", ["val/lat-ms", "a.b", "val acc", "top-5 %", "5_way", "größe", "a:b", "f1@0.5", "M", "k"]
+)
+def test_a_metric_has_whatever_name_its_evaluator_gives_it(name: str) -> None:
+    assert parse_constraint(f"{name}<5") == Constraint(name, None, 5.0)
+    assert parse_constraint(f" {name} >= 5k ") == Constraint(name, 5000.0)
+    assert parse_constraint(f"1<{name} <= 2") == Constraint(name, 1.0, 2.0)
+    assert parse_goal(f"{name}:min") == (name, "min")
+    constraints = as_constraints([f"{name}<5", f"{name}>1"])
+    assert as_constraints([str(one) for one in constraints]) == constraints
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("3<4", "constraint '3<4': expected METRIC<NUMBER"),
+        ("60e6>macs", "constraint '60e6>macs': expected METRIC<NUMBER"),
+        ("60M>=macs", "expected METRIC<NUMBER"),
         ("macs", "constraint 'macs': expected METRIC<NUMBER"),
         ("macs=3", "constraint 'macs=3': expected METRIC<NUMBER"),
         ("macs==3", "expected METRIC<NUMBER"),

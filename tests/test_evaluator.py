@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from raynas.core.batching import LARGEST, BatchSize
-from raynas.core.evaluator import RESERVED, describe, measure, numbers
+from raynas.core.evaluator import RESERVED, describe, measure, numbers, sorted_out
 from raynas.core.objectives import MissingObjective, Objective, pareto_mask, parse_goal
 from raynas.storage.tables import trial_schema
 
@@ -116,9 +116,49 @@ def test_what_raises_becomes_one_line_that_names_its_place() -> None:
     assert found.metrics == {}
 
 
-def test_what_returns_nonsense_becomes_an_error() -> None:
-    assert measure(lambda: {"loss": math.nan}).error == "ValueError: metric 'loss' is nan"
-    assert measure(lambda: {"a": 1.0, "b": "?"}).metrics == {}
+def test_what_is_no_number_leaves_the_others_alone() -> None:
+    found = measure(
+        lambda: {
+            "accuracy": 0.5,
+            "auc": math.nan,
+            "top": np.float32(math.inf),
+            "f1": None,
+            "weights": "s3://a",
+            "name": np.str_("n"),
+            "curve": [1, 2],
+            "by_class": {"cat": 0.1},
+            "tensor": torch.zeros(2),
+            "raw": b"x",
+            "status": "fine",
+            3: 0.5,
+        }
+    )
+    assert found.error is None
+    assert found.metrics == {"accuracy": 0.5}
+    assert found.text_metrics == {"weights": "s3://a", "name": "n"}
+    assert type(found.text_metrics["name"]) is str
+    assert found.unusable == {
+        "auc": "metric 'auc' is nan",
+        "top": "metric 'top' is inf",
+        "f1": "metric 'f1' must be a number, got None (NoneType)",
+        "curve": "metric 'curve' must be a number, got [1, 2] (list)",
+        "by_class": "metric 'by_class' must be a number, got {'cat': 0.1} (dict)",
+        "tensor": "metric 'tensor' must be one number, got tensor([0., 0.]) (Tensor)",
+        "raw": "metric 'raw' must be a number, got b'x' (bytes)",
+        "status": "metric 'status' is named like a column of the trial table; rename it",
+        "3": "a metric's name must be a non-empty string, got 3 (int)",
+    }
+
+
+def test_what_is_no_mapping_becomes_an_error() -> None:
+    told = "TypeError: the evaluator must return a dict from metric name to number, got None"
+    found = measure(lambda: None)
+    assert str(found.error).startswith(told)
+    assert (found.metrics, found.text_metrics, found.unusable) == ({}, {}, {})
+
+
+def test_a_bare_nan_is_the_metric_that_it_stands_for() -> None:
+    assert sorted_out(math.nan, ["loss"]).unusable == {"loss": "metric 'loss' is nan"}
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])

@@ -88,13 +88,15 @@ names = st.text(st.characters(codec="utf-8"), min_size=1).filter(
     lambda name: name not in RESERVED and not name.startswith("choice.")
 )
 numbers = st.floats(allow_nan=False)
+texts = st.text(st.characters(codec="utf-8"))
 counts = st.integers(0, 2**62)
 
 
 @st.composite
 def trials(draw: st.DrawFn) -> list[Trial]:
     """Draw trials of RICH, told one after the other, with whatever metrics."""
-    known = draw(st.lists(names, max_size=4, unique=True))
+    known = draw(st.lists(names, max_size=6, unique=True))
+    known, said = known[:4], known[4:]
     return [
         Trial(
             arch=RICH.sample(np.random.default_rng(draw(st.integers(0, 10**6)))),
@@ -102,7 +104,8 @@ def trials(draw: st.DrawFn) -> list[Trial]:
             status=draw(st.sampled_from(Status.__args__)),  # type: ignore[attr-defined]
             objective=draw(st.none() | numbers),
             metrics=draw(st.dictionaries(st.sampled_from(known), numbers)) if known else {},
-            algo=draw(st.text(st.characters(codec="utf-8"))),
+            text_metrics=draw(st.dictionaries(st.sampled_from(said), texts)) if said else {},
+            algo=draw(texts),
             evaluator=draw(st.sampled_from(["shared", ""])),
             epochs=draw(counts),
             seed=draw(counts),
@@ -111,9 +114,10 @@ def trials(draw: st.DrawFn) -> list[Trial]:
             started_utc=draw(instants),
             finished_utc=draw(instants),
             duration_s=draw(numbers),
-            node=draw(st.text(st.characters(codec="utf-8"))),
+            node=draw(texts),
             worker=draw(st.sampled_from(["17", "18"])),
-            error=draw(st.none() | st.text(st.characters(codec="utf-8"))),
+            error=draw(st.none() | texts),
+            left_out=draw(st.none() | texts),
             parent=draw(st.none() | st.sampled_from(["55327d8bf662197b", "0"])),
             predicted=draw(st.none() | numbers),
         )
@@ -197,6 +201,7 @@ EXPECTED = {
     "node": pa.string(),
     "worker": pa.string(),
     "error": pa.string(),
+    "left_out": pa.string(),
 }
 
 
@@ -334,7 +339,8 @@ def test_parts_of_several_writers_read_as_one(tmp_path: Path) -> None:
 def without_lineage(out: Path) -> None:
     """Make of every part what earlier releases wrote."""
     for path in (out / "trials").iterdir():
-        pq.write_table(pq.read_table(path).drop_columns(["parent", "predicted"]), path)
+        later = ["parent", "predicted", "left_out"]
+        pq.write_table(pq.read_table(path).drop_columns(later), path)
 
 
 def test_a_folder_of_an_earlier_release_is_read_and_gone_on_with(tmp_path: Path) -> None:
@@ -361,7 +367,7 @@ def test_lineage_of_another_type_is_refused(tmp_path: Path) -> None:
         read_trials(str(tmp_path))
 
 
-@pytest.mark.parametrize("name", ["parent", "predicted", "duplicates"])
+@pytest.mark.parametrize("name", ["parent", "predicted", "duplicates", "left_out"])
 def test_a_metric_of_an_earlier_release_whose_name_is_taken_is_refused(
     name: str, tmp_path: Path
 ) -> None:
@@ -376,6 +382,52 @@ def test_a_metric_of_an_earlier_release_whose_name_is_taken_is_refused(
     renamed = [f"my_{n}" if n == name else n for n in pq.read_schema(path).names]
     pq.write_table(pq.read_table(path).rename_columns(renamed), path)
     assert load_trials(str(tmp_path))[0].metrics == {"accuracy": 0.0, f"my_{name}": 0.5}
+
+
+def test_text_is_a_column_of_its_own_from_the_first_row_that_has_it(tmp_path: Path) -> None:
+    one, two, three = numbered(range(3))
+    store = TrialStore(str(tmp_path), FLAT)
+    store.append([one])
+    said = replace(two, text_metrics={"weights": "s3://a", "note": ""}, left_out="curve: a list")
+    store.append([said])
+    store.append([three])
+    assert load_trials(str(tmp_path)) == [one, said, three]
+    table = pq.read_table(tmp_path / "trials")
+    assert table["weights"].to_pylist() == [None, "s3://a", None]
+    assert table["note"].to_pylist() == [None, "", None]
+    assert table["left_out"].to_pylist() == [None, "curve: a list", None]
+    assert load_trials(str(tmp_path))[1].text_metrics == {"weights": "s3://a", "note": ""}
+
+
+def test_a_column_of_numbers_takes_no_text_and_one_of_text_every_number(tmp_path: Path) -> None:
+    one, two, three = numbered(range(3), f1=0.5)
+    plain = {"accuracy": 0.0}
+    store = TrialStore(str(tmp_path), FLAT, ["accuracy"])
+    store.append([replace(one, text_metrics={"state": "ok"})])
+    store.append([replace(two, metrics=plain, text_metrics={"f1": "n/a"}, left_out="before")])
+    store.append([replace(three, metrics={**plain, "state": 3.0})])
+    loaded = load_trials(str(tmp_path))
+    assert [trial.metrics.get("f1") for trial in loaded] == [0.5, None, None]
+    assert [trial.text_metrics for trial in loaded] == [{"state": "ok"}, {}, {"state": "3.0"}]
+    told = "before; metric 'f1' is a number in other rows, got 'n/a' (str)"
+    assert [trial.left_out for trial in loaded] == [None, told, None]
+
+
+def test_a_number_and_a_text_of_one_new_name_in_one_batch_are_a_column_of_numbers(
+    tmp_path: Path,
+) -> None:
+    one, two = numbered(range(2))
+    text = replace(one, text_metrics={"f1": "n/a"})
+    TrialStore(str(tmp_path), FLAT).append([text, replace(two, metrics={"f1": 0.25})])
+    assert [t.metrics.get("f1") for t in load_trials(str(tmp_path))] == [None, 0.25]
+
+
+def test_a_metric_that_was_text_is_no_objective(tmp_path: Path) -> None:
+    TrialStore(str(tmp_path), FLAT).append(
+        [replace(numbered([0])[0], text_metrics={"state": "ok"})]
+    )
+    with pytest.raises(StoreMismatch, match=r"column 'state' of .* holds string, expected double"):
+        TrialStore(str(tmp_path), FLAT, ["state"])
 
 
 def test_a_writer_whose_metrics_differ_hides_no_other_column(tmp_path: Path) -> None:

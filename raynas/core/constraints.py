@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from raynas.core.errors import nearest
 
-_NAME = r"[A-Za-z_][\w.]*"
+_NAME = r"[^<>=\s](?:[^<>=]*[^<>=\s])?"  # such as val/lat-ms
 _NUMBER = r"[^<>=\s]+"
 _BOUND = re.compile(rf"\s*({_NAME})\s*(<=?|>=?)\s*({_NUMBER})\s*")
 _RANGE = re.compile(rf"\s*({_NUMBER})\s*<=?\s*({_NAME})\s*<=?\s*({_NUMBER})\s*")
@@ -96,12 +96,15 @@ def parse_constraint(text: str) -> Constraint:
     >>> str(parse_constraint("100k<params<2.5M"))
     '100000 <= params <= 2.5e+06'
 
-    A number may end in k, M or G.
+    A number may end in k, M or G. A metric's name may hold anything but ``<``, ``>`` and ``=``.
+
+    >>> parse_constraint("val/lat-ms < 5").metric
+    'val/lat-ms'
 
     Raises:
         ValueError: it is neither.
     """
-    if match := _BOUND.fullmatch(text):
+    if (match := _BOUND.fullmatch(text)) and not _is_number(match[1]):
         metric, sign, number = match.groups()
         bound = _number(number, text)
         return Constraint(metric, **{"high" if sign[0] == "<" else "low": bound})
@@ -150,6 +153,14 @@ def _of_pair(metric: str, bounds: Any) -> Constraint:
     if not isinstance(bounds, list | tuple) or len(bounds) != 2:
         raise ValueError(f"constraint on {metric!r}: expected (low, high), got {bounds!r}")
     return Constraint(metric, *bounds)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.removesuffix(text[-1]) if text[-1] in SUFFIXES else text)
+    except ValueError:
+        return False
+    return True
 
 
 def _number(text: str, where: str) -> float:

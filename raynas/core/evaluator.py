@@ -6,7 +6,7 @@ import math
 import time
 import traceback
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from raynas.core.arch import Arch
@@ -28,14 +28,18 @@ class Measurement:
     """What one evaluation gave: metrics, or the text of what went wrong.
 
     Attributes:
-        metrics: by name.
-        error: why there are none.
+        metrics: numbers by name, all finite.
+        text_metrics: text by name.
+        unusable: what else was returned, by name: a sentence that says why it is neither.
+        error: why there are none, or why they do not count.
         started_s: seconds since 1970.
         duration_s: of the evaluation.
         epochs: that the architecture was trained for; None stands for the whole budget.
     """
 
     metrics: Mapping[str, float] = field(default_factory=dict)
+    text_metrics: Mapping[str, str] = field(default_factory=dict)
+    unusable: Mapping[str, str] = field(default_factory=dict)
     error: str | None = None
     started_s: float = 0.0
     duration_s: float = 0.0
@@ -87,40 +91,70 @@ EVALUATORS: Registry[Callable[..., Any]] = Registry(
 def measure(function: Callable[[], object], names: Sequence[str] = ()) -> Measurement:
     """Time ``function`` and turn what it returns or raises into a measurement.
 
+    A value that is no number costs no evaluation: which ones a search cannot do without, its
+    goals say (see ``Goals.checked``).
+
     Args:
-        function: returns a mapping from metric name to number, or a bare number if ``names`` has
+        function: returns a mapping from metric name to value, or a bare number if ``names`` has
             one name to give it.
         names: the metric names that a bare number may stand for.
     """
     started_s, clock = time.time(), time.perf_counter()
-    metrics: dict[str, float] = {}
-    error: str | None = None
     try:
-        metrics = numbers(function(), names)
+        measured = sorted_out(function(), names)
     except Exception as failure:
-        error = describe(failure)
-    return Measurement(
-        metrics=metrics,
-        error=error,
-        started_s=started_s,
-        duration_s=time.perf_counter() - clock,
-    )
+        measured = Measurement(error=describe(failure))
+    return replace(measured, started_s=started_s, duration_s=time.perf_counter() - clock)
+
+
+def sorted_out(returned: object, names: Sequence[str] = ()) -> Measurement:
+    """Return what an evaluator returned: numbers, text, and what is neither.
+
+    >>> returned = {"accuracy": 0.5, "auc": float("nan"), "weights": "s3://a", "curve": [1, 2]}
+    >>> measured = sorted_out(returned)
+    >>> measured.metrics, measured.text_metrics, measured.unusable["auc"]
+    ({'accuracy': 0.5}, {'weights': 's3://a'}, "metric 'auc' is nan")
+
+    Args:
+        returned: a mapping from metric name to value, or a bare number.
+        names: the metric names that a bare number may stand for.
+
+    Raises:
+        TypeError: neither.
+    """
+    metrics: dict[str, float] = {}
+    texts: dict[str, str] = {}
+    unusable: dict[str, str] = {}
+    for name, value in _mapping(returned, names).items():
+        try:
+            if isinstance(value, str):
+                texts[_metric_name(name)] = str(value)
+            else:
+                metrics[_metric_name(name)] = _number(name, value)
+        except (TypeError, ValueError) as error:
+            unusable[name if isinstance(name, str) else repr(name)] = str(error)
+    return Measurement(metrics=metrics, text_metrics=texts, unusable=unusable)
 
 
 def numbers(returned: object, names: Sequence[str] = ()) -> dict[str, float]:
-    """Return the metrics as floats.
+    """Return metrics as floats, where all of them have to be finite numbers.
 
     Raises:
         TypeError: neither a mapping nor a number, or a value that is no number.
         ValueError: a metric is nan or infinite, or is named like a column of the trial table.
     """
+    given = _mapping(returned, names)
+    return {_metric_name(name): _number(name, value) for name, value in given.items()}
+
+
+def _mapping(returned: object, names: Sequence[str]) -> Mapping[Any, object]:
     if isinstance(returned, Mapping):
-        return {_metric_name(name): _number(name, value) for name, value in returned.items()}
+        return returned
     if len(names) == 1 and _is_number(returned):
-        return {names[0]: _number(names[0], returned)}
+        return {names[0]: returned}
     raise TypeError(
         "the evaluator must return a dict from metric name to number"
-        f"{', such as {' + repr(names[0]) + ': 0.9}' if names else ''}, got {_shown(returned)}"
+        f"{', such as {' + repr(names[0]) + ': 0.9}' if names else ''}, got {shown(returned)}"
     )
 
 
@@ -130,7 +164,7 @@ def _is_number(value: object) -> bool:
 
 def _metric_name(name: object) -> str:
     if not isinstance(name, str) or not name:
-        raise TypeError(f"a metric's name must be a non-empty string, got {_shown(name)}")
+        raise TypeError(f"a metric's name must be a non-empty string, got {shown(name)}")
     if name in RESERVED or name.startswith("choice."):
         raise ValueError(f"metric {name!r} is named like a column of the trial table; rename it")
     return name
@@ -138,17 +172,18 @@ def _metric_name(name: object) -> str:
 
 def _number(name: str, value: object) -> float:
     if not _is_number(value):
-        raise TypeError(f"metric {name!r} must be a number, got {_shown(value)}")
+        raise TypeError(f"metric {name!r} must be a number, got {shown(value)}")
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise TypeError(f"metric {name!r} must be one number, got {_shown(value)}") from error
+        raise TypeError(f"metric {name!r} must be one number, got {shown(value)}") from error
     if not math.isfinite(number):
         raise ValueError(f"metric {name!r} is {number}")
     return number
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """Return a value and its type, short enough for a sentence."""
     text = repr(value)
     return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
 

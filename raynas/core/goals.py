@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from raynas.core.constraints import Constraint
 from raynas.core.errors import nearest
+from raynas.core.evaluator import Measurement, shown
 from raynas.core.objectives import MissingObjective, Objective
 from raynas.core.trial import Trial
 
@@ -87,6 +88,25 @@ class Goals:
         """
         missing = any(constraint.metric not in metrics for constraint in self.constraints)
         return not missing and self.allow(metrics)
+
+    def checked(self, measurement: Measurement) -> Measurement:
+        """Return a measurement with an error if an objective or a bounded metric is no number.
+
+        Whatever else is none fails nothing. One that was not returned at all is another matter:
+        see ``scores`` and ``allow``.
+        """
+        if measurement.error is not None:
+            return measurement
+        bounded = [constraint.metric for constraint in self.constraints]
+        for metric in [*(objective.metric for objective in self.objectives), *bounded]:
+            if metric in measurement.text_metrics:
+                text = shown(measurement.text_metrics[metric])
+                why: str | None = f"metric {metric!r} must be a number, got {text}"
+            else:
+                why = measurement.unusable.get(metric)
+            if why is not None:
+                return replace(measurement, error=f"ValueError: {why}")
+        return measurement
 
     def measured(self, trial: Trial) -> bool:
         """Return whether an evaluation gave all objectives."""

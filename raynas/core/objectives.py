@@ -122,8 +122,8 @@ def knee_point(scores_NM: NDArray[np.float64]) -> int:
 def parse_goal(text: str) -> tuple[str, str]:
     """Read ``metric:max`` or ``metric:min``; a bare metric is maximised.
 
-    >>> parse_goal("latency_ms:min"), parse_goal("accuracy")
-    (('latency_ms', 'min'), ('accuracy', 'max'))
+    >>> parse_goal("val/lat-ms:min"), parse_goal("accuracy")
+    (('val/lat-ms', 'min'), ('accuracy', 'max'))
     """
-    metric, _, goal = text.partition(":")
+    metric, _, goal = text.rpartition(":") if ":" in text else (text, "", "")
     return metric, goal or "max"

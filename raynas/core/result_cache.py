@@ -15,6 +15,8 @@ class _Kind(NamedTuple):
     scored: bool
     scores: int
     metrics: tuple[str, ...]
+    text_metrics: tuple[tuple[str, str], ...]
+    left_out: str | None
     epochs: int
     node: str
     worker: str
@@ -45,6 +47,8 @@ class ResultCache:
             trial.scored,
             len(trial.scores),
             tuple(trial.metrics),
+            tuple(trial.text_metrics.items()),
+            trial.left_out,
             trial.epochs,
             trial.node,
             trial.worker,
@@ -70,6 +74,8 @@ class ResultCache:
             "objective": objective,
             "scores": tuple(numbers[: kind.scores]),
             "metrics": dict(zip(kind.metrics, numbers[kind.scores :], strict=True)),
+            "text_metrics": dict(kind.text_metrics),
+            "left_out": kind.left_out,
             "epochs": kind.epochs,
             "node": kind.node,
             "worker": kind.worker,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -162,6 +163,7 @@ class Study:
     def _trial(self, asked: Asked, found: Measurement, node: str, worker: str) -> Trial:
         status: Status = "completed"
         scores: tuple[float, ...] = ()
+        found = self.goals.checked(found)
         error, measured = found.error, found.metrics
         if error is None:
             try:
@@ -184,6 +186,8 @@ class Study:
             objective=self.goals.merged(found.metrics) if good else None,
             scores=scores if good else (),
             metrics=measured,
+            text_metrics=found.text_metrics,
+            left_out="; ".join(found.unusable.values()) or None,
             asked_event=asked.event,
             told_event=self._count_event(),
             started_utc=started,
@@ -302,4 +306,4 @@ class Study:
 def rank(trial: Trial) -> tuple[float, float, int]:
     """Return the key by which trials are ordered: objective, then lower loss, then earlier."""
     objective = trial.objective if trial.objective is not None else float("-inf")
-    return objective, -trial.metrics.get("loss", 0.0), -trial.number
+    return objective, -trial.metrics.get("loss", math.inf), -trial.number

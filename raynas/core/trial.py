@@ -23,6 +23,7 @@ class Trial:
         scores: one number per objective, all to be maximised; with a single objective it is that
             objective or nothing.
         metrics: every measured number under its own name, as measured.
+        text_metrics: what the evaluation said in words, likewise.
         epochs: training epochs of this architecture alone (0 with inherited weights).
         asked_event: place of the ask in the run's order of asks and tells, so that replay is exact.
         told_event: place of the tell in the same order.
@@ -30,6 +31,7 @@ class Trial:
         node: name of the machine that evaluated it.
         worker: process id of the worker that evaluated it.
         error: why it failed.
+        left_out: what the evaluation returned that is neither a number nor text, and why.
         parent: key of the architecture that this one was changed from, if the sampler says so.
         predicted: the objective that the sampler's model expected, if it has one.
     """
@@ -40,6 +42,7 @@ class Trial:
     objective: float | None = None
     scores: tuple[float, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
+    text_metrics: Mapping[str, str] = field(default_factory=dict)
     algo: str = ""
     evaluator: str = ""
     epochs: int = 0
@@ -52,6 +55,7 @@ class Trial:
     node: str = ""
     worker: str = ""
     error: str | None = None
+    left_out: str | None = None
     parent: str | None = None
     predicted: float | None = None
 

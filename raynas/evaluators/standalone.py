@@ -8,7 +8,7 @@ from typing import Literal
 from torch import nn
 
 from raynas.core.config import TrainSettings, validated
-from raynas.core.evaluator import EVALUATORS, SuccessiveHalving
+from raynas.core.evaluator import EVALUATORS, SuccessiveHalving, numbers
 from raynas.data.module import DataModule
 from raynas.supernet.network_training import NetworkTraining
 
@@ -101,4 +101,4 @@ class Standalone:
         training = NetworkTraining(net, data, self.settings, seed=seed)
         while training.epoch < self.epochs:
             training.run_epoch()
-            yield training.validate()
+            yield numbers(training.validate())  # where the loss is nan, accuracy means nothing

@@ -16,6 +16,7 @@ from raynas.core.arch import Arch, Atom, Value
 from raynas.core.config import SearchConfig
 from raynas.core.evaluator import RESERVED
 from raynas.core.objectives import Objective, pareto_mask
+from raynas.report.order import best_first
 
 CHOICE = "choice."
 COSTS = ("macs", "flops", "latency_ms", "params", "activation_bytes")  # less is better
@@ -93,9 +94,7 @@ class ReportData:
 
 def top(data: ReportData, count: int) -> pd.DataFrame:
     """Return the best completed trials: by objective, then lower loss, then earlier."""
-    rising = {"objective": False, "loss": True, "trial": True}
-    keys = {name: up for name, up in rising.items() if name in data.completed}
-    return data.completed.sort_values(list(keys), ascending=list(keys.values())).head(count)
+    return best_first(data.completed).head(count)
 
 
 def running_best(data: ReportData) -> pd.Series[float]:

@@ -13,6 +13,7 @@ from raynas.core.constraints import Constraint
 from raynas.core.errors import nearest
 from raynas.core.evaluator import RESERVED
 from raynas.core.objectives import Objective, hypervolume, knee_point, pareto_mask
+from raynas.report.order import best_first
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,7 +52,7 @@ def front(frame: pd.DataFrame, goals: Sequence[Objective]) -> pd.DataFrame:
     """Return the trials that no other beats, by the first objective, best first."""
     frame = measured(frame, goals)
     kept = frame[pareto_mask(scores(frame, goals))]
-    return kept.sort_values(goals[0].metric, ascending=goals[0].goal == "min", kind="stable")
+    return best_first(kept, goals[0].metric, ascending=goals[0].goal == "min")
 
 
 def volume(
@@ -114,8 +115,7 @@ def query(
     if len(goals) > 1:
         return front(kept, goals)
     (goal,) = goals
-    found = measured(kept, goals)
-    return found.sort_values(goal.metric, ascending=goal.goal == "min", kind="stable")
+    return best_first(measured(kept, goals), goal.metric, ascending=goal.goal == "min")
 
 
 def importance(frame: pd.DataFrame, goal: Objective) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from raynas.core.fixed import write_arch
 from raynas.core.objectives import Objective, parse_goal
 from raynas.core.progress import Progress
 from raynas.core.trial import Trial
+from raynas.report.order import best_first
 from raynas.results import analysis
 from raynas.results.judged import JudgedTrials
 from raynas.setup.bounds import space_within
@@ -90,8 +91,7 @@ class Result:
         """Return the best trials, best first, by the order of ``best``."""
         frame = self.judged[self.judged["objective"].notna()]
         frame = frame[frame["status"] != "duplicate"]
-        keys = ["objective", *(["loss"] if "loss" in frame else []), "trial"]
-        return frame.sort_values(keys, ascending=[False] + [True] * (len(keys) - 1)).head(count)
+        return best_first(frame).head(count)
 
     def pareto(self, objectives: Mapping[str, str] | None = None) -> pd.DataFrame:
         """Return the trials that no other trial beats.

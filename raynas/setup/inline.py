@@ -120,8 +120,11 @@ def _trained(study: Study, asked: Asked, evaluator: Evaluator, rungs: Rungs | No
     evaluator.ready()
     last = Measurement(error="the training yielded nothing", epochs=0)
     with closing(evaluator.by_epoch(asked.arch, study.seed)) as epochs:
-        for last in epochs:
-            if rungs is None or last.error is not None or last.epochs is None:
+        for measured in epochs:
+            last = study.goals.checked(measured)
+            if last.error is not None:
+                break
+            if rungs is None or last.epochs is None:
                 continue
             try:
                 score = study.goals.merged(last.metrics)

@@ -18,7 +18,7 @@ from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
 from raynas.core.decision import Decision, Subset
 from raynas.core.errors import InvalidArch, StoreMismatch
-from raynas.core.evaluator import RESERVED
+from raynas.core.evaluator import RESERVED, shown
 from raynas.core.trial import Trial
 from raynas.storage.parquet import Parts, PartWriter
 from raynas.storage.rows import Rows
@@ -41,12 +41,14 @@ _TAIL = {
     "node": pa.string(),
     "worker": pa.string(),
     "error": pa.string(),
+    "left_out": pa.string(),
 }
 _BASE = {**_HEAD, **_SCORE, **_TAIL}
-_LATER = {"parent", "predicted"}  # older folders lack them: nothing is known then
-_FILLED = _BASE.keys() - _LATER - {"objective", "error"}  # never null
+_LATER = ({"parent", "predicted"}, {"left_out"})  # older folders lack them: nothing is known then
+_FILLED = _BASE.keys() - set().union(*_LATER) - {"objective", "error"}  # never null
 _PLAIN = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
 _HISTORY = (pa.int64(), pa.float64(), pa.string())
+_NUMBER, _TEXT = pa.float64(), pa.string()  # of metrics
 _CHOICE = "choice."
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIELDS = attrgetter(*({"trial": "number", "arch_key": "arch.key"}.get(n, n) for n in _BASE))
@@ -63,16 +65,15 @@ def trial_schema(space: ArchSpace | None, metrics: Iterable[str] = ()) -> pa.Sch
         ValueError: a metric is named like another column.
     """
     decisions = {} if space is None else space.decisions
-    return _schema({_CHOICE + label: _kind(d) for label, d in decisions.items()}, metrics)
+    choices = {_CHOICE + label: _kind(d) for label, d in decisions.items()}
+    return _schema(choices, dict.fromkeys(metrics, _NUMBER))
 
 
-def _schema(choices: Mapping[str, pa.DataType], metrics: Iterable[str]) -> pa.Schema:
-    metrics = dict.fromkeys(metrics)
+def _schema(choices: Mapping[str, pa.DataType], metrics: Mapping[str, pa.DataType]) -> pa.Schema:
     for name in metrics:
         if name in RESERVED or name.startswith(_CHOICE):
             raise ValueError(f"metric {name!r} is named like a column of the trial table")
-    measured = dict.fromkeys(metrics, pa.float64())
-    kinds = {**_HEAD, **choices, **_SCORE, **measured, **_TAIL}
+    kinds = {**_HEAD, **choices, **_SCORE, **metrics, **_TAIL}
     return pa.schema([pa.field(name, kind, name not in _FILLED) for name, kind in kinds.items()])
 
 
@@ -126,11 +127,16 @@ class TrialStore:
         if self._filling.schema is not self.schema:
             self._filling = _Filling(self.schema, self._mixed)
         filling = self._filling
-        told = dict.fromkeys(name for trial in trials for name in trial.metrics)
-        if not told.keys() <= filling.metrics.keys():
+        metrics = dict(filling.metrics)
+        for trial in trials:
+            for name in trial.metrics:
+                metrics.setdefault(name, _NUMBER)
+        for trial in trials:
+            for name in trial.text_metrics:
+                metrics.setdefault(name, _TEXT)
+        if len(metrics) > len(filling.metrics):
             choices = {field.name: field.type for field in self.schema if _is_choice(field.name)}
-            schema = _schema(choices, [*filling.metrics, *told])
-            filling = _Filling(schema, self._mixed)
+            filling = _Filling(_schema(choices, metrics), self._mixed)
         self._parts.append(filling.rows(trials))
 
 
@@ -139,7 +145,7 @@ class _Filling:
 
     def __init__(self, schema: pa.Schema, mixed: Container[str]) -> None:
         self.schema = schema
-        self.metrics = dict.fromkeys(_metrics(schema))
+        self.metrics = _metrics(schema)
         self._names = schema.names
         self._labels = [n.removeprefix(_CHOICE) for n in self._names if _is_choice(n)]
         self._mixed = [label for label in self._labels if label in mixed]
@@ -156,17 +162,43 @@ class _Filling:
             values[_CHOICE + label] = column
         for label in self._mixed:
             values[_CHOICE + label] = list(map(_jsoned, values[_CHOICE + label]))
-        for name in self.metrics:
-            values[name] = [trial.metrics.get(name) for trial in trials]
+        for name, kind in self.metrics.items():
+            value = _text_of if kind == _TEXT else _number_of
+            values[name] = [value(trial, name) for trial in trials]
+        values["left_out"] = [_printable(self._left_out(trial)) for trial in trials]
         return Rows(self.schema, [values[name] for name in self._names])
+
+    def _left_out(self, trial: Trial) -> str | None:
+        """Return what the row does not hold; a column of numbers takes no text."""
+        if not trial.text_metrics:
+            return trial.left_out
+        texts = trial.text_metrics.items()
+        refused = [
+            f"metric {name!r} is a number in other rows, got {shown(text)}"
+            for name, text in texts
+            if self.metrics[name] == _NUMBER
+        ]
+        return "; ".join([*([trial.left_out] if trial.left_out else []), *refused]) or None
+
+
+def _number_of(trial: Trial, name: str) -> float | None:
+    return trial.metrics.get(name)
+
+
+def _text_of(trial: Trial, name: str) -> str | None:
+    """Return the text; a number that comes later into a column of text is written out."""
+    if name in trial.metrics:
+        return repr(trial.metrics[name])
+    return _printable(trial.text_metrics.get(name))
 
 
 def _is_choice(name: str) -> bool:
     return name.startswith(_CHOICE)
 
 
-def _metrics(schema: pa.Schema) -> list[str]:
-    return [name for name in schema.names if name not in _BASE and not _is_choice(name)]
+def _metrics(schema: pa.Schema) -> dict[str, pa.DataType]:
+    own = (field for field in schema if field.name not in _BASE and not _is_choice(field.name))
+    return {field.name: field.type for field in own}
 
 
 def _jsoned(value: object) -> object:
@@ -183,13 +215,12 @@ def _printable(text: str | None) -> str | None:
 def _one_trial_schema(found: Iterable[tuple[str, pa.Schema]]) -> pa.Schema:
     """Return the schema that holds those of all files; only metrics may differ."""
     choices: dict[str, pa.DataType] | None = None
-    metrics: dict[str, None] = {}
+    metrics: dict[str, pa.DataType] = {}
     for where, schema in found:
         kinds = {field.name: field.type for field in schema}
-        if len(one := _LATER & kinds.keys()) == 1:  # we write both, or neither
-            _require_metric(where, *one)
+        lacking = {name for names in _LATER for name in _lacking(where, kinds, names)}
         for name, kind in _BASE.items():
-            if name not in _LATER or name in kinds:
+            if name not in lacking:
                 _require(where, kinds, name, kind)
         own = {name: kind for name, kind in kinds.items() if _is_choice(name)}
         choices = own if choices is None else choices
@@ -198,11 +229,23 @@ def _one_trial_schema(found: Iterable[tuple[str, pa.Schema]]) -> pa.Schema:
         if own != choices:
             for name, kind in choices.items():
                 _require(where, kinds, name, kind)
-        for name in _metrics(schema):
+        for name, kind in _metrics(schema).items():
             _require_metric(where, name)
-            _require(where, kinds, name, pa.float64())
-            metrics[name] = None
+            expected = kind if kind == _TEXT else _NUMBER
+            _require(where, kinds, name, metrics.setdefault(name, expected))
     return _schema(choices or {}, metrics)
+
+
+def _lacking(where: str, kinds: Mapping[str, pa.DataType], names: set[str]) -> set[str]:
+    """Return the columns of a later release that a file lacks: all of those, or none.
+
+    Raises:
+        StoreMismatch: an earlier release's metric has the name of one.
+    """
+    there = names & kinds.keys()
+    if there and (there != names or all(kinds[name] == _NUMBER for name in there)):
+        _require_metric(where, min(there))
+    return set() if there else names
 
 
 def _require(where: str, kinds: Mapping[str, pa.DataType], name: str, kind: pa.DataType) -> None:
@@ -255,13 +298,22 @@ def load_trials(out: str, space: ArchSpace | None = None) -> list[Trial]:
     columns["number"] = columns.pop("trial")
     del columns["arch_key"]
     columns["arch"] = [_arch(text, space, out) for text in columns["arch"]]
-    measured = {name: table[name].to_pylist() for name in _metrics(table.schema)}
-    columns["metrics"] = [
-        {name: value for name, value in zip(measured, row, strict=True) if value is not None}
-        for row in zip(*measured.values(), strict=True)
-    ] or [{} for _ in range(table.num_rows)]
+    kinds = _metrics(table.schema)
+    for field, kind in (("metrics", _NUMBER), ("text_metrics", _TEXT)):
+        names = [name for name in kinds if kinds[name] == kind]
+        columns[field] = _by_row(names, [table[name].to_pylist() for name in names]) or [
+            {} for _ in range(table.num_rows)
+        ]
     rows = zip(*columns.values(), strict=True)
     return [Trial(**dict(zip(columns, row, strict=True))) for row in rows]
+
+
+def _by_row(names: Sequence[str], columns: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
+    """Return what is there of each row."""
+    return [
+        {name: value for name, value in zip(names, row, strict=True) if value is not None}
+        for row in zip(*columns, strict=True)
+    ]
 
 
 def _arch(text: str, space: ArchSpace | None, out: str) -> Arch:
