@@ -16,7 +16,13 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from raynas.nn import LayerChoice, activate, freeze, space_of
-from raynas.supernet.calibration import CalibratedBatchNorm, Calibration, calibrated, recalibrate
+from raynas.supernet.calibration import (
+    CalibratedBatchNorm,
+    Calibration,
+    RunsTwice,
+    calibrated,
+    recalibrate,
+)
 from raynas.supernet.scoring import SubnetScorer
 from tests.toynet import ToyNet
 
@@ -55,16 +61,14 @@ def convnet() -> nn.Module:
 
 NETS: dict[str, tuple[Layer, tuple[int, ...]]] = {
     "conv": (convnet, (3, 9, 9)),
-    "twice": (Twice, (3, 5, 5)),
-    "repeated": (repeated, (3, 6, 6)),
     "rows": (lambda: nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Tanh()), (5,)),
     "series": (lambda: nn.Sequential(nn.Conv1d(2, 4, 3), nn.BatchNorm1d(4)), (2, 9)),
     "volume": (lambda: nn.Sequential(nn.Conv3d(1, 2, 2), nn.BatchNorm3d(2)), (1, 4, 5, 6)),
     "stateless": (lambda: nn.Sequential(nn.BatchNorm1d(5, track_running_stats=False)), (5,)),
 }
+SEVERAL = {"twice": (Twice, (3, 5, 5)), "repeated": (repeated, (3, 6, 6))}
 every_net = pytest.mark.parametrize(("make", "shape"), NETS.values(), ids=NETS)
-# one set of buffers cannot hold the statistics of two calls
-ONCE = {name: net for name, net in NETS.items() if name not in ("twice", "repeated")}
+every_repeating_net = pytest.mark.parametrize(("make", "shape"), SEVERAL.values(), ids=SEVERAL)
 
 
 def build(make: Layer) -> nn.Module:
@@ -182,7 +186,7 @@ def test_statistics_do_not_depend_on_the_other_rows(make: Layer, shape: tuple[in
         control.begin(20)
         with torch.no_grad():
             net(torch.cat([calibration, others]))
-        found.append(list(control.moments))
+        found.append(list(control.moments.values()))
     for other in found[1:]:
         for first, second in zip(found[0], other, strict=True):
             torch.testing.assert_close(first, second, rtol=0, atol=1e-12)
@@ -203,13 +207,68 @@ def test_rows_in_later_passes_are_scored_as_in_one(make: Layer, shape: tuple[int
     torch.testing.assert_close(torch.cat(parts), whole, rtol=0, atol=1e-12)
 
 
-def test_the_control_counts_calls() -> None:
-    control = Calibration()
+def test_the_control_keeps_one_pair_for_each_norm() -> None:
+    control, norm = Calibration(), nn.BatchNorm1d(1)
     control.begin(2)
-    first = control.of(torch.tensor([[1.0], [3.0], [100.0]]))
+    first = control.of(norm, torch.tensor([[1.0], [3.0], [100.0]]))
     assert [t.item() for t in first] == [2.0, 1.0]
     control.begin(0)
-    assert control.of(torch.tensor([[7.0]])) is first
+    assert control.of(norm, torch.tensor([[7.0]])) is first
+    assert control.of(norm, torch.tensor([[8.0]])) is first
+    control.begin(2)
+    control.of(norm, torch.tensor([[7.0]]))
+    with pytest.raises(RunsTwice):
+        control.of(norm, torch.tensor([[7.0]]))
+
+
+@every_repeating_net
+def test_a_norm_that_runs_twice_is_not_calibrated_in_passing(
+    make: Layer, shape: tuple[int, ...]
+) -> None:
+    net = build(make)
+    control = calibrated(net)
+    control.begin(20)
+    with pytest.raises(RunsTwice), torch.no_grad():
+        net(torch.cat([rows(20, shape), rows(7, shape, 1)]))
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    return x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
+
+
+def normalised(x: Tensor, norm: nn.BatchNorm2d, mean: Tensor, var: Tensor) -> Tensor:
+    weight, bias = norm.weight.view(-1, 1, 1), norm.bias.view(-1, 1, 1)
+    return (x - mean.view(-1, 1, 1)) / (var.view(-1, 1, 1) + norm.eps).sqrt() * weight + bias
+
+
+@pytest.mark.parametrize("batch", [20, 7])
+def test_a_norm_that_runs_twice_has_one_pair_over_both_calls(batch: int) -> None:
+    """By hand: the mean and variance of all that it sees, each call normalised by its own."""
+    net, images = build(Twice), rows(20, (3, 5, 5))
+    norm, conv = net.norm, net.conv
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert isinstance(conv, nn.Conv2d)
+    means, variances = [], []
+    with torch.no_grad():
+        for part in images.chunk(math.ceil(20 / batch)):
+            inner = conv(functional.relu(normalised(part, norm, *moments(part))))
+            both = torch.cat([part, inner])
+            means.append(len(part) * both.mean((0, 2, 3)))
+            variances.append(len(part) * both.var((0, 2, 3), correction=0))
+    recalibrate(net, images, batch)
+    torch.testing.assert_close(norm.running_mean, sum(means) / 20, rtol=0, atol=1e-10)
+    torch.testing.assert_close(norm.running_var, sum(variances) / 20, rtol=0, atol=1e-10)
+
+
+def test_other_norms_are_calibrated_with_the_shared_pair_in_place() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(Twice(), nn.BatchNorm2d(3)).double()
+    images = rows(20, (3, 5, 5))
+    recalibrate(net, images)
+    with torch.no_grad():
+        mean, var = moments(net[0].eval()(images))
+    torch.testing.assert_close(net.get_buffer("1.running_mean"), mean, rtol=0, atol=1e-10)
+    torch.testing.assert_close(net.get_buffer("1.running_var"), var, rtol=0, atol=1e-10)
 
 
 def test_replaced_norms_share_their_weights() -> None:
@@ -219,7 +278,7 @@ def test_replaced_norms_share_their_weights() -> None:
     assert [p.data_ptr() for p in net.parameters()] == pointers
 
 
-@pytest.mark.parametrize(("make", "shape"), ONCE.values(), ids=ONCE)
+@every_net
 def test_recalibrating_on_one_batch_gives_its_exact_statistics(
     make: Layer, shape: tuple[int, ...]
 ) -> None:
@@ -410,3 +469,151 @@ def test_rows_of_numbers_are_scored_as_well() -> None:
         first, second = (scorer.score(arch) for scorer in scorers)
         assert first["accuracy"] == second["accuracy"]
         assert math.isclose(first["loss"], second["loss"], rel_tol=1e-6)
+
+
+class Scaled(nn.BatchNorm2d):
+    """A BatchNorm with a computation of its own, as those of some libraries have an activation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = functional.relu(super().forward(2 * x))
+        return y
+
+
+class Frozen(nn.BatchNorm2d):
+    """Stays in evaluation mode."""
+
+    def train(self, mode: bool = True) -> Frozen:
+        super().train(False)
+        return self
+
+
+def hooked(channels: int) -> nn.Module:
+    norm = nn.BatchNorm2d(channels)
+    norm.register_forward_hook(lambda _, __, out: out * 3)
+    return norm
+
+
+class KeepsNorms(ToyNet):
+    """Freezes all of its BatchNorms by a ``train`` of its own."""
+
+    def train(self, mode: bool = True) -> KeepsNorms:
+        super().train(mode)
+        for norm in norms(self):
+            norm.eval()
+        return self
+
+
+NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "twice": nn.BatchNorm2d,
+    "own": Scaled,
+    "frozen": Frozen,
+    "hooked": hooked,
+    "untracked": lambda channels: nn.BatchNorm2d(channels, track_running_stats=False),
+}
+
+
+class Normed(nn.Module):
+    """A choice between convolutions, and a norm of some kind that runs once or twice."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.choice = LayerChoice(
+            {f"k{k}": nn.Conv2d(1, 4, k, padding=k // 2) for k in (1, 3)}, label="choice"
+        )
+        self.norm, self.twice = NORMS[kind](4), kind == "twice"
+        self.inner, self.last = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.head = nn.Linear(4 * 36, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(5 * self.choice(x) + 1)
+        x = self.inner(x.relu())
+        x = self.norm(x) if self.twice else x
+        y: Tensor = self.head(self.last(x).flatten(1))
+        return y
+
+
+def losses(net: nn.Module) -> dict[str, tuple[float, float]]:
+    """Return by architecture the score, and the loss of the network that is made of it."""
+    scorer, losses = SubnetScorer(net, TRAIN, VALID), {}
+    for arch in list(space_of(net))[:4]:
+        plain = freeze(net, arch)
+        recalibrate(plain, TRAIN[0])
+        with torch.no_grad():
+            loss = functional.cross_entropy(plain.eval()(VALID[0]), VALID[1]).item()
+        losses[str(dict(arch))] = scorer.score(arch)["loss"], loss
+    return losses
+
+
+@pytest.mark.parametrize("kind", NORMS)
+def test_any_norm_scores_as_the_network_that_is_made(kind: str) -> None:
+    torch.manual_seed(0)
+    net = Normed(kind)
+    for norm in norms(net):
+        if norm.running_mean is not None and norm.running_var is not None:
+            nn.init.normal_(norm.running_mean)
+            nn.init.uniform_(norm.running_var, 0.5, 2)
+    before = checksum(net)
+    for score, loss in losses(net).values():
+        assert math.isclose(score, loss, rel_tol=1e-5)
+    assert checksum(net) == before
+
+
+def test_norms_that_a_model_freezes_keep_their_statistics() -> None:
+    torch.manual_seed(2)
+    net = KeepsNorms()
+    for norm in norms(net):
+        nn.init.normal_(norm.running_mean)  # type: ignore[arg-type]
+        nn.init.uniform_(norm.running_var, 0.5, 2)  # type: ignore[arg-type]
+    for arch in list(space_of(net))[:4]:
+        scored = SubnetScorer(net, TRAIN, VALID).score(arch)["loss"]
+        plain = freeze(net, arch).eval()
+        with torch.no_grad():
+            loss = functional.cross_entropy(plain(VALID[0]), VALID[1]).item()
+        assert math.isclose(scored, loss, rel_tol=1e-5)
+        recalibrate(plain, TRAIN[0])
+        with torch.no_grad():
+            assert functional.cross_entropy(plain(VALID[0]), VALID[1]).item() == loss
+
+
+class Counts(nn.Module):
+    """Its result depends on how often it has run, by a buffer, a tensor, or a number."""
+
+    count: Tensor
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way, self.number, self.kept = way, 1.0, torch.ones(())
+        self.register_buffer("count", torch.ones(()))
+        self.net = LayerChoice({"a": nn.Linear(36, 10), "b": nn.Linear(36, 10)}, label="net")
+
+    def forward(self, x: Tensor) -> Tensor:
+        match self.way:
+            case "buffer":
+                self.count += 1
+            case "replaced":
+                self.count = self.count + 1
+            case "attribute":
+                self.kept += 1
+            case "number":
+                self.number += 1
+        y: Tensor = self.net(x.flatten(1)) * self.count * self.kept * self.number
+        return y
+
+
+@pytest.mark.parametrize("way", ["buffer", "replaced", "attribute", "number"])
+def test_what_passes_count_is_followed_and_not_changed(way: str) -> None:
+    torch.manual_seed(0)
+    net = Counts(way)
+    archs = list(space_of(net))
+    scorer = SubnetScorer(net, TRAIN, VALID)
+
+    def counted() -> list[float]:
+        return [float(net.count), float(net.kept), net.number]
+
+    before, first = counted(), [scorer.score(arch) for arch in archs]
+    assert [scorer.score(arch) for arch in reversed(archs)] == first[::-1]
+    assert counted() == before
+    activate(net, archs[0])
+    net.train()(TRAIN[0])
+    assert scorer.score(archs[0]) != first[0]
+    assert scorer.score(archs[0]) == SubnetScorer(net, TRAIN, VALID).score(archs[0])

@@ -191,8 +191,9 @@ def test_dilated_convolutions_learn_in_bfloat16(groups: int, channels_last: bool
     settings = TrainSettings(precision="bfloat16", channels_last=channels_last)
     passes = PrecisionPolicy(settings, CPU)
     torch.manual_seed(0)
-    layer = passes.placed(nn.Conv2d(4, 4, 3, padding=2, dilation=2, groups=groups))
+    conv = nn.Conv2d(4, 4, 3, padding=2, dilation=2, groups=groups)
     x = passes.images(torch.randn(4, 4, 32, 32))
+    layer = passes.placed(conv, x)
     seen: list[torch.dtype] = []
     layer.register_forward_hook(lambda _m, _i, out: seen.append(out.dtype))
     found, exact = (

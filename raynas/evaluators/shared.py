@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from raynas.core.arch import Arch
-from raynas.core.evaluator import EVALUATORS, Budget, Evaluator, Measurement, measure
+from raynas.core.evaluator import EVALUATORS, Budget, Evaluator, Measurement, measure, numbers
 from raynas.core.metrics import COSTS
 from raynas.core.options import options_of
 from raynas.evaluators.spec import Worker
@@ -16,6 +16,7 @@ from raynas.evaluators.spec import Worker
 if TYPE_CHECKING:
     from raynas.data.module import DataModule
     from raynas.nn.modelspace import ModelSpace
+    from raynas.supernet.checkpoint import SharedWeights
 
 SHARED_METRICS = ("accuracy", "loss", *COSTS)
 
@@ -85,7 +86,7 @@ class MakeSharedEvaluator:
         supernet_space: builds the supernet.
         model_space: builds the networks whose costs count; mostly the same.
         data: to calibrate and score with.
-        seed: of the supernet's other tensors, and of which images calibrate and validate.
+        seed: of which images calibrate and validate.
         settings: options of the ``SubnetScorer``.
     """
 
@@ -117,7 +118,7 @@ class SharedEvaluator(Evaluator):
     Args:
         supernet_space: builds the supernet.
         data: to calibrate and score with.
-        weights: the supernet's, as arrays by name; they are only read.
+        weights: the supernet's; they are only read.
         seed: which images.
         model_space: builds the networks whose costs count; None if the supernet's space does.
         gpu: whether to work on one.
@@ -128,7 +129,7 @@ class SharedEvaluator(Evaluator):
         self,
         supernet_space: ModelSpace,
         data: DataModule,
-        weights: Any,
+        weights: SharedWeights,
         seed: int,
         *,
         model_space: ModelSpace | None = None,
@@ -138,19 +139,26 @@ class SharedEvaluator(Evaluator):
         import torch
 
         from raynas.costs.cost_table import CostTable
-        from raynas.supernet.checkpoint import share_arrays
+        from raynas.supernet.attributes import write_attributes
+        from raynas.supernet.checkpoint import share_weights
         from raynas.supernet.scoring import SubnetScorer
 
         device = torch.device("cuda" if gpu else "cpu")
-        supernet = supernet_space.skeleton()
-        share_arrays(supernet, weights)
+        supernet = supernet_space.skeleton(weights.seed)
+        share_weights(supernet, weights)
         splits = data.load().to(device)
         supernet = supernet.to(device)
+        write_attributes(supernet, weights.attributes)
         other = model_space is not None and model_space is not supernet_space
         costed = model_space.supernet().to(device) if model_space and other else supernet
         self._costs = CostTable(costed, splits.train[0][:1])
         self._scorer = SubnetScorer(
-            supernet, splits.train, splits.valid, seed=seed, **(settings or {})
+            supernet,
+            splits.train,
+            splits.valid,
+            seed=seed,
+            channels_last=weights.channels_last,
+            **(settings or {}),
         )
 
     def __call__(self, archs: Sequence[Arch], budget: Budget, seed: int) -> list[Measurement]:
@@ -158,4 +166,5 @@ class SharedEvaluator(Evaluator):
         return [measure(partial(self._measure, arch)) for arch in archs]
 
     def _measure(self, arch: Arch) -> dict[str, float]:
-        return self._scorer.score(arch) | self._costs.cost(arch).as_metrics()
+        scores = numbers(self._scorer.score(arch))  # where the loss is nan, accuracy means nothing
+        return scores | self._costs.cost(arch).as_metrics()

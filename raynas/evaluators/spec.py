@@ -16,7 +16,7 @@ class Worker:
     Attributes:
         threads: of torch.
         gpu: whether the process was given one.
-        weights: arrays that all workers of a node share, by name; only to be read.
+        weights: a ``SharedWeights``, whose arrays all workers of a node share; only to be read.
         distributed: makes, of a ``MakeNetworkEvaluator``, the evaluator that has a training group
             train; None if the process trains by itself.
     """
@@ -45,7 +45,7 @@ class EvaluatorSpec:
         make: makes the evaluator in every worker.
         epochs: how long each architecture is trained; 0 if none is.
         stopping: how weak trainings are stopped; None if they are not.
-        weights: arrays, by name, that travel once a node and not with ``make``.
+        weights: a ``SharedWeights``, which travels once a node and not with ``make``.
     """
 
     name: str

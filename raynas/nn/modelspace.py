@@ -97,9 +97,9 @@ class ModelSpace:
         """
         made = MadeTensors()
         try:
-            with own_random_state(CPU, self.seed if seed is None else seed), made:
-                with torch.device("meta"):
-                    model = self.factory()
+            drawn = self.seed if seed is None else seed
+            with own_random_state(CPU, drawn), made, torch.device("meta"):
+                model = self.factory()
         except Exception:  # meta tensors hold no numbers; any other fault is raised again here
             return self.supernet(seed)
         if not isinstance(model, nn.Module) or made.outside(model.state_dict(keep_vars=True)):

@@ -37,12 +37,17 @@ class PartialSpace(ModelSpace):
             name=whole.name,
             canonical=whole._canonical,
         )
-        self.whole, self.spec = whole, whole.spec
+        self.whole, self.spec, self.seed = whole, whole.spec, whole.seed
+        self._divisor = divisor
         self.supernet()  # so that what is wrong is said now
 
-    def skeleton(self) -> nn.Module:
+    def seeded(self, seed: int) -> ModelSpace:
+        """Return the space whose models are built with this seed where none is given."""
+        return self if seed == self.seed else PartialSpace(self.whole.seeded(seed), self._divisor)
+
+    def skeleton(self, seed: int | None = None) -> nn.Module:
         """Return a supernet: candidates are tried, which is slower without memory than with it."""
-        return self.supernet()
+        return self.supernet(seed)
 
     @cached_property
     def arch_space(self) -> ArchSpace:

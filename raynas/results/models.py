@@ -13,13 +13,16 @@ from torch import nn
 
 from raynas.core.arch import Value
 from raynas.core.config import SearchConfig
+from raynas.core.fixed import read_arch
 from raynas.data.module import DataModule
 from raynas.nn.modelspace import ModelSpace
+from raynas.nn.mutable import frozen
 from raynas.setup.algorithms import trained_space
 from raynas.setup.problem import Data
 from raynas.setup.resolve import rebuild_data, rebuild_space, resolve_data, resolve_space
 from raynas.supernet.calibration import recalibrate
-from raynas.supernet.checkpoint import find_checkpoint, load_weights
+from raynas.supernet.checkpoint import find_checkpoint, load_supernet
+from raynas.supernet.memory_layout import lay_out
 from raynas.supernet.scoring import SubnetScorer
 
 CALIBRATION_IMAGES = 2000
@@ -71,7 +74,10 @@ class RunModels:
         if whole or self.checkpoint is None:
             return self.space.build(arch, seed=self.seed).eval()
         x, _ = self.data.load().train
-        net = self._supernets(self.checkpoint).build(arch, load_weights(self.checkpoint))
+        supernets = self._supernets(self.checkpoint)
+        supernet = load_supernet(supernets, self.checkpoint, self.seed)
+        with torch.random.fork_rng(devices=[]):  # some layers draw weights that are replaced
+            net = frozen(supernet, read_arch(supernets.arch_space, arch), {})
         recalibrate(net, x[:CALIBRATION_IMAGES])
         return net.eval()
 
@@ -93,8 +99,8 @@ class RunModels:
         self, checkpoint: Path, archs: Sequence[Mapping[str, Value]]
     ) -> list[dict[str, float]]:
         splits = self.data.load()
-        supernet = self._supernets(checkpoint).supernet().to(memory_format=torch.channels_last)
-        supernet.load_state_dict(load_weights(checkpoint))
+        supernet = load_supernet(self._supernets(checkpoint), checkpoint, self.seed)
+        lay_out(supernet, channels_last=True)
         parts = {"valid": splits.valid} | ({"test": splits.test} if splits.test else {})
         rows: list[dict[str, float]] = [{} for _ in archs]
         for name, part in parts.items():
@@ -144,4 +150,4 @@ def rebuild(config: SearchConfig, supernet: Path | None, space: Any, data: Any) 
     if searched.model_space is None:
         raise TypeError("this run searched a plain ArchSpace, which builds no modules")
     checkpoint = None if supernet is None else find_checkpoint(supernet)
-    return RunModels(searched.model_space, own_data, checkpoint, config.seed)
+    return RunModels(searched.model_space.seeded(config.seed), own_data, checkpoint, config.seed)

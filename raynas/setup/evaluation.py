@@ -65,10 +65,10 @@ class Evaluation:
         """
         if self.supernet is None:
             return self.evaluator
-        from raynas.supernet.checkpoint import load_weights, to_arrays
+        from raynas.supernet.checkpoint import load_shared
 
         checkpoint = self.supernet.weights(out, seed, runner, progress)
-        return replace(self.evaluator, weights=to_arrays(load_weights(checkpoint)))
+        return replace(self.evaluator, weights=load_shared(checkpoint, seed))
 
 
 def evaluation_of(

@@ -55,6 +55,7 @@ def prepared(request: SearchRequest, out: str | None, *, resume: bool) -> Prepar
     space = resolve_space(request.space, mapping("space_options", request.space_options), data)
     constraints = as_constraints(request.constraints)
     config = _config(request, space, out)
+    space = space.seeded(config.seed)
     latency = latency_source(
         request.latency, request.evaluator, space, config, constraints, resume=resume
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from raynas.core.archspace import ArchSpace
@@ -31,6 +31,13 @@ class Space:
     spec: ComponentSpec
     arch_space: ArchSpace
     model_space: ModelSpace | None
+
+    def seeded(self, seed: int) -> Space:
+        """Return the space whose models are built by a run's seed."""
+        if self.model_space is None or self.model_space.seed == seed:
+            return self
+        model_space = self.model_space.seeded(seed)
+        return replace(self, arch_space=model_space.arch_space, model_space=model_space)
 
     @property
     def digest(self) -> str | None:

@@ -1,14 +1,20 @@
-"""BatchNorm recalibrated inside the forward pass that scores, without writing to the model.
+"""BatchNorm statistics of a sub-network, taken from calibration images.
 
-The first rows of a batch are calibration images: every BatchNorm takes its statistics from them,
-layer by layer, and normalises all rows by these. Those are the exact statistics of the images under
-the active architecture, and no buffer changes, so weights may be shared read-only.
+Either inside the forward pass that scores, without writing to the model: the first rows of a batch
+are calibration images, every BatchNorm takes its statistics from them, layer by layer, and
+normalises all rows by these. Or in passes of their own, after which the model's buffers hold them.
+Both give the exact statistics of the images under the active architecture, one pair for each
+BatchNorm. Where one runs twice in a pass, that takes passes of their own.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +22,14 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from raynas.nn.elastic_norm import ElasticBatchNorm
+from raynas.supernet.attributes import attributes_kept, modes_kept
 
 Moments = tuple[Tensor, Tensor]
+Part = tuple[Tensor, Tensor, int]  # mean, biased variance, and rows of one call
+
+
+class RunsTwice(Exception):
+    """A BatchNorm runs more than once in a pass, so that its statistics are not those of one."""
 
 
 @dataclass
@@ -26,25 +38,29 @@ class Calibration:
 
     Attributes:
         rows: leading rows that give the statistics; 0 re-uses those of the last pass.
-        moments: (mean, biased variance) of every BatchNorm call of that pass, in order.
+        moments: (mean, biased variance) of every BatchNorm that ran in that pass.
     """
 
     rows: int = 0
-    moments: list[Moments] = field(default_factory=list)
-    calls: int = 0
+    moments: dict[nn.Module, Moments] = field(default_factory=dict)
 
     def begin(self, rows: int) -> None:
         """Start a pass whose first ``rows`` rows calibrate (0: the last pass's statistics hold)."""
-        self.rows, self.calls = rows, 0
+        self.rows = rows
         if rows:
             self.moments.clear()
 
-    def of(self, x: Tensor) -> Moments:
-        """Return the statistics for this BatchNorm call."""
+    def of(self, norm: nn.Module, x: Tensor) -> Moments:
+        """Return the statistics of a BatchNorm, whose input is ``x``.
+
+        Raises:
+            RunsTwice: it has calibrated in this pass already.
+        """
         if self.rows:
-            self.moments.append(torch.batch_norm_update_stats(x[: self.rows], None, None, 0.0))
-        self.calls += 1
-        return self.moments[self.calls - 1]
+            if norm in self.moments:
+                raise RunsTwice
+            self.moments[norm] = torch.batch_norm_update_stats(x[: self.rows], None, None, 0.0)
+        return self.moments[norm]
 
 
 class CalibratedBatchNorm(nn.Module):
@@ -57,19 +73,64 @@ class CalibratedBatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise all rows by the calibration rows' statistics."""
-        mean, var = self._calibration.of(x)
+        mean, var = self._calibration.of(self, x)
         return functional.batch_norm(x, mean, var, self.weight, self.bias, False, 0.0, self.eps)
 
 
-def calibrated(model: nn.Module) -> Calibration:
-    """Replace every BatchNorm of ``model``, tell elastic ones, and return what controls them."""
-    calibration = Calibration()
+def calibrated_norms(model: nn.Module) -> list[_BatchNorm]:
+    """Return the BatchNorms whose statistics are an architecture's own.
+
+    Those that stay in evaluation mode while the model trains are frozen: they keep theirs. Those
+    that track none take them from what they are given.
+
+    Args:
+        model: whose mode is changed; call ``eval`` or ``train`` afterwards.
+    """
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+    if norms:
+        model.train()
+    return [norm for norm in norms if norm.training]
+
+
+def replaceable(norm: _BatchNorm) -> bool:
+    """Return whether a BatchNorm computes what PyTorch's does, and nothing else."""
+    hooked = norm._forward_hooks or norm._forward_pre_hooks or "forward" in vars(norm)
+    plain = type(norm).forward is _BatchNorm.forward or isinstance(norm, ElasticBatchNorm)
+    return plain and not hooked and not hasattr(norm, "parametrizations")
+
+
+def calibrates_in_passing(model: nn.Module) -> bool:
+    """Return whether a pass that scores can give all BatchNorms their statistics too.
+
+    Not where one computes in a way of its own, or normalises by whatever it is given.
+
+    Args:
+        model: whose mode is changed, as by ``calibrated_norms``.
+    """
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    tracking = all(norm.running_mean is not None for norm in norms)
+    return tracking and all(map(replaceable, calibrated_norms(model)))
+
+
+def calibrated(model: nn.Module, norms: Collection[_BatchNorm] | None = None) -> Calibration:
+    """Replace BatchNorms of ``model``, tell elastic ones, and return what controls them.
+
+    Args:
+        model: whose modules are replaced.
+        norms: that are calibrated; None takes all.
+    """
+    calibration, chosen = Calibration(), None if norms is None else set(norms)
+    stand_ins: dict[nn.Module, CalibratedBatchNorm] = {}
     for module in list(model.modules()):
-        if isinstance(module, ElasticBatchNorm):
-            module.statistics = calibration.of
         for name, child in list(module._modules.items()):  # children() leaves repeated ones out
-            if isinstance(child, _BatchNorm) and not isinstance(child, ElasticBatchNorm):
-                setattr(module, name, CalibratedBatchNorm(child, calibration))
+            if not isinstance(child, _BatchNorm) or (chosen is not None and child not in chosen):
+                continue
+            if isinstance(child, ElasticBatchNorm):
+                child.statistics = partial(calibration.of, child)
+                continue
+            if child not in stand_ins:
+                stand_ins[child] = CalibratedBatchNorm(child, calibration)
+            setattr(module, name, stand_ins[child])
     return calibration
 
 
@@ -78,40 +139,112 @@ def recalibrate(model: nn.Module, images: Tensor, batch: int = 512) -> None:
     """Write BatchNorm statistics of ``images`` into a model: plain averages, no momentum.
 
     Each BatchNorm takes the image-weighted mean of the batches' means and biased variances (Cai et
-    al., 2020, arXiv:1908.09791, as in the authors' code); one batch gives the exact statistics.
+    al., 2020, arXiv:1908.09791, as in the authors' code); one batch gives the exact statistics. One
+    that is frozen keeps its own (``calibrated_norms``). One that runs several times in a pass takes
+    mean and variance over all of these together, and the others take theirs after it has them.
 
     Args:
-        model: whose buffers are written; its mode is kept.
+        model: whose buffers are written; its mode is kept, and so is what it computes with beside.
         images: shape (count, ...).
         batch: images per pass at most; passes are of about equal size, since training mode refuses
             a lone row.
     """
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    sums: dict[_BatchNorm, tuple[Tensor, Tensor, int]] = {}
+    with modes_kept(model), attributes_kept(model):
+        norms = calibrated_norms(model)
+        model.eval()
+        if norms:
+            _recalibrate(model, norms, images.chunk(math.ceil(len(images) / batch)))
 
-    def collect(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        assert isinstance(norm, _BatchNorm)
-        mean, var = torch.batch_norm_update_stats(inputs[0], None, None, 0.0)
-        count = len(inputs[0])
-        total_mean, total_var, total = sums.get(norm, (0.0 * mean, 0.0 * var, 0))
-        sums[norm] = (total_mean + count * mean, total_var + count * var, total + count)
 
-    modes = {module: module.training for module in model.modules()}
-    momenta = [norm.momentum for norm in norms]
-    hooks = [norm.register_forward_pre_hook(collect) for norm in norms]
-    model.eval()
-    for norm in norms:
-        norm.training, norm.momentum = True, 0.0  # normalises by the batch's own, keeps no average
+def _recalibrate(model: nn.Module, norms: list[_BatchNorm], batches: Sequence[Tensor]) -> None:
+    measured = _measured(model, norms, batches)
+    several = {norm: sums for norm, sums in measured.items() if sums.calls > len(batches)}
+    if several:
+        _write(several)
+        measured = _measured(model, [norm for norm in norms if norm not in several], batches)
+    _write(measured)
+
+
+@dataclass
+class _Sums:
+    """Means and variances of one BatchNorm's inputs, weighted by their rows and added up."""
+
+    mean: Tensor
+    var: Tensor
+    rows: int = 0
+    calls: int = 0
+
+    def add(self, parts: list[Part]) -> None:
+        """Add what one batch gave, in one call or several."""
+        (mean, var, rows), *others = parts
+        if others:
+            rows = sum(count for _, _, count in parts)
+            means = torch.stack([mean for mean, _, _ in parts])
+            variances = torch.stack([var for _, var, _ in parts])
+            shares = means.new_tensor([count / rows for _, _, count in parts])[:, None]
+            mean = (shares * means).sum(0)
+            var = (shares * (variances + (means - mean) ** 2)).sum(0)
+        self.mean, self.var = self.mean + rows * mean, self.var + rows * var
+        self.rows, self.calls = self.rows + rows, self.calls + len(parts)
+
+
+Parts = dict[_BatchNorm, list[Part]]
+
+
+def _measured(
+    model: nn.Module, norms: list[_BatchNorm], batches: Sequence[Tensor]
+) -> dict[_BatchNorm, _Sums]:
+    """Run the batches while ``norms`` normalise by each input's own statistics; return these."""
+    sums: dict[_BatchNorm, _Sums] = {}
+    for batch in batches:
+        parts: Parts = {}
+        with ExitStack() as stack:
+            for norm in norms:
+                stack.enter_context(_measuring(norm, parts))
+            model(batch)
+        for norm, given in parts.items():
+            mean, var, _ = given[0]
+            sums.setdefault(norm, _Sums(0.0 * mean, 0.0 * var)).add(given)
+    return sums
+
+
+@contextmanager
+def _measuring(norm: _BatchNorm, parts: Parts) -> Iterator[None]:
+    """Let a BatchNorm normalise by its inputs, and note what these are like."""
+    by_input = replaceable(norm)
+    before: dict[str, Any] = {k: v for k, v in vars(norm).items() if k in ("momentum", "forward")}
+    forward = norm.forward
+
+    def measured(x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        moments = torch.batch_norm_update_stats(x, None, None, 0.0) if by_input else None
+        out = forward(x, *args, **kwargs)
+        mean, var = moments or _of_buffers(norm, x)
+        parts.setdefault(norm, []).append((mean, var, len(x)))
+        return out
+
+    norm.training = True
+    norm.momentum = 0.0 if by_input else 1.0  # keeps no average, or nothing else than this one
+    vars(norm)["forward"] = measured
     try:
-        for chunk in images.chunk(math.ceil(len(images) / batch)):
-            model(chunk)
+        yield
     finally:
-        for hook, norm, momentum in zip(hooks, norms, momenta, strict=True):
-            hook.remove()
-            norm.momentum = momentum
-        for module, mode in modes.items():
-            module.training = mode
-    for norm, (mean, var, count) in sums.items():
-        if norm.running_mean is not None and norm.running_var is not None:
-            norm.running_mean.copy_(mean / count)
-            norm.running_var.copy_(var / count)
+        norm.training = False
+        del vars(norm)["forward"]
+        vars(norm).update(before)
+
+
+def _of_buffers(norm: _BatchNorm, x: Tensor) -> Moments:
+    """Return what a BatchNorm that computes in a way of its own has taken for its statistics."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    count = x.numel() / x.shape[1]
+    return norm.running_mean.clone(), norm.running_var * ((count - 1) / count)
+
+
+def _write(measured: Mapping[_BatchNorm, _Sums]) -> None:
+    for norm, sums in measured.items():
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        channels = len(sums.mean)  # an elastic one may use some of its own
+        norm.running_mean[:channels].copy_(sums.mean / sums.rows)
+        norm.running_var[:channels].copy_(sums.var / sums.rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +17,47 @@ from torch import Tensor, nn
 
 from raynas.core.arch import Arch
 from raynas.nn.logits import Logits, Probabilities
+from raynas.nn.modelspace import ModelSpace
+from raynas.supernet.attributes import Attributes, write_attributes
 
 WEIGHTS, STATE, ABOUT = "model.safetensors", "training.pt", "supernet.json"
+BESIDE = "attributes.pt"  # what the weights' file cannot hold; not there if there is none
 Arrays = dict[str, NDArray[Any]]
 
 
 def save_checkpoint(
-    folder: Path, model: nn.Module, state: Mapping[str, Any], about: Mapping[str, Any]
+    folder: Path,
+    model: nn.Module,
+    state: Mapping[str, Any],
+    about: Mapping[str, Any],
+    attributes: Attributes | None = None,
 ) -> None:
-    """Write a supernet's weights, what going on needs, and what they are, into ``folder``."""
+    """Write a supernet's weights, what going on needs, and what they are, into ``folder``.
+
+    Args:
+        folder: that exists.
+        model: whose ``state_dict`` is written.
+        state: tensors and plain values.
+        about: what JSON can hold.
+        attributes: of the model, as ``read_attributes`` returns them.
+    """
+    whole = model.state_dict()
+    others = {name: value for name, value in whole.items() if not _is_storable(value)}
     # copies, since safetensors refuses tied weights that share memory
     tensors = {
         name: t.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, t in model.state_dict().items()
+        for name, t in whole.items()
+        if name not in others
     }
     save_file(tensors, folder / WEIGHTS)
+    if others or attributes:
+        torch.save({"state": others, "attributes": attributes or {}}, folder / BESIDE)
     torch.save(dict(state), folder / STATE)
     (folder / ABOUT).write_text(json.dumps(dict(about), indent=2) + "\n")
+
+
+def _is_storable(value: object) -> bool:
+    return isinstance(value, Tensor) and value.dtype != torch.complex128
 
 
 def load_state(folder: Path) -> dict[str, Any]:
@@ -60,14 +85,39 @@ def find_checkpoint(path: Path) -> Path:
     )
 
 
-def load_weights(checkpoint: Path) -> dict[str, Tensor]:
-    """Return a checkpoint's tensors by name."""
-    return load_file(checkpoint / WEIGHTS)
+def load_weights(checkpoint: Path) -> dict[str, Any]:
+    """Return a checkpoint's tensors by name, and other state that modules define themselves."""
+    return load_file(checkpoint / WEIGHTS) | _beside(checkpoint)["state"]
+
+
+def load_attributes(checkpoint: Path) -> Attributes:
+    """Return what the model computed with beside its state."""
+    return dict(_beside(checkpoint)["attributes"])
+
+
+def _beside(checkpoint: Path) -> dict[str, dict[str, Any]]:
+    if not (checkpoint / BESIDE).is_file():
+        return {"state": {}, "attributes": {}}
+    return torch.load(checkpoint / BESIDE, weights_only=True)  # type: ignore[no-any-return]
 
 
 def load_about(checkpoint: Path) -> dict[str, Any]:
     """Return what a checkpoint says of itself: space, data, algorithm, epochs."""
     return json.loads((checkpoint / ABOUT).read_text())  # type: ignore[no-any-return]
+
+
+def load_supernet(space: ModelSpace, checkpoint: Path, seed: int) -> nn.Module:
+    """Return a trained supernet, equal to the one that was saved.
+
+    Args:
+        space: that it is of.
+        checkpoint: that holds it.
+        seed: that it was built with if the checkpoint is older than such records.
+    """
+    model = space.supernet(load_about(checkpoint).get("seed", seed))
+    model.load_state_dict(load_weights(checkpoint))
+    write_attributes(model, load_attributes(checkpoint))
+    return model
 
 
 def load_found(checkpoint: Path) -> list[Arch]:
@@ -82,19 +132,96 @@ def load_distribution(checkpoint: Path) -> tuple[dict[str, Logits], Probabilitie
     return specs, {label: np.array([p for _, p in pairs]) for label, pairs in found.items()}
 
 
-def to_arrays(tensors: Mapping[str, Tensor]) -> Arrays:
-    """Return contiguous arrays, convolution weights with channels last as they are used."""
+@dataclass(frozen=True, kw_only=True)
+class SharedWeights:
+    """A trained supernet for many processes, which are to read one memory.
+
+    Attributes:
+        arrays: its tensors by name.
+        state: what else belongs to its ``state_dict``.
+        attributes: what it computes with beside that.
+        seed: that it was built with.
+        channels_last: whether it runs with channels last; None if that is still to be seen.
+    """
+
+    arrays: Arrays
+    state: dict[str, Any] = field(default_factory=dict)
+    attributes: Attributes = field(default_factory=dict)
+    seed: int = 0
+    channels_last: bool | None = None
+
+
+def load_shared(checkpoint: Path, seed: int = 0) -> SharedWeights:
+    """Return a checkpoint's supernet for many processes.
+
+    Args:
+        checkpoint: that holds it.
+        seed: that it was built with if the checkpoint is older than such records.
+    """
+    about, weights = load_about(checkpoint), load_weights(checkpoint)
+    state = {name: value for name, value in weights.items() if not _is_array(value)}
+    channels_last = about.get("channels_last")
+    return SharedWeights(
+        arrays=to_arrays(
+            {name: t for name, t in weights.items() if name not in state},
+            channels_last is not False,
+        ),
+        state=state,
+        attributes=load_attributes(checkpoint),
+        seed=about.get("seed", seed),
+        channels_last=channels_last,
+    )
+
+
+def _is_array(value: object) -> bool:
+    """Return whether it is a tensor of numbers that numpy knows."""
+    if not isinstance(value, Tensor):
+        return False
+    try:
+        torch.empty(0, dtype=value.dtype).numpy()
+    except TypeError:
+        return False
+    return True
+
+
+def to_arrays(tensors: Mapping[str, Tensor], channels_last: bool = True) -> Arrays:
+    """Return contiguous arrays, convolution weights as they are used.
+
+    Args:
+        tensors: by name.
+        channels_last: whether those of four dimensions are laid out as (n, h, w, c).
+    """
     return {
-        name: np.ascontiguousarray((t.permute(0, 2, 3, 1) if t.dim() == 4 else t).numpy())
+        name: np.ascontiguousarray(
+            (t.permute(0, 2, 3, 1) if channels_last and t.dim() == 4 else t).numpy()
+        )
         for name, t in tensors.items()
     }
 
 
-def share_arrays(model: nn.Module, arrays: Arrays) -> None:
+def share_weights(model: nn.Module, weights: SharedWeights) -> None:
+    """Make a model the supernet whose weights these are; see ``share_arrays``."""
+    last = weights.channels_last is not False
+    share_arrays(model, weights.arrays, weights.state, channels_last=last)
+
+
+def share_arrays(
+    model: nn.Module,
+    arrays: Arrays,
+    state: Mapping[str, Any] | None = None,
+    *,
+    channels_last: bool = True,
+) -> None:
     """Make ``arrays`` the model's parameters without copying them; buffers are copied.
 
     Torch ignores that an array is read-only, so the parameters must not be written to; buffers,
     which training-mode passes do write to, are the model's own.
+
+    Args:
+        model: on the CPU, or without memory.
+        arrays: by name, as ``to_arrays`` returns them.
+        state: what else belongs to the model's ``state_dict``.
+        channels_last: as for ``to_arrays``.
 
     Raises:
         RuntimeError: names or shapes differ from the model's.
@@ -103,9 +230,10 @@ def share_arrays(model: nn.Module, arrays: Arrays) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    shaped = {name: _channels_last(t) if t.dim() == 4 else t for name, t in tensors.items()}
-    own = {name: t.clone() if name in buffers else t for name, t in shaped.items()}
-    model.load_state_dict(own, assign=True)
+    if channels_last:
+        tensors = {name: _channels_last(t) if t.dim() == 4 else t for name, t in tensors.items()}
+    own = {name: t.clone() if name in buffers else t for name, t in tensors.items()}
+    model.load_state_dict(own | dict(state or {}), assign=True)
     model.requires_grad_(False)
 
 

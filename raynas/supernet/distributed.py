@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -37,6 +38,13 @@ class ProcessGroup:
         if self.world > 1:
             for tensor in (*model.parameters(), *model.buffers()):
                 dist.broadcast(tensor.data, 0)
+
+    def from_first(self, value: Any) -> Any:
+        """Return the first rank's value, of any kind that pickles, on every rank."""
+        values = [value]
+        if self.world > 1:
+            dist.broadcast_object_list(values, 0)
+        return values[0]
 
     def check_batch(self, size: int, examples: int) -> None:
         """Raise ValueError unless a batch can be taken, and shared out equally."""

@@ -75,7 +75,7 @@ class TrainingLoop(ABC):
         self.rank, self.world = self._group.rank, self._group.world
         self._group.check_batch(self._base_batch, len(self._train[1]))
         self._precision = PrecisionPolicy(settings, self.device, self.world)
-        self.model = self._precision.placed(model.to(self.device))
+        self.model = self._precision.placed(model.to(self.device), self._train[0][:2])
         self._weights = list(self.model.parameters())  # a walk at every step would cost 1 %
         self._group.broadcast(self.model)
         self.optimizer: torch.optim.Optimizer = torch.optim.SGD(
@@ -95,6 +95,11 @@ class TrainingLoop(ABC):
     def steps(self) -> int:
         """How many steps there will be, at the base batch size."""
         return self.settings.epochs * (len(self._train[1]) // self._base_batch)
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether the model runs with channels last in memory."""
+        return self._precision.channels_last
 
     @property
     def lr(self) -> float:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from raynas.core.config import TrainSettings
 from raynas.supernet.dilated import WideDilated
+from raynas.supernet.memory_layout import laid_out, lay_out, runs_channels_last
 from raynas.supernet.sync_batch_norm import is_synchronised, synchronised
 
 Manner = Callable[[], AbstractContextManager[object]]
@@ -31,17 +32,27 @@ class PrecisionPolicy:
         self._manner = _manner(device.type, dtype, sync)
         self._exact = _manner(device.type, None, sync)
 
-    def placed(self, model: nn.Module) -> nn.Module:
-        """Return the model, its weights laid out as convolutions are to take them."""
-        if self._channels_last:
-            model.to(memory_format=torch.channels_last)
+    @property
+    def channels_last(self) -> bool:
+        """Whether images and weights lie in memory so; settled where the model is placed."""
+        return self._channels_last
+
+    def placed(self, model: nn.Module, example: Tensor) -> nn.Module:
+        """Return the model, its weights laid out as convolutions are to take them.
+
+        Args:
+            model: whose weights are laid out; contiguous where it does not run otherwise.
+            example: a few inputs.
+        """
+        lay_out(model, self._channels_last)
+        if self._channels_last and not runs_channels_last(model, example):
+            self._channels_last = False
+            lay_out(model, False)
         return model
 
     def images(self, x: Tensor) -> Tensor:
         """Return a batch laid out likewise."""
-        if self._channels_last and x.dim() == 4:
-            return x.contiguous(memory_format=torch.channels_last)
-        return x.contiguous()
+        return laid_out(x, self._channels_last)
 
     def logits(
         self, model: Callable[[Tensor], Tensor], x: Tensor, *, exact: bool = False

@@ -13,15 +13,19 @@ from itertools import accumulate
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from raynas.core.arch import Value
 from raynas.core.errors import InvalidSpace
+from raynas.nn.elastic_norm import ElasticBatchNorm
 from raynas.nn.mutable import activate_unchecked, inner_space
-from raynas.supernet.calibration import Calibration
+from raynas.supernet.attributes import Followed
+from raynas.supernet.calibration import CalibratedBatchNorm, Calibration, RunsTwice
 from raynas.supernet.stages import Span, offers_stages, spans_of
 
 Key = tuple[str, ...]
 Activations = Sequence[Tensor]
+NORMS = (CalibratedBatchNorm, ElasticBatchNorm)
 TRIED = 2  # images on which the stages are compared with the forward pass
 TOLERANCE = 0.01  # of the largest output; a GPU may take another algorithm each time
 
@@ -112,11 +116,13 @@ class _Watch:
     by ``.data``) it is seen whether any parameter's first number differs.
 
     Args:
-        model: whose weights are watched.
+        model: whose weights are watched, and all buffers but the statistics of BatchNorms.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._tensors = [*model.parameters(), *model.buffers()]
+        others = [m for m in model.modules() if not isinstance(m, _BatchNorm)]
+        buffers = [b for module in others for b in module.buffers(recurse=False)]
+        self._tensors = [*model.parameters(), *buffers]
         parameters = [p.detach() for p in model.parameters() if p.numel()]
         parameters = [p for p in parameters if p.device == parameters[0].device]
         self._first = [p[(0,) * p.dim()].view(1) for p in parameters]
@@ -143,6 +149,7 @@ class PrefixRunner:
         passes: the inputs.
         rows: of the first input, that all BatchNorms take their statistics from.
         cache_bytes: that may be held; 0 runs the model as a whole.
+        followed: the supernet that the model is a copy of.
 
     Raises:
         InvalidSpace: the model's ``stages()`` are not what its ``forward`` runs.
@@ -155,15 +162,16 @@ class PrefixRunner:
         passes: Activations,
         rows: int,
         cache_bytes: int,
+        followed: Followed,
     ) -> None:
-        self._model, self._calibration = model, calibration
+        self._model, self._calibration, self._followed = model, calibration, followed
         self._passes, self._rows = passes, rows
         self.cache = PrefixCache(cache_bytes)
         weights = (*model.parameters(), *model.buffers())
         spans = spans_of(model) if cache_bytes > 0 and all(map(_lasts, weights)) else []
-        shares = len(spans) > 1
+        shares = len(spans) > 1 and not _norms_shared(spans)
         self._spans = spans if shares else [Span((model,))]
-        self._watch = _Watch(model) if shares else None
+        self._watch = _Watch(followed.model) if shares else None
         if shares and any(map(offers_stages, model.modules())):
             self._compare()
 
@@ -177,7 +185,11 @@ class PrefixRunner:
 
         Args:
             arch: an architecture known to be in the space.
+
+        Raises:
+            RunsTwice: a BatchNorm does, in this architecture.
         """
+        self._followed.take_over()
         if self._watch is not None and self._watch.changed():
             self.cache.clear()
         activate_unchecked(self._model, arch)
@@ -208,10 +220,14 @@ class PrefixRunner:
     @torch.no_grad()
     def _compare(self) -> None:
         """Raise InvalidSpace unless stages and forward pass agree on one architecture."""
+        self._followed.take_over()
         activate_unchecked(self._model, inner_space(self._model).sample(np.random.default_rng(0)))
         x = self._passes[0][:TRIED]
         whole, staged, fault = [x.clone()], [x.clone()], None
-        self._through(Span((self._model,)), whole, len(x))
+        try:
+            self._through(Span((self._model,)), whole, len(x))
+        except RunsTwice:
+            return  # it is run as a whole
         try:
             for span in self._spans:
                 self._through(span, staged, len(x))
@@ -222,6 +238,15 @@ class PrefixRunner:
                 f"{type(self._model).__name__}: its stages() one after the other do not give what "
                 "its forward() gives; list what forward() runs, in that order, or nothing"
             ) from fault
+
+
+def _norms_shared(spans: Sequence[Span]) -> bool:
+    """Return whether a BatchNorm stands in several spans: its statistics are then of none alone."""
+    held = [
+        {m for module in span.modules for m in module.modules() if isinstance(m, NORMS)}
+        for span in spans
+    ]
+    return sum(map(len, held)) > len(set().union(*held))
 
 
 def _differ(x: Tensor, y: Tensor) -> bool:

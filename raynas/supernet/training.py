@@ -66,7 +66,14 @@ class SupernetTraining(TrainingLoop):
                 "workers"
             )
         self._space = space_of(self.model)
-        self._scorer = SubnetScorer(self.model, self._train, self._valid, seed=seed, cache_bytes=0)
+        self._scorer = SubnetScorer(
+            self.model,
+            self._train,
+            self._valid,
+            seed=seed,
+            cache_bytes=0,
+            channels_last=self.channels_last,
+        )
         with self._own_random_state(0, self.attach_stream):
             algo.attach(self)
 

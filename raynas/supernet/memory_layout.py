@@ -1,0 +1,143 @@
+"""Whether a model runs with channels last in memory, which convolutions on CPU are fastest with.
+
+A model that asks for another layout, such as by ``x.view(len(x), -1)`` after a convolution, fails
+with it. That is seen beforehand, from one example and all candidates, so that training and scoring
+decide alike.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+from raynas.core.arch import Arch, Value
+from raynas.core.archspace import ArchSpace
+from raynas.core.decision import Choice, Decision
+from raynas.nn.mutable import activate_unchecked, each_route, mutables, space_of
+from raynas.nn.random_state import own_random_state
+from raynas.supernet.attributes import attributes_kept, modes_kept
+
+MOST = 256  # architectures that are tried
+LAYOUTS = {True: torch.channels_last, False: torch.contiguous_format}
+
+
+def lay_out(model: nn.Module, channels_last: bool) -> None:
+    """Lay out all weights of four dimensions; others have no channels to put last."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.dim() == 4:
+            tensor.data = tensor.data.to(memory_format=LAYOUTS[channels_last])
+
+
+def laid_out(x: Tensor, channels_last: bool) -> Tensor:
+    """Return images in a layout; other inputs are contiguous."""
+    last = channels_last and x.dim() == 4
+    return x.contiguous(memory_format=LAYOUTS[last])
+
+
+def runs_channels_last(model: nn.Module, example: Tensor) -> bool:
+    """Return whether a model computes outputs and gradients with channels last.
+
+    A model that does neither so nor otherwise is said to, since its layout is not what is wrong.
+
+    Args:
+        model: its mode, routes, gradients and attributes are kept.
+        example: a batch, of any number of dimensions.
+    """
+    if example.dim() != 4:
+        return True
+    with _left_alone(model, example.device):
+        for arch in covering(space_of(model)):
+            activate_unchecked(model, arch)
+            try:
+                with _between_mutables(model):
+                    _pass(model, laid_out(example, True))
+            except RuntimeError:
+                return not _runs_contiguous(model, example)
+    return True
+
+
+def _runs_contiguous(model: nn.Module, example: Tensor) -> bool:
+    tensors = [tensor for tensor in (*model.parameters(), *model.buffers()) if tensor.dim() == 4]
+    before = [tensor.data for tensor in tensors]
+    lay_out(model, False)
+    try:
+        _pass(model, example.contiguous())
+    except RuntimeError:
+        return False
+    finally:
+        for tensor, data in zip(tensors, before, strict=True):
+            tensor.data = data
+    return True
+
+
+def _pass(model: nn.Module, x: Tensor) -> None:
+    weights = [p for p in model.parameters() if p.requires_grad]
+    with torch.enable_grad():
+        out = [leaf for leaf in tree_leaves(model(x)) if isinstance(leaf, Tensor)]
+        losses = [leaf.sum() for leaf in out if leaf.requires_grad]
+        if weights and losses:
+            torch.autograd.grad(losses, weights, allow_unused=True)
+
+
+@contextmanager
+def _left_alone(model: nn.Module, device: torch.device) -> Iterator[None]:
+    restore = each_route(model, lambda mutable: mutable.route)
+    with own_random_state(device, 0), attributes_kept(model), modes_kept(model):
+        model.eval()
+        try:
+            yield
+        finally:
+            restore()
+
+
+@contextmanager
+def _between_mutables(model: nn.Module) -> Iterator[None]:
+    """Put channels last wherever a choice is, whatever layout other candidates would give there."""
+
+    def before(_: nn.Module, inputs: Any) -> Any:
+        return tree_map(_last, inputs)
+
+    def after(_: nn.Module, __: Any, output: Any) -> Any:
+        return tree_map(_last, output)
+
+    with ExitStack() as stack:
+        for mutable in mutables(model):
+            stack.callback(mutable.register_forward_pre_hook(before).remove)
+            stack.callback(mutable.register_forward_hook(after).remove)
+        yield
+
+
+def _last(value: Any) -> Any:
+    return laid_out(value, True) if isinstance(value, Tensor) and value.dim() == 4 else value
+
+
+def covering(space: ArchSpace) -> Iterator[Arch]:
+    """Yield architectures until each option of each decision was among them, 256 at most."""
+    used: Counter[tuple[str, Value]] = Counter()
+
+    def rarest(decision: Decision) -> Value:
+        ranked = sorted(decision.options, key=lambda option: used[decision.label, option])
+        if isinstance(decision, Choice):
+            taken = {ranked[0]}
+        else:
+            unused = [option for option in ranked if not used[decision.label, option]]
+            taken = set(ranked[: decision.k] if decision.k is not None else unused)
+        used.update((decision.label, option) for option in taken)
+        value = tuple(option for option in decision.options if option in taken)
+        return value[0] if isinstance(decision, Choice) else value
+
+    wanted = {
+        (decision.label, option)
+        for decision in space.decisions.values()
+        for option in decision.options
+    }
+    for _ in range(MOST):
+        yield space.decided(rarest)
+        if wanted <= used.keys():
+            return
