@@ -297,7 +297,7 @@ def test_nested_choices_shared_labels_and_cells_are_derived(
     activate(net.eval(), arch)
     x = numbers().load().valid[0]
     assert torch.equal(freeze(net, arch)(x), net(x))
-    assert rows[-1]["accuracy"] == pytest.approx(run._probe()["accuracy"])
+    assert rows[-1]["accuracy"] == pytest.approx(run._probe())
 
 
 def run_vectors(algo: Any) -> dict[str, Tensor]:
