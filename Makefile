@@ -8,14 +8,17 @@ DEMO := runs/demo
 # run by hand: they take a table or a data set, or half an hour
 LONG := benchmarks/search_quality.py benchmarks/ranking.py benchmarks/compile.py
 BENCHMARKS := $(filter-out benchmarks/_% $(LONG),$(sort $(wildcard benchmarks/*.py)))
+# of the tests: one holds the Ray that they share, so more than a few do not help
+PROCESSES ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(PROCESSES) --dist loadgroup
 # a Parquet table of trained networks, for the quality of samplers: make bench TABLE=FILE
 TABLE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test venv lint types bench
+.PHONY: help demo test test-all venv lint types bench
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: venv ## search 200 architectures on real images, on this machine
 	@# a search refuses a folder that holds another run
@@ -23,8 +26,11 @@ demo: venv ## search 200 architectures on real images, on this machine
 	$(BIN)/raynas search mobilenet_v2_cifar --algo regularized_evolution --data digits \
 		--trials 200 --space-option width=0.25 --out $(DEMO)
 
-test: venv ## run the tests and the doctests
-	$(BIN)/python -m pytest
+test: venv ## run the tests and the doctests, with a sample of the many cases
+	$(PYTEST)
+
+test-all: venv ## run all of them
+	$(PYTEST) -m "full or not full"
 
 venv: $(INSTALLED) ## make .venv, with raynas editable in it
 

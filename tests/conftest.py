@@ -1,23 +1,54 @@
-"""What all tests share: one local Ray for the whole session, and one torch thread."""
+"""What all tests share: one torch thread, one local Ray for the whole session, and who runs it."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch, here and in processes of tests
+
 import pytest
+import ray
 import torch
 
 from raynas.cluster.connect import connected
 from raynas.core.config import RayConfig
 
+torch.set_num_threads(1)
 
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let one process run all that takes the shared Ray, and one process all of a fixture's tests.
+
+    Where the suite runs in several processes (`make test`), any may run what is in no group.
+    """
+    for item in items:
+        if isinstance(item, pytest.Function) and not any(item.iter_markers("xdist_group")):
+            group = "ray" if "local_ray" in item.fixturenames else _of_module_fixtures(item)
+            if group is not None:
+                item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _of_module_fixtures(item: pytest.Function) -> str | None:
+    """Return the test's file if a fixture is made once for it."""
+    fixtures = item._fixtureinfo.name2fixturedefs.values()
+    made_once = any(fixture.scope == "module" for chain in fixtures for fixture in chain)
+    return item.path.name if made_once else None
 
 
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
-    """A Ray of two CPUs; every search in a test that asks for it runs on this one."""
+    """A Ray of two CPUs; every search on Ray in a test that asks for it runs on this one."""
     with connected(RayConfig(num_cpus=2)):
         yield
+
+
+@pytest.fixture
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that ends without Ray: to start one, or to take the shared one, is an error."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("Ray was initialised")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refuse)

@@ -32,6 +32,7 @@ from raynas.gradient.bounded import top_k_within
 from raynas.gradient.top_architectures import log_probability
 from raynas.nn.logits import Logits, Probabilities
 from raynas.nn.mutable import space_of
+from tests.inline import INLINE
 from tests.toynet import ToyNet
 
 SPACE = ArchSpace.of(**{f"c{i}": [0, 1, 2, 3] for i in range(6)})  # 4 ** 6 = 4,096
@@ -184,9 +185,11 @@ def test_a_study_never_evaluates_beyond_its_bounds() -> None:
     assert told[-1].status == "completed"
 
 
+COSTS = CostTable(raynas.ModelSpace(ToyNet).supernet(), torch.zeros(1, 1, 16, 16))
+
+
 def macs_of(arch: Arch) -> float:
-    supernet = raynas.ModelSpace(ToyNet).supernet()
-    return float(CostTable(supernet, torch.zeros(1, 1, 16, 16)).cost(arch).macs)
+    return float(COSTS.cost(arch).macs)
 
 
 MACS = sorted(map(macs_of, raynas.ModelSpace(ToyNet).arch_space))
@@ -198,7 +201,7 @@ def searched(out: Path, **given: Any) -> raynas.Result:
         "epochs": 2,
         "evaluator": ("shared", {"validation_images": 8}),
         "options": {"hardware": {"target": "cpu", "weight": 0.0}},
-        "ray": {"workers": 1},
+        "ray": INLINE,
         "out": str(out),
     }
     return raynas.search(ToyNet, **(whole | given))
@@ -211,7 +214,6 @@ def by_arch(result: raynas.Result, status: str) -> dict[Arch, float]:
     }
 
 
-@pytest.mark.usefixtures("local_ray")
 def test_a_search_by_gradients_keeps_its_bounds_and_goes_on_under_others(tmp_path: Path) -> None:
     result = searched(tmp_path / "run", constraints={"macs": (None, MACS[8])})
     first = by_arch(result, "completed")

@@ -17,8 +17,7 @@ import raynas
 from raynas.cli import main
 from raynas.nn import LayerChoice
 from raynas.nn.operators import OPERATORS
-
-pytestmark = pytest.mark.usefixtures("local_ray")
+from tests.inline import INLINE
 
 
 class Net(nn.Module):
@@ -41,7 +40,7 @@ def params(net: nn.Module) -> float:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> raynas.Result:  # noqa: ARG001
+def run(tmp_path_factory: pytest.TempPathFactory) -> raynas.Result:
     """All three architectures, measured by their size."""
     out = str(tmp_path_factory.mktemp("export"))
     return raynas.search(
@@ -52,6 +51,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> raynas.Res
         trials=3,
         data="digits",
         out=out,
+        ray=INLINE,
     )
 
 

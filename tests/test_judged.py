@@ -25,6 +25,7 @@ from raynas.report.findings import ReportData, effects, front, opponent, running
 from raynas.results.result import Result
 from raynas.storage.run_folder import CONFIG, Folder
 from raynas.storage.tables import TrialStore, load_trials
+from tests.inline import INLINE
 from tests.toynet import ToyNet
 
 SPACE = ArchSpace.of(op=["conv", "skip"], depth=[2, 10])
@@ -151,7 +152,6 @@ def test_a_row_has_the_costs_that_were_bounded() -> None:
     assert all("params" not in row.metrics for row in rows if row.scored)
 
 
-@pytest.mark.usefixtures("local_ray")
 def test_costs_that_were_bounded_later_are_counted(tmp_path: Path) -> None:
     """The function gave none; they need the space, and decide what is retrained as well."""
     space = raynas.ModelSpace(ToyNet)
@@ -180,7 +180,8 @@ def test_costs_that_were_bounded_later_are_counted(tmp_path: Path) -> None:
     assert result.best.metrics["accuracy"] == pytest.approx(1e-9 * high)
     assert set(result.top(18)["arch_key"]) == inside
     assert set(result.judged["status"]) == {"completed", "infeasible"}
-    found = result.verify(top=2, seeds=1, options={"epochs": 1, "batch_size": 256})
+    training = {"epochs": 1, "batch_size": 256}
+    found = result.verify(top=2, seeds=1, options=training, ray=INLINE)
     assert list(found.table["group"].value_counts()) == [2, 2]
     assert set(found.table["arch_key"]) <= inside  # the random ones as well
     assert found.table["cheap"].notna().all()

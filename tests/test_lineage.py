@@ -27,6 +27,7 @@ from raynas.core.study import Study, StudyInfo
 from raynas.core.trial import Trial
 from raynas.storage.run_folder import Folder
 from raynas.storage.tables import TrialStore
+from tests.inline import INLINE
 from tests.test_sampler_contract import FLAT, SMALL, SPACES, TWINS, score, trial
 
 MUTATING = ("local_search", "regularized_evolution")
@@ -295,8 +296,7 @@ def value(arch: Arch) -> float:
 
 
 def searched(out: Path, trials: int, resume: bool = False) -> raynas.Result:
-    """Search on one worker, so that the run is repeatable."""
-    alone = {"workers": 1, "batch": 1}
+    """Search in this process, so that the run is repeatable."""
     return raynas.search(
         SPACE,
         "predictor",
@@ -304,11 +304,10 @@ def searched(out: Path, trials: int, resume: bool = False) -> raynas.Result:
         trials=trials,
         out=str(out),
         resume=resume,
-        ray=alone,
+        ray=INLINE,
     )
 
 
-@pytest.mark.usefixtures("local_ray")
 def test_a_run_records_lineage_and_an_older_one_goes_on_with_it(tmp_path: Path) -> None:
     frame = searched(tmp_path, 24).trials
     assert set(frame["parent"].dropna()) <= set(frame["arch_key"])

@@ -45,7 +45,7 @@ from raynas.setup.evaluation import evaluation_of
 from raynas.setup.problem import Problem
 from raynas.setup.resolve import resolve_space
 from raynas.storage.run_folder import CONFIG, Folder
-from raynas.supernet.checkpoint import find_checkpoint, load_weights, to_arrays
+from raynas.supernet.checkpoint import find_checkpoint, load_shared
 from raynas.supernet.training import SupernetTraining
 from tests.inline import INLINE
 from tests.laws import keeps_the_laws
@@ -661,9 +661,9 @@ def test_a_trained_supernet_scores_again_as_it_did(run: raynas.Result) -> None:
     assert supernet is not None
     assert isinstance(supernet.model_space, PartialSpace)
     assert supernet.model_space.whole is model_space
-    arrays = to_arrays(load_weights(find_checkpoint(Path(run.path))))
+    weights = load_shared(find_checkpoint(Path(run.path)))
     evaluator = SharedEvaluator(
-        supernet.model_space, run.rebuilt.data, arrays, 0, model_space=model_space
+        supernet.model_space, run.rebuilt.data, weights, 0, model_space=model_space
     )
     found = evaluator([Arch.from_json(text) for text in run.trials["arch"]], Budget(), 0)
     for name in ("loss", "params", "macs", "activation_bytes"):

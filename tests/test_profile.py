@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -73,14 +72,12 @@ def test_what_is_printed() -> None:
     assert "second │ 1 │ one, three, five" in lines
 
 
+@pytest.mark.usefixtures("without_ray")
 def test_bounds_out_of_reach_are_known_for_sure() -> None:
-    started = time.perf_counter()
     found = raynas.profile("mobilenet_v2_cifar", constraints="macs<1e6", samples=1)
-    took = time.perf_counter() - started
     (reach,) = found.reaches
     assert (reach.possible, reach.least.exact, found.feasible) == (False, True, False)
     assert "No architecture meets macs <= 1 M." in str(found)
-    assert took < 20  # about one second where nothing else runs
     gap = raynas.profile(SPACE, constraints="33<macs<100", samples=50)
     assert gap.reaches[0].possible is None  # between two neighbours, which ends cannot tell
     assert "No architecture was found that meets 33 <= macs <= 100." in str(gap)

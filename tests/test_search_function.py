@@ -1,4 +1,4 @@
-"""Searching with a function of one's own: no torch model, no supernet, real Ray Tune."""
+"""Searching with a function of one's own: no torch model, no supernet, with Ray and inline."""
 
 from __future__ import annotations
 
@@ -14,14 +14,12 @@ import pytest
 from torch import nn
 
 import raynas
-from raynas.evaluators.functions import wants_module
 from raynas.core.errors import Interrupted, SearchFailed, StoreMismatch
+from raynas.evaluators.functions import wants_module
+from tests.inline import INLINE
 from tests.toynet import ToyNet
 
 SPACE = raynas.ArchSpace.of(depth=[1, 2, 3, 4], width=[8, 16, 32], kernel=[3, 5, 7])
-ALONE = raynas.RayConfig(workers=1, batch=1)
-
-pytestmark = pytest.mark.usefixtures("local_ray")
 
 
 def score(arch: raynas.Arch) -> dict[str, float]:
@@ -33,6 +31,7 @@ def keys(frame: pd.DataFrame) -> list[str]:
     return [str(key) for key in frame["arch_key"]]
 
 
+@pytest.mark.usefixtures("local_ray")
 def test_a_plain_space_and_a_function_give_a_table(tmp_path: Path) -> None:
     out = str(tmp_path / "run")
     result = raynas.search(SPACE, "random", evaluator=score, trials=36, out=out)
@@ -55,7 +54,7 @@ def test_one_worker_with_batches_of_one_repeats_by_its_seed(tmp_path: Path) -> N
     def run(name: str, seed: int) -> list[str]:
         out = str(tmp_path / name)
         return keys(
-            raynas.search(SPACE, evaluator=score, trials=30, seed=seed, out=out, ray=ALONE).trials
+            raynas.search(SPACE, evaluator=score, trials=30, seed=seed, out=out, ray=INLINE).trials
         )
 
     assert run("a", 1) == run("b", 1) != run("c", 2)
@@ -65,7 +64,7 @@ def test_resumed_equals_never_stopped(tmp_path: Path) -> None:
     def run(name: str, trials: int, resume: bool = False) -> list[str]:
         out = str(tmp_path / name)
         found = raynas.search(
-            SPACE, evaluator=score, trials=trials, out=out, resume=resume, ray=ALONE
+            SPACE, evaluator=score, trials=trials, out=out, resume=resume, ray=INLINE
         )
         return keys(found.trials)
 
@@ -77,9 +76,9 @@ def test_resumed_equals_never_stopped(tmp_path: Path) -> None:
 
 def test_a_resumed_run_with_another_sampler_repeats_nothing(tmp_path: Path) -> None:
     out = str(tmp_path)
-    raynas.search(SPACE, "random", evaluator=score, trials=20, out=out)
+    raynas.search(SPACE, "random", evaluator=score, trials=20, out=out, ray=INLINE)
     result = raynas.search(
-        SPACE, "regularized_evolution", evaluator=score, trials=36, out=out, resume=True
+        SPACE, "regularized_evolution", evaluator=score, trials=36, out=out, resume=True, ray=INLINE
     )
     assert result.trials["arch_key"].nunique() == 36
     assert list(result.trials["algo"]) == ["random"] * 20 + ["regularized_evolution"] * 16
@@ -93,7 +92,7 @@ def test_a_failing_evaluation_is_a_row_and_the_search_goes_on(tmp_path: Path) ->
         return returns.get(arch["depth"], {"accuracy": 1.0})
 
     table = raynas.search(
-        SPACE, "random", evaluator=brittle, trials=36, out=str(tmp_path)
+        SPACE, "random", evaluator=brittle, trials=36, out=str(tmp_path), ray=INLINE
     ).trials.set_index("arch_key")
     assert (table["status"] == "failed").sum() == 36 - 6
     assert table[table["status"] == "failed"]["objective"].isna().all()
@@ -112,11 +111,12 @@ def test_all_failed_says_why(tmp_path: Path) -> None:
     def broken(_: raynas.Arch) -> float:
         raise OSError("disk on fire")
 
-    result = raynas.search(SPACE, evaluator=broken, trials=5, out=str(tmp_path))
+    result = raynas.search(SPACE, evaluator=broken, trials=5, out=str(tmp_path), ray=INLINE)
     with pytest.raises(LookupError, match="all 5 failed, the first with OSError: disk on fire"):
         _ = result.best
 
 
+@pytest.mark.usefixtures("local_ray")
 def test_an_objective_that_is_not_measured_ends_the_search(tmp_path: Path) -> None:
     with pytest.raises(SearchFailed, match=r"no metric 'acuracy'.*did you mean 'accuracy'"):
         raynas.search(
@@ -129,7 +129,12 @@ def test_an_objective_that_is_not_measured_ends_the_search(tmp_path: Path) -> No
 
 def test_a_minimised_metric_enters_negated_and_stays_as_measured(tmp_path: Path) -> None:
     result = raynas.search(
-        SPACE, evaluator=score, objectives={"latency_ms": "min"}, trials=36, out=str(tmp_path)
+        SPACE,
+        evaluator=score,
+        objectives={"latency_ms": "min"},
+        trials=36,
+        out=str(tmp_path),
+        ray=INLINE,
     )
     assert result.best.metrics["latency_ms"] == 1 * 8 * 3 == -(result.best.objective or 0)
     front = result.pareto({"accuracy": "max", "latency_ms": "min"})
@@ -144,13 +149,15 @@ def test_a_minimised_metric_enters_negated_and_stays_as_measured(tmp_path: Path)
 
 
 def test_a_bare_number_is_the_objective(tmp_path: Path) -> None:
-    result = raynas.search(SPACE, evaluator=lambda arch: len(arch), trials=3, out=str(tmp_path))
+    result = raynas.search(
+        SPACE, evaluator=lambda arch: len(arch), trials=3, out=str(tmp_path), ray=INLINE
+    )
     assert list(result.trials["accuracy"]) == [3.0] * 3
 
 
 def test_a_space_smaller_than_the_budget_is_searched_whole(tmp_path: Path) -> None:
     space = raynas.ArchSpace.of(x=[1, 2, 3], y=[1, 2])
-    result = raynas.search(space, evaluator=lambda _: 1.0, trials=50, out=str(tmp_path))
+    result = raynas.search(space, evaluator=lambda _: 1.0, trials=50, out=str(tmp_path), ray=INLINE)
     assert len(result.trials) == 6 == result.trials["arch_key"].nunique()
 
 
@@ -159,13 +166,20 @@ def test_a_function_of_a_module_gets_the_built_module(tmp_path: Path) -> None:
         return {"size": sum(p.numel() for p in net.parameters())}
 
     result = raynas.search(
-        ToyNet, "random", evaluator=count, objectives={"size": "min"}, trials=18, out=str(tmp_path)
+        ToyNet,
+        "random",
+        evaluator=count,
+        objectives={"size": "min"},
+        trials=18,
+        out=str(tmp_path),
+        ray=INLINE,
     )
     assert result.best.arch == {"first": "k3", "second": 0, "third": 0}
     net = result.model()
     assert sum(p.numel() for p in net.parameters()) == result.best.metrics["size"]
 
 
+@pytest.mark.usefixtures("local_ray")
 def test_an_evaluator_that_kills_its_process_fails_alone(tmp_path: Path) -> None:
     def deadly(arch: raynas.Arch) -> float:
         if arch["depth"] == 2 and arch["kernel"] == 3 and arch["width"] == 8:
@@ -184,25 +198,29 @@ def test_an_evaluator_that_kills_its_process_fails_alone(tmp_path: Path) -> None
 
 def test_a_folder_with_another_run_is_refused(tmp_path: Path) -> None:
     out = str(tmp_path)
-    raynas.search(SPACE, "random", evaluator=score, trials=2, out=out)
+    raynas.search(SPACE, "random", evaluator=score, trials=2, out=out, ray=INLINE)
     with pytest.raises(FileExistsError, match=r"holds another run \(random on ArchSpace\)"):
-        raynas.search(SPACE, "random", evaluator=score, trials=2, out=out)
+        raynas.search(SPACE, "random", evaluator=score, trials=2, out=out, ray=INLINE)
     other = raynas.ArchSpace.of(x=[1, 2])
     with pytest.raises(StoreMismatch, match="was run with space"):
-        raynas.search(other, "random", evaluator=score, trials=2, out=out, resume=True)
+        raynas.search(other, "random", evaluator=score, trials=2, out=out, resume=True, ray=INLINE)
     with pytest.raises(StoreMismatch, match="was run with evaluator"):
-        raynas.search(SPACE, "random", evaluator=len, trials=3, out=out, resume=True)
+        raynas.search(SPACE, "random", evaluator=len, trials=3, out=out, resume=True, ray=INLINE)
     with pytest.raises(StoreMismatch, match="was run with seed 0, not 1"):
-        raynas.search(SPACE, "random", evaluator=score, trials=3, out=out, seed=1, resume=True)
+        raynas.search(
+            SPACE, "random", evaluator=score, trials=3, out=out, seed=1, resume=True, ray=INLINE
+        )
     assert len(raynas.load(out).trials) == 2
 
 
 def test_resuming_with_other_options_is_refused(tmp_path: Path) -> None:
     out = str(tmp_path)
-    raynas.search(SPACE, evaluator=score, trials=2, out=out)
+    raynas.search(SPACE, evaluator=score, trials=2, out=out, ray=INLINE)
     more = {"population": 30}
     with pytest.raises(StoreMismatch, match="was run with algo regularized_evolution"):
-        raynas.search(SPACE, evaluator=score, trials=3, out=out, options=more, resume=True)
+        raynas.search(
+            SPACE, evaluator=score, trials=3, out=out, options=more, resume=True, ray=INLINE
+        )
 
 
 def test_ctrl_c_is_a_keyboard_interrupt_of_its_own() -> None:
@@ -224,6 +242,7 @@ def test_a_callable_object_of_a_module_gets_the_module() -> None:
         raynas.search(SPACE, evaluator=Judge(), trials=1)
 
 
+@pytest.mark.usefixtures("without_ray")
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -246,14 +265,15 @@ def test_what_does_not_go_together_is_said_before_anything_starts(
 
 
 def test_a_folder_of_a_run_that_never_began_is_free(tmp_path: Path) -> None:
-    raynas.search(SPACE, "random", evaluator=score, trials=1, out=str(tmp_path))
+    raynas.search(SPACE, "random", evaluator=score, trials=1, out=str(tmp_path), ray=INLINE)
     for part in (tmp_path / "trials").iterdir():
         part.unlink()
     (tmp_path / "trials").rmdir()
-    result = raynas.search(SPACE, "random", evaluator=score, trials=2, out=tmp_path)  # type: ignore[arg-type]
+    result = raynas.search(SPACE, "random", evaluator=score, trials=2, out=tmp_path, ray=INLINE)  # type: ignore[arg-type]
     assert len(result.trials) == 2
 
 
+@pytest.mark.usefixtures("local_ray")
 def test_more_workers_than_cpus_or_architectures_do_not_wait(tmp_path: Path) -> None:
     space = raynas.ArchSpace.of(x=[1])
     config = raynas.RayConfig(workers=8)

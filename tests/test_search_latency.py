@@ -253,15 +253,15 @@ def chain() -> nn.Module:
 def test_the_options_of_shared_reach_the_scorer() -> None:
     from raynas.data.digits import Digits
     from raynas.evaluators.shared import SharedEvaluator
-    from raynas.supernet.checkpoint import to_arrays
+    from raynas.supernet.checkpoint import SharedWeights, to_arrays
 
     space = raynas.ModelSpace(chain)
-    arrays = to_arrays(space.supernet().state_dict())
+    weights = SharedWeights(arrays=to_arrays(space.supernet().state_dict()))
     archs = list(space.arch_space)  # the second begins as the first does
 
     def scored(**options: Any) -> tuple[list[dict[str, float]], int]:
         settings = Shared(**options).settings
-        evaluator = SharedEvaluator(space, Digits(), arrays, 0, settings=settings)
+        evaluator = SharedEvaluator(space, Digits(), weights, 0, settings=settings)
         rows = [dict(one.metrics) for one in evaluator(archs, Budget(), 0)]
         return rows, evaluator._scorer.cache.hits
 

@@ -19,13 +19,12 @@ from raynas.nn import Linear, ValueChoice
 from raynas.report.page import report_page
 from raynas.report.relaxed import edge_scores, preferences
 from raynas.supernet.checkpoint import find_checkpoint, load_found
+from tests.inline import INLINE
 from tests.toynet import ToyNet
-
-pytestmark = pytest.mark.usefixtures("local_ray")
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> raynas.Result:  # noqa: ARG001
+def run(tmp_path_factory: pytest.TempPathFactory) -> raynas.Result:
     """DARTS on a user's own model."""
     return raynas.search(
         ToyNet,
@@ -34,6 +33,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> raynas.Res
         epochs=4,
         options={"alpha_lr": 0.02, "lr": 0.1},
         out=str(tmp_path_factory.mktemp("darts")),
+        ray=INLINE,
     )
 
 
@@ -93,6 +93,7 @@ def test_a_configured_algorithm_decides_and_is_drawn(tmp_path: Path) -> None:
         epochs=4,
         trials=1,
         out=str(tmp_path / "sgas"),
+        ray=INLINE,
     )
     assert result.config.algo.name == "sgas"
     assert result.config.algo.options["decide_every"] == 1
@@ -122,6 +123,7 @@ class Wide(nn.Module):
         return y
 
 
+@pytest.mark.usefixtures("without_ray")
 @pytest.mark.parametrize(
     ("given", "error", "said"),
     [

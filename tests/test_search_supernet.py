@@ -20,11 +20,11 @@ from raynas.core.evaluator import Budget
 from raynas.costs import cost_of
 from raynas.data.digits import Digits
 from raynas.evaluators.shared import SharedEvaluator
-from raynas.supernet.checkpoint import find_checkpoint, load_about, load_weights, to_arrays
+from raynas.supernet.checkpoint import find_checkpoint, load_about, load_shared, load_weights
 from raynas.supernet.scoring import SubnetScorer
+from tests.inline import INLINE
 from tests.toynet import ToyNet
 
-pytestmark = pytest.mark.usefixtures("local_ray")
 EPOCHS = 6
 
 
@@ -69,8 +69,8 @@ def test_scores_are_those_of_the_supernet_alone(run: raynas.Result) -> None:
     Not to the last bit: arrays that lie elsewhere in memory may take another vector kernel.
     """
     digits = Digits()
-    weights = load_weights(find_checkpoint(Path(run.path)))
-    evaluator = SharedEvaluator(raynas.ModelSpace(ToyNet), digits, to_arrays(weights), seed=0)
+    weights = load_shared(find_checkpoint(Path(run.path)))
+    evaluator = SharedEvaluator(raynas.ModelSpace(ToyNet), digits, weights, seed=0)
     archs = [raynas.Arch.from_json(str(text)) for text in run.trials["arch"]]
     found = evaluator(archs, Budget(), 0)
     np.testing.assert_allclose([m.metrics["loss"] for m in found], run.trials["loss"], rtol=1e-4)
@@ -127,6 +127,7 @@ def test_a_trained_supernet_is_searched_again_without_training(
         supernet=run.path,
         objectives={"macs": "min"},
         out=str(tmp_path),
+        ray=INLINE,
     )
     assert len(again.history) == 0
     assert again.best.arch == {"first": "k3", "second": 0, "third": 0}
@@ -144,11 +145,10 @@ def digest(path: Path) -> str:
 
 def test_scoring_never_writes_to_the_shared_weights(run: raynas.Result) -> None:
     """Torch writes through numpy's read-only flag: the object store would change for everyone."""
-    arrays = to_arrays(load_weights(find_checkpoint(Path(run.path))))
-    shared = ray.get(ray.put(arrays))
+    shared = ray.get(ray.put(load_shared(find_checkpoint(Path(run.path)))))
 
     def checksum() -> str:
-        return hashlib.sha256(b"".join(a.tobytes() for a in shared.values())).hexdigest()
+        return hashlib.sha256(b"".join(a.tobytes() for a in shared.arrays.values())).hexdigest()
 
     before = checksum()
     space = raynas.ModelSpace(ToyNet)
@@ -160,7 +160,9 @@ def test_scoring_never_writes_to_the_shared_weights(run: raynas.Result) -> None:
 
 def test_a_supernet_is_trained_once(tmp_path: Path) -> None:
     def train(resume: bool = False) -> Path:
-        path = raynas.train_supernet(ToyNet, epochs=2, out=tmp_path.as_uri(), resume=resume)
+        path = raynas.train_supernet(
+            ToyNet, epochs=2, out=tmp_path.as_uri(), resume=resume, ray=INLINE
+        )
         assert path == f"{tmp_path.as_uri()}/supernet"
         return find_checkpoint(tmp_path)
 
@@ -174,11 +176,12 @@ def test_a_supernet_is_trained_once(tmp_path: Path) -> None:
     assert (about["epoch"], about["algo"]["name"]) == (2, "spos")
     assert list(pd.read_parquet(tmp_path / "history")["epoch"]) == [0, 1], "nothing trained twice"
     uri = tmp_path.as_uri()
-    found = raynas.search(ToyNet, "random", supernet=uri, trials=2, out=f"{uri}/search")
+    found = raynas.search(ToyNet, "random", supernet=uri, trials=2, out=f"{uri}/search", ray=INLINE)
     assert len(pd.read_parquet(tmp_path / "search" / "trials")) == 2
     assert isinstance(found.model(), torch.nn.Module)
 
 
+@pytest.mark.usefixtures("local_ray")
 def test_two_training_workers(tmp_path: Path) -> None:
     path = raynas.train_supernet(
         ToyNet,
@@ -192,6 +195,7 @@ def test_two_training_workers(tmp_path: Path) -> None:
     assert len(pd.read_parquet(tmp_path / "history")) == 1
 
 
+@pytest.mark.usefixtures("local_ray")
 def test_what_fails_in_a_training_worker_is_said(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"supernet training failed: .*loss is nan in epoch 0"):
         raynas.train_supernet(
@@ -204,6 +208,7 @@ def test_a_supernet_of_another_space_is_refused(run: raynas.Result, tmp_path: Pa
         raynas.search("mobilenet_v2_cifar", supernet=run.path, out=str(tmp_path))
 
 
+@pytest.mark.usefixtures("without_ray")
 def test_candidates_of_different_shapes_are_refused_before_training(tmp_path: Path) -> None:
     class Uneven(torch.nn.Module):
         def __init__(self) -> None:
@@ -219,6 +224,7 @@ def test_candidates_of_different_shapes_are_refused_before_training(tmp_path: Pa
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("local_ray")
 def test_an_evaluator_that_cannot_be_made_ends_the_search(tmp_path: Path) -> None:
     class Hidden:
         """A function that cannot be brought to life in a worker."""
@@ -244,6 +250,7 @@ def test_a_registered_space_is_rebuilt_as_it_was_searched(tmp_path: Path) -> Non
         trials=2,
         space_options={"width": 0.25, "candidates": ("MB3E3", "MB5E3")},
         out=str(tmp_path),
+        ray=INLINE,
     )
     net = raynas.load(result.path).model()
     assert net(torch.zeros(2, 1, 16, 16)).shape == (2, 10)

@@ -18,6 +18,7 @@ from raynas.core.errors import InvalidSpace
 from raynas.data.module import DataModule, Splits
 from raynas.nn import LayerChoice
 from raynas.supernet.training import SupernetTraining
+from tests.inline import INLINE
 
 X, Y = torch.randn(24, 6, generator=torch.Generator().manual_seed(0)), torch.arange(24) % 4
 DATA = TensorDataset(X, Y)
@@ -119,10 +120,10 @@ def test_what_only_loading_shows_is_said_before_the_first_step(
         SupernetTraining(Net(), DARTS(), data, settings)
 
 
-@pytest.mark.usefixtures("local_ray")
 def test_a_search_in_bfloat16_is_resumed_in_bfloat16_only(tmp_path: Path) -> None:
     options = {"epochs": 1, "batch_size": 8, "precision": "bfloat16", "channels_last": False}
-    found = raynas.search(Net, "darts", data=(DATA, DATA), out=str(tmp_path), options=options)
+    given: dict[str, Any] = {"data": (DATA, DATA), "out": str(tmp_path), "ray": INLINE}
+    found = raynas.search(Net, "darts", options=options, **given)
     assert set(found.trials["status"]) == {"completed"}
     assert found.config.supernet is not None
     kept = found.config.supernet.options
@@ -133,10 +134,5 @@ def test_a_search_in_bfloat16_is_resumed_in_bfloat16_only(tmp_path: Path) -> Non
     )
     with pytest.raises(ValueError, match="'precision': 'bfloat16'"):
         raynas.search(
-            Net,
-            "darts",
-            data=(DATA, DATA),
-            out=str(tmp_path),
-            options={**options, "precision": "float32"},
-            resume=True,
+            Net, "darts", options={**options, "precision": "float32"}, resume=True, **given
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from raynas.results.analysis import kendall, mean_difference
 from raynas.results.verification import summary
 from raynas.storage.run_folder import CONFIG, Folder
 from raynas.storage.tables import TrialStore
+from tests.inline import INLINE
 from tests.toynet import ToyNet
 
 
@@ -28,12 +30,21 @@ def test_intervals() -> None:
     y = x.copy()
     y[[0, 5]] = y[[5, 0]]
     tau = kendall(x, y)
+    assert tau.low is not None
+    assert tau.high is not None
     assert tau.value == pytest.approx(kendalltau(x, y).statistic)
     assert tau.low < tau.value <= tau.high <= 1.0
     assert kendall(x, np.ones(12)).value == 0.0
     gap = mean_difference(np.array([2.0, 4.0]), np.array([1.0, 1.0, 1.0]))
     assert (gap.value, gap.low, gap.high) == (2.0, 1.0, 3.0)  # of two values, both or either
     assert str(gap) == "2.000 (95 %: 1.000 to 3.000)"
+
+
+@pytest.mark.parametrize(("best", "random"), [([2.0], [1.0]), ([2.0, 3.0], [1.0]), ([2.0], [1, 3])])
+def test_one_sample_has_no_interval(best: list[float], random: list[float]) -> None:
+    gap = mean_difference(np.array(best), np.array(random))
+    assert (gap.value, gap.low, gap.high) == (np.mean(best) - np.mean(random), None, None)
+    assert str(gap) == f"{gap.value:.3f}"
 
 
 def test_a_summary_by_hand() -> None:
@@ -56,6 +67,10 @@ def test_a_summary_by_hand() -> None:
     assert found.correlation is not None
     assert found.correlation.value == 1.0
     assert str(found).startswith("best less random: 40.00 percentage points (95 %: 30.00 to 50.00)")
+    single = summary(rows, archs[:1], archs[3:], cheap)
+    assert str(single) == "best less random: 50.00 percentage points of stand-alone accuracy"
+    estimates = json.loads(single.to_json())
+    assert estimates["gain"] == {"value": pytest.approx(0.5), "low": None, "high": None}
     alone = summary(rows, archs[:2], archs[2:], {archs[0].key: 0.7})
     assert alone.correlation is None
 
@@ -65,7 +80,7 @@ def test_the_best_and_random_ones_are_retrained(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = str(tmp_path / "run")
-    result = raynas.search(ToyNet, "random", data="digits", trials=4, epochs=1, out=out)
+    result = raynas.search(ToyNet, "random", trials=4, epochs=1, out=out, ray=INLINE)
     with pytest.raises(LookupError, match=r"call Result\.verify first"):
         result.rank_correlation()
     training = {"epochs": 1, "batch_size": 64}
