@@ -91,6 +91,7 @@ def run_study(
         raise SearchFailed(study.failure)
     if not study.finished:
         raise Interrupted
+    progress.told(study)  # that the space held no more is known only now
 
 
 @contextmanager

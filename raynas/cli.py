@@ -158,7 +158,7 @@ def _own(path: str) -> Any:
 
 def _show(result: Any) -> None:
     """Print what a run found and where it lies."""
-    from raynas.report.trial_tables import number, trial_table
+    from raynas.report.trial_tables import best_trials, number, trial_table
 
     result.report()
     metrics = [*result.config.objectives, *result.config.constraints, "loss", "params", "macs"]
@@ -167,7 +167,7 @@ def _show(result: Any) -> None:
     best = result.best
     inherited = result.config.supernet is not None
     top = result.rescore(10) if inherited else result.top(10)
-    out_console.print(trial_table(top, [*metrics, "test_accuracy"], "The ten best trials"))
+    out_console.print(trial_table(top, [*metrics, "test_accuracy"], best_trials(len(top))))
     shown = ", ".join(f"{n} {number(best.metrics[n], n)}" for n in metrics if n in best.metrics)
     if len(result.config.objectives) > 1:
         front = result.pareto()

@@ -6,6 +6,7 @@ import html
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -282,7 +283,8 @@ def test_hovering_tells_trial_key_metrics_and_decisions(data: ReportData) -> Non
 
 def test_a_long_architecture_is_cut_in_the_hover_only(tmp_path: Path) -> None:
     arch: dict[str, Value] = {f"stage{i}.block{i}.operation": "separable" for i in range(60)}
-    data = data_of(tmp_path, [done(0, arch, 0.5, accuracy=0.5, macs=1.0)], space=None)
+    trials = [done(number, arch, 0.5, accuracy=0.5, macs=1.0) for number in range(2)]
+    data = data_of(tmp_path, trials, space=None)
     lines = traces(tradeoff(data))["Trial"].hovertext[0].split("<br>")
     assert len(lines) <= pictures.HOVER_LINES + 5
     assert lines[-1] == "…"
@@ -339,7 +341,7 @@ def test_the_heat_map_has_a_column_per_option_where_decisions_agree(tmp_path: Pa
 
 
 def test_blue_is_better_whichever_way_the_objective_goes(tmp_path: Path) -> None:
-    trials = [done(0, {"op": "conv", "depth": 2}, -0.5, loss=0.5)]
+    trials = [done(n, {"op": "conv", "depth": 2}, -0.5, loss=0.5) for n in range(2)]
     for name, goal in (("lower", "min"), ("higher", "max")):
         goals: Goals = {"loss": "min" if goal == "min" else "max"}
         figure = choices(data_of(tmp_path / name, trials, objectives=goals))
@@ -430,8 +432,9 @@ def test_the_page_needs_no_network(data: ReportData) -> None:
 
 def test_names_of_users_are_text(tmp_path: Path) -> None:
     space = ArchSpace((Choice(EVIL, (f"<b>{EVIL}", "y")), Choice("z", ("y",))))
-    trials = [done(0, {EVIL: f"<b>{EVIL}", "z": "y"}, 0.5, **{EVIL: 0.5, f"{EVIL}_ms": 1.0})]
-    trials += [failed(1, f"<img src=x>{EVIL}", {EVIL: "y", "z": "y"})]
+    arch: dict[str, Value] = {EVIL: f"<b>{EVIL}", "z": "y"}
+    trials = [done(n, arch, 0.5, **{EVIL: 0.5, f"{EVIL}_ms": 1.0}) for n in range(2)]
+    trials += [failed(2, f"<img src=x>{EVIL}", {EVIL: "y", "z": "y"})]
     data = data_of(tmp_path, trials, space=space, objectives={EVIL: "max"})
     body = body_of(report_page(data))
     assert "<script>alert" not in body
@@ -460,13 +463,39 @@ def test_a_run_without_trials_has_a_page(tmp_path: Path) -> None:
     assert front(data_of(tmp_path / "two", some_trials()[-1:]), Objective("macs")).empty
 
 
-def test_one_trial_with_nothing_but_its_objective_has_a_page(tmp_path: Path) -> None:
-    data = data_of(
-        tmp_path, [done(0, {"op": "conv", "depth": 2}, 3.0, gain=3.0)], objectives={"gain": "max"}
-    )
+def test_a_trial_with_nothing_but_its_objective_has_a_page(tmp_path: Path) -> None:
+    arch: dict[str, Value] = {"op": "conv", "depth": 2}
+    trials = [done(0, arch, 3.0, gain=3.0), done(1, {**arch, "depth": 3}, 2.0, gain=2.0)]
+    data = data_of(tmp_path, trials, objectives={"gain": "max"})
     assert tradeoff(data) is None
-    assert list(traces(progress(data))["Trial"].y) == [3.0]
+    assert list(traces(progress(data))["Trial"].y) == [3.0, 2.0]
     assert "Gain in the course of the search" in report_page(data)
+
+
+def test_pictures_of_one_trial_are_left_out(tmp_path: Path) -> None:
+    arch: dict[str, Value] = {"op": "conv", "depth": 2}
+    trials = [done(0, arch, 0.5, accuracy=0.5, macs=1e6), failed(1, "no", arch)]
+    data = data_of(tmp_path, trials)
+    assert [draw(data) for draw in (tradeoff, progress, choices)] == [None] * 3
+    page = report_page(data)
+    assert "in the course of the search" not in page
+    assert "<h2>The best trial</h2>" in page
+
+
+def test_the_time_counts_training(tmp_path: Path) -> None:
+    began = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
+    one, two = some_trials()[:2]
+    trials = [
+        replace(one, started_utc=began, finished_utc=began + timedelta(minutes=5)),
+        replace(two, started_utc=began, finished_utc=began + timedelta(minutes=10)),
+    ]
+    epochs: list[dict[str, float | str | None]] = [
+        {"algo": "spos", "epoch": epoch, "duration_s": 900.0} for epoch in range(3)
+    ]
+    page = report_page(data_of(tmp_path / "trained", trials, history=epochs))
+    assert "55 min (45 min of training, 10 min of trials); trials from 2026-01-02 03:04" in page
+    page = report_page(data_of(tmp_path / "alone", trials))
+    assert "trials from 2026-01-02 03:04 UTC, for 10 min" in page
 
 
 def test_equal_runs_have_equal_pages(data: ReportData) -> None:

@@ -35,6 +35,7 @@ class Line(Silent):
         )
         self._task: TaskID | None = None
         self._name, self._started, self._printed = "", time.monotonic(), 0.0
+        self._last = ""  # line that was printed
 
     def phase(self, text: str) -> None:
         """Show what is waited for, until there is something to count."""
@@ -57,14 +58,17 @@ class Line(Silent):
             value = first.sign * first.score(study.best.metrics)
             best = f"best {metric} {number(value, metric)}"
         failed = f"  {study.failed} failed" if study.failed else ""
-        self._show("search", study.told, study.trials, best + failed)
+        # a space may hold fewer than were asked for, and a one-shot algorithm finds one
+        exhausted = study.finished and study.failure is None
+        total = study.told if exhausted else study.trials
+        self._show("search", study.told, total, best + failed)
 
     def close(self) -> None:
         """Leave the last line standing."""
         self._bar.stop()
 
     def _begin(self, name: str, total: int | None) -> None:
-        self._name, self._printed = name, 0.0
+        self._name, self._printed, self._last = name, 0.0, ""
         if self._task is not None:
             self._bar.remove_task(self._task)
         self._bar.start()
@@ -77,10 +81,12 @@ class Line(Silent):
         count = f"{done}/{total}"
         self._bar.update(self._task, completed=done, total=total, count=count, news=news)
         now = time.monotonic()
-        if self._bar.disable and (now - self._printed >= PLAIN_S or done == total):
-            self._printed = now
+        line = f"{name} {count}"
+        due = now - self._printed >= PLAIN_S or done == total
+        if self._bar.disable and due and line != self._last:
+            self._printed, self._last = now, line
             elapsed_s = now - self._started
-            self._console.print(f"{name} {count}  {news}  {elapsed_s:.0f} s", highlight=False)
+            self._console.print(f"{line}  {news}  {elapsed_s:.0f} s", highlight=False)
 
 
 def progress_of(given: Silent | bool | None) -> Silent:

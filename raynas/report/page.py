@@ -17,7 +17,7 @@ from raynas.core.constraints import Constraint, as_constraints
 from raynas.report.findings import ReportData, Scale, opponent, plain, top
 from raynas.report.pictures import FONT, choices, progress, shown, tradeoff, training
 from raynas.report.relaxed import edge_scores, preferences
-from raynas.report.trial_tables import RESCORED, number
+from raynas.report.trial_tables import RESCORED, best_trials, number
 
 BEST_SHOWN, ERRORS_SHOWN = 10, 20
 OPEN = 24  # decisions of the best architecture up to which they are not folded away
@@ -237,7 +237,7 @@ def _top_table(data: ReportData) -> str:
         numbers = [number(row[name], name) for name in data.metrics]
         rows.append([str(row["trial"]), *numbers, f"<details>{key}{escape(made)}</details>"])
     heads = ["Trial", *(escape(plain(name).title) for name in data.metrics), "Architecture"]
-    return f"<section><h2>The best trials</h2>{_table(heads, rows)}</section>"
+    return f"<section><h2>{best_trials(len(rows))}</h2>{_table(heads, rows)}</section>"
 
 
 def _verified(data: ReportData) -> str:

@@ -1,7 +1,7 @@
 """The pictures of a report: each a function from a run's data to a plotly figure.
 
-A picture that has nothing to show is None. Whatever a user named (labels, options, metrics) is
-escaped, since plotly reads its texts as HTML.
+A picture that has nothing to show, such as one of a single trial, is None. Whatever a user named
+(labels, options, metrics) is escaped, since plotly reads its texts as HTML.
 """
 
 from __future__ import annotations
@@ -39,13 +39,14 @@ WEBGL_OVER = 5000  # trials; SVG is too slow for more
 HOVER_COLUMNS, HOVER_LINES = 50, 16
 SURE = 5  # trials from which on an average takes part in the range of colours
 LABEL = 24  # characters of a decision's name beside the heat map
+FEWEST = 2  # trials from which on a picture shows more than the table does
 
 
 def tradeoff(data: ReportData) -> go.Figure | None:
     """Draw the objective against a cost: every trial, the Pareto front, the best."""
     other = opponent(data)
     frame = data.measured if other is None else data.measured.dropna(subset=[other.metric])
-    if other is None or frame.empty:
+    if other is None or len(frame) < FEWEST:
         return None
     x, y = _scales(data, other.metric, data.objective.metric)
     figure = blank_figure(x.title, y.title)
@@ -70,7 +71,7 @@ def tradeoff(data: ReportData) -> go.Figure | None:
 
 def progress(data: ReportData) -> go.Figure | None:
     """Draw the objective of every trial in the order of tells, and the best so far."""
-    if data.measured.empty:
+    if len(data.measured) < FEWEST:
         return None
     (y,) = _scales(data, data.objective.metric)
     figure = blank_figure("Trials told", y.title)
@@ -129,7 +130,7 @@ def choices(data: ReportData) -> go.Figure | None:
     Where decisions differ in their options, the cells name them, and columns mean nothing.
     """
     found = effects(data)
-    if not found:
+    if not found or len(data.completed) < FEWEST:
         return None
     (y,) = _scales(data, data.objective.metric)
     rows = [list(cells) for _, cells in groupby(found, attrgetter("decision"))]

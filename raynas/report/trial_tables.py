@@ -37,12 +37,23 @@ def trial_table(frame: pd.DataFrame, metrics: Sequence[str], title: str) -> Tabl
     return table
 
 
-def number(value: float | None, name: str = "") -> str:
-    """Return a number as people read it.
+def best_trials(count: int) -> str:
+    """Return what stands above a table of the best trials.
+
+    >>> best_trials(1), best_trials(10)
+    ('The best trial', 'The best trials')
+    """
+    return "The best trial" if count == 1 else "The best trials"
+
+
+def number(value: float | str | None, name: str = "") -> str:
+    """Return a number as people read it; text, which a column may hold instead, as it is.
 
     >>> number(0.98765, "accuracy"), number(1_155_520.0, "macs"), number(0.0412, "loss")
     ('98.77 %', '1.156 M', '0.0412')
     """
+    if isinstance(value, str):
+        return value
     if value is None or math.isnan(value):
         return "-"
     if name.endswith("accuracy") and 0 <= value <= 1:

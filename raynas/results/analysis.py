@@ -176,14 +176,36 @@ def _column(frame: pd.DataFrame, metric: str) -> pd.Series:
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its 95 % interval, by the percentile bootstrap over architectures."""
+    """An estimate with its 95 % interval, by the percentile bootstrap over architectures.
+
+    Attributes:
+        value: the estimate.
+        low: end of the interval; None where a single architecture tells nothing of its kind.
+        high: its other end, likewise.
+    """
 
     value: float
-    low: float
-    high: float
+    low: float | None = None
+    high: float | None = None
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} (95 %: {self.low:.3f} to {self.high:.3f})"
+        return self.text()
+
+    def text(self, factor: float = 1.0, digits: int = 3, unit: str = "") -> str:
+        """Return the estimate and, where there is one, its interval.
+
+        >>> Interval(0.5, 0.25, 0.75).text(100, 1, "points"), Interval(0.5).text()
+        ('50.0 points (95 %: 25.0 to 75.0)', '0.500')
+
+        Args:
+            factor: from the estimate to its unit.
+            digits: behind the point.
+            unit: a word behind the number.
+        """
+        said = f"{factor * self.value:.{digits}f} {unit}".rstrip()
+        if self.low is None or self.high is None:
+            return said
+        return f"{said} (95 %: {factor * self.low:.{digits}f} to {factor * self.high:.{digits}f})"
 
 
 def kendall(first: NDArray[np.float64], second: NDArray[np.float64]) -> Interval:
@@ -203,7 +225,12 @@ def kendall(first: NDArray[np.float64], second: NDArray[np.float64]) -> Interval
 
 
 def mean_difference(first: NDArray[np.float64], second: NDArray[np.float64]) -> Interval:
-    """Return the mean of some scores less that of others, groups resampled on their own."""
+    """Return the mean of some scores less that of others, groups resampled on their own.
+
+    A group of one has no spread to resample: there is no interval then.
+    """
+    if min(len(first), len(second)) < 2:
+        return Interval(float(first.mean() - second.mean()))
     whole = np.concatenate([first, second])
 
     def gap(at: NDArray[np.int64]) -> float:

@@ -59,11 +59,8 @@ class Verification:
         return json.dumps(estimates | {"said": str(self), "rows": rows}, indent=2) + "\n"
 
     def __str__(self) -> str:
-        value, low, high = (100 * share for share in vars(self.gain).values())
-        lines = [
-            f"best less random: {value:.2f} percentage points (95 %: {low:.2f} to {high:.2f}) of "
-            "stand-alone accuracy"
-        ]
+        gain = self.gain.text(100, 2, "percentage points")
+        lines = [f"best less random: {gain} of stand-alone accuracy"]
         if self.correlation is not None:
             lines.append(f"Kendall's tau of cheap and stand-alone score: {self.correlation}")
         return "\n".join(lines)

@@ -113,6 +113,7 @@ def _evaluate(study: Study, evaluator: Evaluator, spec: EvaluatorSpec, progress:
             (measured,) = evaluator([asked.arch], Budget(), study.seed)
         study.tell([(asked, measured)], node=node, worker=process)
         progress.told(study)
+    progress.told(study)  # that the space held no more is known only now
 
 
 def _trained(study: Study, asked: Asked, evaluator: Evaluator, rungs: Rungs | None) -> Measurement:
