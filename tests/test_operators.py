@@ -7,7 +7,7 @@ import itertools
 import math
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.models.mobilenetv3 import InvertedResidual as TorchvisionV3
 from torchvision.models.mobilenetv3 import InvertedResidualConfig
 from torchvision.models.shufflenetv2 import InvertedResidual as TorchvisionShuffle
@@ -22,7 +23,7 @@ from torchvision.models.shufflenetv2 import InvertedResidual as TorchvisionShuff
 from raynas import describe
 from raynas.core.errors import InvalidSpace, UnknownName
 from raynas.core.options import options_of
-from raynas.nn import LayerChoice
+from raynas.nn import Conv2d, LayerChoice, ValueChoice, activate
 from raynas.nn.operators import (
     DARTS_PRIMITIVES,
     FBNET_BLOCKS,
@@ -39,11 +40,51 @@ from raynas.nn.operators import (
 )
 from raynas.nn.operators.layers import ACTIVATIONS
 from raynas.nn.operators.polyphase import PolyphaseConv2d
+from raynas.nn.pointwise import PointwiseConv2d
+from tests.sampling import Case, representative, sampled
 
 NAMES = sorted(OPERATORS)
 ODD_EVEN = ("SHU", "SHX")  # split their channels in two
 
-every_operator = pytest.mark.parametrize("name", NAMES)
+SHAPE, CHANNELS, DOUBLE, LEARN, POINTWISE = LAWS = range(5)
+STRIDED: list[Case] = [*itertools.product(NAMES, [1, 2])]
+CHANGED: list[Case] = [
+    *itertools.product(NAMES, [(4, 6), (6, 4), (3, 5), (5, 1)], [1, 2, 3]),
+]
+
+
+def kind_and_options(name: str) -> tuple[object, dict[str, Any]]:
+    operator = OPERATORS[name]
+    if isinstance(operator, partial):
+        return operator.func, operator.keywords
+    return operator, {}
+
+
+def shown(law: int) -> Callable[[Case], Iterator[Hashable]]:
+    """Return what a case (name, ...) shows of a law.
+
+    That is every option of every kind of operators, and every kind under every further entry of the
+    cases; each operator by itself in one of the laws.
+    """
+
+    def shows(case: Case) -> Iterator[Hashable]:
+        name, *rest = case
+        kind, options = kind_and_options(name)
+        yield kind
+        for option in (*options.items(), *enumerate(rest)):
+            yield kind, option
+        if NAMES.index(name) % len(LAWS) == law:
+            yield name
+
+    return shows
+
+
+def cases_of(law: int) -> list[Case]:
+    return CHANGED if law == CHANNELS else STRIDED
+
+
+def every_case(law: int) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(("name", "stride"), sampled(cases_of(law), shown(law), law))
 
 
 def rows(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -82,8 +123,27 @@ def interleaved(x: Tensor) -> Tensor:
 # laws of every operator
 
 
-@every_operator
-@pytest.mark.parametrize("stride", [1, 2])
+def test_the_samples_hold_every_operator_and_show_every_option_under_every_law() -> None:
+    samples = {law: representative(cases_of(law), shown(law), law) for law in LAWS}
+    assert {name for sample in samples.values() for name, *_ in sample} == set(NAMES)
+    for law, sample in samples.items():
+        assert len(sample) < len(cases_of(law)) / 3
+        for show in (kinds_with_options, kinds_with_entries):
+            assert set(show(sample)) == set(show(cases_of(law)))
+
+
+def kinds_with_options(cases: Iterable[Case]) -> Iterator[Hashable]:
+    for name, *_ in cases:
+        kind, options = kind_and_options(name)
+        yield from ((kind, option) for option in options.items())
+
+
+def kinds_with_entries(cases: Iterable[Case]) -> Iterator[Hashable]:
+    for name, *rest in cases:
+        yield from ((kind_and_options(name)[0], entry) for entry in rest)
+
+
+@every_case(SHAPE)
 def test_an_operator_keeps_its_shape_law_and_its_input(name: str, stride: int) -> None:
     layer = OPERATORS[name](4, 4, stride)
     for size in ((8, 8), (9, 7), (2, 3)):
@@ -95,18 +155,28 @@ def test_an_operator_keeps_its_shape_law_and_its_input(name: str, stride: int) -
         assert torch.equal(x, kept)
 
 
-@every_operator
-def test_an_operator_changes_the_channels_or_says_that_it_cannot(name: str) -> None:
-    for channels, stride in itertools.product([(4, 6), (6, 4), (3, 5), (5, 1)], [1, 2, 3]):
-        layer = built_or_refused(name, channels, stride)
-        if isinstance(layer, str):
-            assert f"{channels[0]} -> {channels[1]}" in layer or "stride 1 or 2, got 3" in layer
-            assert name not in ALWAYS_BUILT
-            continue
-        for size in (8, 9):
-            out = math.ceil(size / stride)
-            x = torch.zeros(2, channels[0], size, size)
-            assert layer(x).shape == (2, channels[1], out, out)
+@pytest.mark.parametrize(
+    ("name", "channels", "stride"), representative(CHANGED, shown(CHANNELS), CHANNELS)
+)
+def test_an_operator_changes_the_channels_or_says_that_it_cannot(
+    name: str, channels: tuple[int, int], stride: int
+) -> None:
+    layer = built_or_refused(name, channels, stride)
+    if isinstance(layer, str):
+        assert f"{channels[0]} -> {channels[1]}" in layer or "stride 1 or 2, got 3" in layer
+        assert name not in ALWAYS_BUILT
+        return
+    for size in (8, 9):
+        out = math.ceil(size / stride)
+        x = torch.zeros(2, channels[0], size, size)
+        assert layer(x).shape == (2, channels[1], out, out)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", NAMES)
+def test_an_operator_changes_all_channels_or_says_that_it_cannot(name: str) -> None:
+    for case in (case for case in CHANGED if case[0] == name):
+        test_an_operator_changes_the_channels_or_says_that_it_cannot(*case)
 
 
 def built_or_refused(name: str, channels: tuple[int, int], stride: int) -> nn.Module | str:
@@ -123,9 +193,9 @@ ALWAYS_BUILT = {
 }
 
 
-@every_operator
-def test_an_operator_is_finite_in_double_and_copies(name: str) -> None:
-    layer = OPERATORS[name](4, 4, 2).double()
+@every_case(DOUBLE)
+def test_an_operator_is_finite_in_double_and_copies(name: str, stride: int) -> None:
+    layer = OPERATORS[name](4, 4, stride).double()
     x = rows(2, 4, 7, 7, dtype=torch.float64)
     twin = copy.deepcopy(layer)
     out = layer(x)
@@ -136,14 +206,127 @@ def test_an_operator_is_finite_in_double_and_copies(name: str) -> None:
     assert not {id(p) for p in layer.parameters()} & {id(p) for p in twin.parameters()}
 
 
-@every_operator
-def test_all_weights_of_an_operator_learn(name: str) -> None:
-    layer = OPERATORS[name](4, 4, 2)
-    out = layer(rows(2, 4, 7, 7))
+# Of an operator's parameters, those whose gradient is exactly zero: the published ShuffleNetV2
+# blocks have no activation behind a depthwise convolution, so that the 1x1 convolution behind it
+# makes a constant of its BatchNorm's shift, which the BatchNorm behind that takes out again.
+NEVER_LEARN = {
+    "SHU": {f"{key}.bias" for key in ("shortcut.1", "branch.4")},
+    "SHX": {f"{key}.bias" for key in ("shortcut.1", "branch.1", "branch.6", "branch.11")},
+}
+
+
+@every_case(LEARN)
+def test_all_weights_of_an_operator_learn(name: str, stride: int) -> None:
+    torch.manual_seed(0)
+    layer = OPERATORS[name](4, 4, stride).double()
+    at_no_special_point(layer)
+    assert idle(layer) == NEVER_LEARN.get(name[:3], set()) & dict(layer.named_parameters()).keys()
+
+
+def idle(layer: nn.Module) -> set[str]:
+    """Return the parameters with an entry whose gradient is zero, up to rounding."""
     weights = dict(layer.named_parameters())
-    if weights:
-        (out * rows(*out.shape, seed=1)).sum().backward()
-    assert [key for key, p in weights.items() if p.grad is None] == []
+    if not weights:
+        return set()
+    out = layer(rows(4, 4, 13, 12, dtype=torch.float64))  # every tap of every kernel sees a pixel
+    cotangent = rows(*out.shape, seed=1, dtype=torch.float64)
+    gradients = torch.autograd.grad((out * cotangent).sum(), [*weights.values()])
+    least = {key: g.abs().min() for key, g in zip(weights, gradients, strict=True)}
+    return {key for key, smallest in least.items() if smallest < 1e-9}  # others are above 1e-6
+
+
+def at_no_special_point(layer: nn.Module) -> None:
+    """Move parameters from where a weight has no gradient by chance, or by the initial zeros.
+
+    Without a shift before it a ReLU passes a scale on, which the next BatchNorm takes out; a unit
+    of a squeeze may be cut off, and a gate saturated, for all images.
+    """
+    for module in layer.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.affine:
+            nn.init.uniform_(module.weight, 1, 3)
+            nn.init.uniform_(module.bias, -1, 1)
+        elif isinstance(module, SqueezeExcite):
+            assert module.reduce.bias is not None
+            nn.init.constant_(module.reduce.bias, 2.0)
+            nn.init.normal_(module.expand.weight, std=0.05)
+
+
+class Stopped(nn.Module):
+    """A broken operator: the weights of half of its channels never learn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.free, self.held = (nn.Conv2d(4, 2, 3, padding=1) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.free(x), 0 * self.held(x)], 1)
+
+
+def test_the_law_of_learning_finds_a_zero_gradient() -> None:
+    assert idle(Stopped().double()) == {"held.weight", "held.bias"}
+
+
+class StridedPointwise(TorchDispatchMode):
+    """Notes dense 1x1 convolutions at a stride, whose gradients of few channels are faulty."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.weights: list[torch.Size] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is torch.ops.aten.convolution.default:
+            (_, weight, _, stride), groups = args[:4], args[-1]
+            if tuple(weight.shape[2:]) == (1, 1) and set(stride) != {1} and groups == 1:
+                self.weights.append(weight.shape)
+        return func(*args, **(kwargs or {}))
+
+
+@every_case(POINTWISE)
+def test_no_operator_trains_a_strided_1x1_convolution_of_few_channels(
+    name: str, stride: int
+) -> None:
+    layer = OPERATORS[name](4, 4, stride)
+    with StridedPointwise() as found:
+        layer(rows(2, 4, 8, 8).contiguous(memory_format=torch.channels_last))
+    assert found.weights == []
+
+
+@pytest.mark.parametrize("stride", [2, 3, (1, 2)])
+@pytest.mark.parametrize("size", [(8, 8), (7, 10), (1, 1)])
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_a_pointwise_convolution_is_torch_s(
+    stride: Any, size: tuple[int, int], layout: torch.memory_format
+) -> None:
+    ours, theirs = PointwiseConv2d(3, 5, stride), nn.Conv2d(3, 5, 1, stride, bias=False).double()
+    theirs.load_state_dict(ours.state_dict())
+    x = rows(2, 3, *size).contiguous(memory_format=layout).requires_grad_()
+    same = x.detach().double().requires_grad_()
+    with StridedPointwise() as found:
+        y = ours(x)
+    assert found.weights == []
+    expected = theirs(same)
+    torch.testing.assert_close(y.double(), expected, rtol=1e-5, atol=1e-6)
+    g = rows(*y.shape, seed=1)
+    gradients = torch.autograd.grad(y, [x, ours.weight], g)
+    others = torch.autograd.grad(expected, [same, theirs.weight], g.double())
+    for gradient, other in zip(gradients, others, strict=True):
+        torch.testing.assert_close(gradient.double(), other, rtol=1e-5, atol=1e-5)
+    assert gradients[0].is_contiguous(memory_format=layout)
+    with torch.no_grad(), StridedPointwise() as found:
+        torch.testing.assert_close(ours(x), y, rtol=1e-5, atol=1e-6)
+    assert found.weights == [ours.weight.shape]  # as it is, where no gradient follows
+
+
+def test_an_elastic_convolution_of_few_channels_is_computed_without_a_stride() -> None:
+    layer = Conv2d(ValueChoice([4, 24], label="in"), 2, ValueChoice([1, 3], label="k"), stride=2)
+    for channels, kernel, strided in ((4, 1, 0), (24, 1, 1), (4, 3, 0)):
+        activate(layer, {"in": channels, "k": kernel})
+        with StridedPointwise() as found:
+            out = layer(torch.zeros(2, channels, 8, 8))
+        assert len(found.weights) == strided
+        assert out.shape[:2] == (2, 2)
 
 
 def test_operators_are_described_with_their_source() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from raynas.core.errors import InvalidSpace
 from raynas.nn.elastic import Arguments, Elastic, checked_whole, first, largest
 from raynas.nn.expression import Expression, assignments, evaluate, leaves_of
+from raynas.nn.pointwise import conv2d
 
 Size = int | Expression
 
@@ -84,7 +85,7 @@ class Conv2d(Elastic, nn.Conv2d):
         """Return the convolution, shape (batch, out_channels, height, width)."""
         now = self.now()
         part = self.sliced(now)
-        return nn.functional.conv2d(
+        return conv2d(
             x,
             part["weight"],
             part["bias"],

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from raynas.nn.narrow import divided
 from raynas.nn.operators.layers import check_stride, conv_bn
 from raynas.nn.operators.operator_registry import OPERATORS
+from raynas.nn.pointwise import PointwiseConv2d
 
 
 @OPERATORS.register("NIL")
@@ -72,9 +73,9 @@ class FactorizedReduce(nn.Module):
         super().__init__()
         half = channels_out // 2
         self.relu = nn.ReLU() if relu else nn.Identity()
-        self.conv_even = nn.Conv2d(channels_in, channels_out - half, 1, 2, bias=False)
+        self.conv_even = PointwiseConv2d(channels_in, channels_out - half, 2)
         # None, since a convolution to no channels cannot be made
-        self.conv_odd = nn.Conv2d(channels_in, half, 1, 2, bias=False) if half else None
+        self.conv_odd = PointwiseConv2d(channels_in, half, 2) if half else None
         self.bn = nn.BatchNorm2d(channels_out, affine=affine)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from functools import partial
 from torch import nn
 
 from raynas.nn.operators.basic import FactorizedReduce, Zero
-from raynas.nn.operators.layers import check_equal_channels, check_stride, separable
+from raynas.nn.operators.layers import check_equal_channels, check_stride, conv2d, separable
 from raynas.nn.operators.operator_registry import OPERATORS
 
 DARTS_PRIMITIVES = (
@@ -47,9 +47,7 @@ class ReLUConvBN(nn.Sequential):
         affine: bool = True,
     ) -> None:
         layers: OrderedDict[str, nn.Module] = OrderedDict(relu=nn.ReLU())
-        layers["conv"] = nn.Conv2d(
-            channels_in, channels_out, kernel, stride, kernel // 2, bias=False
-        )
+        layers["conv"] = conv2d(channels_in, channels_out, kernel, stride)
         layers["bn"] = nn.BatchNorm2d(channels_out, affine=affine)
         super().__init__(layers)
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from raynas.core.errors import InvalidSpace, nearest
 from raynas.nn.operators.polyphase import PolyphaseConv2d
+from raynas.nn.pointwise import PointwiseConv2d
 
 Activation = Literal["relu6", "relu", "hswish"]
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -30,13 +31,22 @@ def new_activation(name: str) -> nn.Module:
     return ACTIVATIONS[name]()
 
 
+def conv2d(
+    channels_in: int, channels_out: int, kernel: int, stride: int = 1, groups: int = 1
+) -> nn.Conv2d:
+    """Return a convolution without bias, with padding for equal size at stride 1."""
+    if kernel == 1 and stride > 1 and groups == 1:
+        return PointwiseConv2d(channels_in, channels_out, stride)
+    return nn.Conv2d(
+        channels_in, channels_out, kernel, stride, kernel // 2, groups=groups, bias=False
+    )
+
+
 def conv_bn(
     channels_in: int, channels_out: int, kernel: int, stride: int = 1, groups: int = 1
 ) -> OrderedDict[str, nn.Module]:
     """Return a convolution with padding for equal size at stride 1, and its BatchNorm."""
-    conv = nn.Conv2d(
-        channels_in, channels_out, kernel, stride, kernel // 2, groups=groups, bias=False
-    )
+    conv = conv2d(channels_in, channels_out, kernel, stride, groups)
     return OrderedDict(conv=conv, bn=nn.BatchNorm2d(channels_out))
 
 
