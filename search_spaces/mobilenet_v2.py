@@ -8,6 +8,7 @@ the first is a choice between kernels and expansions, as ProxylessNAS searches t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from torch import nn
@@ -80,7 +81,8 @@ class MobileNetV2(Chain):
         cifar: stride 1 in the stem and in the sixth stage, for images of about 32 x 32.
         num_classes: length of the output.
         in_channels: of the images.
-        width: multiplier of all channels, the head's included.
+        width: multiplier of all channels.
+        narrow_head: whether a width below 1 narrows the last convolution as well.
         depth: multiplier of the blocks per stage.
         dropout: probability before the classifier.
         zero_init_residual: start every block with a skip as the identity.
@@ -95,12 +97,14 @@ class MobileNetV2(Chain):
         num_classes: int = 1000,
         in_channels: int = 3,
         width: float = 1.0,
+        narrow_head: bool = True,
         depth: float = 1.0,
         dropout: float = 0.2,
         zero_init_residual: bool = False,
     ) -> None:
+        strided = layout.with_stride_1(*KEPT_FOR_CIFAR) if cifar else layout
         super().__init__(
-            layout.with_stride_1(*KEPT_FOR_CIFAR) if cifar else layout,
+            replace(strided, narrow_head=narrow_head),
             block,
             num_classes=num_classes,
             in_channels=in_channels,
@@ -119,6 +123,7 @@ def mobilenet_v2(
     in_channels: int = 3,
     resolution: int = 224,
     width: float = 1.0,
+    narrow_head: bool = True,
     depth: float = 1.0,
     dropout: float = 0.2,
     candidates: Sequence[str] = CANDIDATES,
@@ -129,6 +134,9 @@ def mobilenet_v2(
     The published table has 16 such blocks, the one for GPUs 21. For CIFAR, the stem and the sixth
     stage keep the resolution.
 
+    Differs: a width below 1 narrows the last convolution as well, as in ModularNAS; the paper
+    (section 5) and torchvision keep its 1,280 channels, as ``narrow_head=False`` does.
+
     Args:
         name: of the space.
         net: makes the network from a block and these options.
@@ -136,6 +144,7 @@ def mobilenet_v2(
         in_channels: of the images.
         resolution: height and width of the images.
         width: multiplier of all channels.
+        narrow_head: whether a width below 1 narrows the last convolution as well.
         depth: multiplier of the blocks per stage.
         dropout: probability before the classifier.
         candidates: names of the operators to choose from.
@@ -152,7 +161,7 @@ def mobilenet_v2(
     block = partial(choice_block, candidates=names, zero=zero)
     return chain_space(
         name,
-        partial(net, block, zero_init_residual=True),
+        partial(net, block, zero_init_residual=True, narrow_head=narrow_head),
         num_classes=num_classes,
         in_channels=in_channels,
         resolution=resolution,

@@ -6,6 +6,7 @@ the authors' code. A block that keeps its shape may also be left out, which sets
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from torch import nn
@@ -50,24 +51,28 @@ def proxyless(
     in_channels: int = 3,
     resolution: int = 224,
     width: float = 1.0,
+    narrow_head: bool = True,
     depth: float = 1.0,
     dropout: float = 0.0,
 ) -> ModelSpace:
     """ProxylessNAS: 21 choices between MB{3,5,7}E{3,6}, and NIL in the 15 blocks with a skip.
 
-    Differs: blocks with a skip start as the identity (zero last BatchNorm weight).
+    Differs: blocks with a skip start as the identity (zero last BatchNorm weight). A width below 1
+    narrows the last convolution as well; the authors keep its 1,280 channels, as
+    ``narrow_head=False`` does.
 
     Args:
         num_classes: length of the output.
         in_channels: of the images.
         resolution: height and width of the images.
         width: multiplier of all channels.
+        narrow_head: whether a width below 1 narrows the last convolution as well.
         depth: multiplier of the blocks per stage.
         dropout: probability before the classifier.
     """
     return chain_space(
         "proxyless",
-        partial(Chain, LAYOUT, block),
+        partial(Chain, replace(LAYOUT, narrow_head=narrow_head), block),
         num_classes=num_classes,
         in_channels=in_channels,
         resolution=resolution,

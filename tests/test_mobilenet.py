@@ -218,6 +218,29 @@ def test_width_scales_every_channel_by_the_rounding_rule(width: float) -> None:
     assert net.classifier.in_features == round_channels(1280 * width)
 
 
+@pytest.mark.parametrize(
+    ("width", "params"), [(0.5, 1_968_680), (0.25, 1_519_112), (1.0, 3_504_872), (1.4, 6_108_776)]
+)
+def test_a_head_that_is_not_narrowed_is_torchvision_s(width: float, params: int) -> None:
+    net = MobileNetV2(width=width, narrow_head=False)
+    theirs = torchvision.models.mobilenet_v2(width_mult=width)
+    shapes = [p.shape for p in theirs.parameters()]
+    assert [p.shape for p in net.parameters()] == shapes
+    assert sum(p.numel() for p in net.parameters()) == params
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2_imagenet", "mobilenet_v2_cifar_gpu", "proxyless"])
+@pytest.mark.parametrize(("width", "heads"), [(0.5, (640, 1280)), (1.4, (1792, 1792))])
+def test_the_head_s_width_is_an_option_of_the_space(
+    name: str, width: float, heads: tuple[int, int]
+) -> None:
+    options = {"width": width, "depth": 0.2}
+    for more, head in (({}, heads[0]), ({"narrow_head": False}, heads[1])):
+        net = SPACES.build([name, options | more]).skeleton()
+        assert net.head[0].out_channels == head
+        assert net.classifier.in_features == head
+
+
 def block_widths(net: MobileNetV2) -> Iterator[int]:
     for number in range(1, 8):
         block = net.blocks[f"stage{number}_block1"]

@@ -55,7 +55,7 @@ class Chain(nn.Module):
         block: makes the block of every place.
         num_classes: length of the output.
         in_channels: of the images.
-        width: multiplier of all channels, the head's included.
+        width: multiplier of all channels; of the head's as the layout says.
         depth: multiplier of the blocks per stage.
         dropout: probability before the classifier.
         zero_init_residual: start every block with a skip as the identity (zero last BatchNorm
@@ -82,7 +82,7 @@ class Chain(nn.Module):
         for place in layout.places(width, depth):
             self.blocks[place.name] = block(place)
             channels = place.channels_out
-        head = round_channels(layout.head * width)
+        head = layout.head_channels(width)
         self.head = nn.Sequential(
             OrderedDict(conv_bn(channels, head, 1), act=layout.act(inplace=True))
         )

@@ -39,6 +39,7 @@ class Layout:
         head: channels of the 1x1 convolution that the chain ends with.
         act: activation of stem and head.
         bn_eps: what every BatchNorm adds to the variance.
+        narrow_head: whether a width below 1 narrows the head too; a width above 1 always widens it.
     """
 
     stem: int
@@ -47,6 +48,11 @@ class Layout:
     head: int
     act: Callable[..., nn.Module] = nn.ReLU6
     bn_eps: float = 1e-5
+    narrow_head: bool = True
+
+    def head_channels(self, width: float) -> int:
+        """Return the head's channels at a multiplier of all channels."""
+        return round_channels(self.head * (width if self.narrow_head else max(width, 1.0)))
 
     def with_stride_1(self, *numbers: int) -> Layout:
         """Return a copy whose stem (0) and stages (from 1) of these numbers keep the resolution."""
