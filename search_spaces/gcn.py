@@ -119,7 +119,7 @@ class CloudNet(nn.Module):
     Args:
         cells: extracts node features.
         classifier: of the maximum over the points, stacked over the mean.
-        neighbours: nearest ones that a point is linked to, by its first three channels.
+        neighbours: nearest points, the point itself among them, by the first three channels.
     """
 
     def __init__(self, cells: GraphCells, classifier: nn.Module, neighbours: int) -> None:
@@ -129,7 +129,7 @@ class CloudNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits of shape (batch, num_classes)."""
         _check_input(x)
-        x = self.cells(x, nearest_neighbours(x[:, :COORDINATES], self.neighbours))
+        x = self.cells(x, nearest_neighbours(x[:, :COORDINATES], self.neighbours - 1))
         pooled = torch.cat([x.amax(2, keepdim=True), x.mean(2, keepdim=True)], 1)
         logits: Tensor = self.classifier(pooled).squeeze(2)
         return logits
@@ -211,7 +211,8 @@ def gcn(
         channels: inside the cells.
         cells: how many; all have the same architecture.
         steps: intermediate nodes of a cell.
-        neighbours: nearest points that each point is linked to; None takes 9. For ``points`` only.
+        neighbours: nearest points of each point, itself among them as in the authors' code, so that
+            9, which None takes, links it to 8 others. For ``points`` only.
         embedding: channels after the last cell.
         dropout: probability before the classifier's last layer.
         candidates: names of the graph operators to choose from.

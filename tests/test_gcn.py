@@ -71,8 +71,6 @@ def settled(net: nn.Module, seed: int = 0) -> nn.Module:
                 module.running_var.uniform_(0.5, 2, generator=rng)
                 module.weight.normal_(generator=rng)
                 module.bias.normal_(generator=rng)
-            elif isinstance(module, GraphIsomorphism):
-                module.eps.fill_(0.3)
     return net
 
 
@@ -93,8 +91,8 @@ def mean_by(weights: list[float], values: list[float]) -> float:
 @pytest.mark.parametrize(
     ("conv", "weights", "expected"),
     [
-        # own 3x+1: 4, 10, -5; local differences: 4 and -6, -4, none; 0 for the node itself
-        (EdgeConv, {"own.weight": 3, "own.bias": 1, "local.weight": 2}, [4 + 4, 10 + 0, 0]),
+        # own 3x: 3, 9, -6; local differences: 4 and -6, -4, none; 0 for the node itself
+        (EdgeConv, {"own.weight": 3, "local.weight": 2}, [3 + 4, 9 + 0, 0]),
         # maxima of differences: 2, -2, none
         (MaxRelativeConv, {"linear.weight": [1, 10]}, [1 + 20, 3 - 20, -2]),
         # z is 2, 6, -4; r is 1, 3, -2; s is -0.5, -1.5, 1
@@ -113,24 +111,12 @@ def mean_by(weights: list[float], values: list[float]) -> float:
             {"linear.weight": 2},
             [2 / 3 + 6 / math.sqrt(6) - 4 / math.sqrt(3), 6 / 2 + 2 / math.sqrt(6), -4],
         ),
-        # 1.5 x plus neighbours: 2.5, 5.5, -3; the hidden layer takes 1 away
-        (
-            GraphIsomorphism,
-            {"eps": 0.5, "mlp.0.weight": 1, "mlp.0.bias": -1, "mlp.2.weight": 2},
-            [3, 9, 0],
-        ),
-        # 2 - x cut at 0 is 1, 0, 4
-        (
-            GraphSAGE,
-            {"pool.weight": -1, "pool.bias": 2, "linear.weight": [1, 10]},
-            [1 + 40, 3 + 10, -2],
-        ),
-        # 2 less the differences: 0 and 5, 4, none
-        (
-            RelativeSAGE,
-            {"pool.weight": -1, "pool.bias": 2, "linear.weight": [1, 10]},
-            [1 + 50, 3 + 40, -2],
-        ),
+        # x plus neighbours: 2, 4, -2
+        (GraphIsomorphism, {"linear.weight": 2}, [4, 8, -4]),
+        # -x cut at 0 is 0, 0, 2
+        (GraphSAGE, {"pool.weight": -1, "linear.weight": [1, 10]}, [1 + 20, 3 + 0, -2]),
+        # the negative differences: -2 and 3, 2, none
+        (RelativeSAGE, {"pool.weight": -1, "linear.weight": [1, 10]}, [1 + 30, 3 + 20, -2]),
     ],
     ids=LINKED,
 )
@@ -162,6 +148,40 @@ def test_a_linked_operation_is_its_convolution_with_batchnorm_and_relu(name: str
     torch.testing.assert_close(out, layer.bn(conv).relu())
     assert out.shape == x.shape
     assert conv.shape == x.shape
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("conv1x1", 32 * 32 + 64),
+        ("edge", 2 * 32 * 32 + 64),
+        ("mr", 2 * 32 * 32 + 64),
+        ("gat", 32 * 32 + 2 * 32 + 64),
+        ("semi_gcn", 32 * 32 + 64),
+        ("gin", 32 * 32 + 64),
+        ("sage", 3 * 32 * 32 + 64),
+        ("rel_sage", 3 * 32 * 32 + 64),
+    ],
+)
+def test_operations_have_as_many_weights_as_in_the_authors_code(name: str, params: int) -> None:
+    """At 32 channels: 1,088, 2,112 and 1,152; GraphSAGE's 3,072 and those of its BatchNorm here."""
+    assert sum(p.numel() for p in GRAPH_OPERATORS[name](32).parameters()) == params
+
+
+def test_a_point_is_one_of_its_own_neighbours() -> None:
+    """Of nine neighbours eight are others: points on a line see four to either side."""
+    seen: list[Tensor] = []
+
+    class Watched(nn.Module):
+        def forward(self, x: Tensor, index: Tensor) -> Tensor:
+            seen.append(index)
+            return x
+
+    cells: Any = Watched()
+    net = CloudNet(cells, nn.Conv1d(6, 2, 1), neighbours=9)
+    line = torch.stack([torch.arange(20.0), torch.zeros(20), torch.zeros(20)])
+    net(line.unsqueeze(0))
+    assert seen[0][0, 10].tolist() == [6, 7, 8, 9, 11, 12, 13, 14]
 
 
 def looped(conv: Any, x: Tensor, adjacency: Tensor) -> Tensor:
@@ -199,8 +219,7 @@ def node_by(conv: Any, x: Tensor, x_i: Tensor, i: int, js: list[int], links: Ten
             terms = [x[j] / (degrees[i] * degrees[j]).sqrt() for j in with_i]
             return linear(conv.linear, torch.stack(terms).sum(0))
         case GraphIsomorphism():
-            summed = (1 + conv.eps) * x_i + sum(x[j] for j in js)
-            return linear(conv.mlp[2], linear(conv.mlp[0], summed).relu())
+            return linear(conv.linear, torch.stack([x[j] for j in with_i]).sum(0))
         case GraphSAGE():
             given = [x[j] - x_i if conv.relative else x[j] for j in js]
             pooled = most([linear(conv.pool, one).relu() for one in given], conv.pool.out_channels)
@@ -418,7 +437,7 @@ def test_neighbours_are_found_by_coordinates_alone() -> None:
     net.cells.register_forward_pre_hook(lambda _, args: given.append(args[1]))
     x = rows(2, 5, 24)
     net(x)
-    assert torch.equal(given[0], nearest_neighbours(x[:, :3], 4))
+    assert torch.equal(given[0], nearest_neighbours(x[:, :3], 3))
     default = points_space().supernet()
     assert isinstance(default, CloudNet)
     assert default.neighbours == 9

@@ -1,9 +1,9 @@
-"""Convolutions on graphs, each as its paper defines it, without what stands around it.
+"""Convolutions on graphs, each as its paper or SGAS's code defines it, without what follows.
 
 All take x of shape (batch, channels_in, nodes) and an ``index`` of neighbours (``neighbours.py``),
 and return (batch, channels_out, nodes). i is a node, j runs over its neighbours. Weights meet nodes
 and never edges: what is linear in x_j - x_i is a difference of two products, which costs as many
-times less as a node has neighbours. Last weights have no bias, since a BatchNorm follows.
+times less as a node has neighbours. Weights have no bias, as in SGAS's code.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from raynas.nn.narrow import divided
 class EdgeConv(nn.Module):
     """max_j ReLU(local(x_j - x_i) + own(x_i)), where i itself is one of the j.
 
-    Wang et al., 2018, arXiv:1801.07829, equation 8 and its self-loops.
+    Wang et al., 2018, arXiv:1801.07829, equation 8 and its self-loops. Differs from SGAS's code:
+    there every edge goes through a BatchNorm before the maximum, here the maximum does after it, so
+    that weights meet nodes and not edges.
     """
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
-        self.own = nn.Conv1d(channels_in, channels_out, 1)
+        self.own = nn.Conv1d(channels_in, channels_out, 1, bias=False)
         self.local = nn.Conv1d(channels_in, channels_out, 1, bias=False)
 
     def forward(self, x: Tensor, index: Tensor) -> Tensor:
@@ -108,23 +110,19 @@ class GraphConv(nn.Module):
 
 
 class GraphIsomorphism(nn.Module):
-    """mlp((1 + eps) x_i + sum_j x_j), with eps learned from 0 and one hidden layer.
+    """linear(x_i + sum_j x_j).
 
-    Xu et al., 2019, arXiv:1810.00826, equation 4.1 (GIN-eps).
+    Xu et al., 2019, arXiv:1810.00826, equation 4.1 with eps 0 (GIN-0). As in SGAS's code, one layer
+    stands for the paper's perceptron.
     """
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
-        self.eps = nn.Parameter(torch.zeros(()))
-        self.mlp = nn.Sequential(
-            nn.Conv1d(channels_in, channels_out, 1),
-            nn.ReLU(),
-            nn.Conv1d(channels_out, channels_out, 1, bias=False),
-        )
+        self.linear = nn.Conv1d(channels_in, channels_out, 1, bias=False)
 
     def forward(self, x: Tensor, index: Tensor) -> Tensor:
         """Return the convolution of x."""
-        out: Tensor = self.mlp((1 + self.eps) * x + neighbour_sum(x, index))
+        out: Tensor = self.linear(x + neighbour_sum(x, index))
         return out
 
 
@@ -143,7 +141,7 @@ class GraphSAGE(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, *, relative: bool = False) -> None:
         super().__init__()
         self.relative = relative
-        self.pool = nn.Conv1d(channels_in, channels_out, 1)
+        self.pool = nn.Conv1d(channels_in, channels_out, 1, bias=False)
         self.linear = nn.Conv1d(channels_in + channels_out, channels_out, 1, bias=False)
 
     def forward(self, x: Tensor, index: Tensor) -> Tensor:
