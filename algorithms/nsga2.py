@@ -6,7 +6,7 @@ import numpy as np
 
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
-from raynas.core.optuna_sampler import OptunaSampler
+from raynas.core.optuna_sampler import OptunaSampler, optuna_seed
 from raynas.core.sampler import SAMPLERS, Sampler
 from raynas.core.trial import Trial
 
@@ -58,7 +58,7 @@ class NSGA2(Sampler):
             population_size=population,
             mutation_prob=mutation_prob,
             crossover_prob=crossover_prob,
-            seed=seed,
+            seed=optuna_seed(seed),
         )
         rng = np.random.default_rng(seed)
         self._sampler = OptunaSampler(

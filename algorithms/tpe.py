@@ -8,7 +8,7 @@ import numpy as np
 
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
-from raynas.core.optuna_sampler import OptunaSampler
+from raynas.core.optuna_sampler import OptunaSampler, optuna_seed
 from raynas.core.sampler import SAMPLERS, Sampler
 from raynas.core.trial import Trial
 
@@ -45,7 +45,7 @@ class TPE(Sampler):
         self.startup = startup
         with warnings.catch_warnings(action="ignore"):  # some of it is experimental in old releases
             sampler = optuna.samplers.TPESampler(
-                seed=seed,
+                seed=optuna_seed(seed),
                 n_startup_trials=startup,
                 n_ei_candidates=candidates,
                 multivariate=True,

@@ -52,6 +52,7 @@ REPO = Path(__file__).parent.parent
         ),
         ("search mobilenet_v2_cifar --supernet nowhere", "no supernet in"),
         ("search mobilenet_v2_cifar --seed=-1", "seed"),
+        (f"search mobilenet_v2_cifar --seed={2**63}", f"seed: input should be less than {2**63}"),
         (
             "search mobilenet_v2_cifar --space-option candidates=[MB3E3,MB4E3]",
             "no operator named 'MB4E3'",

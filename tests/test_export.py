@@ -119,3 +119,71 @@ def test_what_cannot_be_written_is_said(run: raynas.Result, tmp_path: Path) -> N
         run.export(tmp_path / "net.h5")
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere"):
         run.export(tmp_path / "nowhere" / "net.json")
+
+
+class TwoInputs(nn.Module):
+    """A network with a mask beside its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = LayerChoice({"a": nn.Linear(4, 3), "b": nn.Linear(4, 3, bias=False)}, "layer")
+
+    def forward(self, x: Tensor, mask: Tensor, scale: float = 1.0) -> Tensor:
+        """Return masked logits."""
+        logits: Tensor = self.layer(x) * mask * scale
+        return logits
+
+
+class OneInput(TwoInputs):
+    """The same without a mask."""
+
+    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:  # type: ignore[override]
+        """Return logits."""
+        logits: Tensor = self.layer(x) * scale
+        return logits
+
+
+def searched(space: Any, out: Path, **more: Any) -> raynas.Result:
+    """Search with a function: no data are there."""
+    return raynas.search(
+        space,
+        "grid",
+        evaluator=params,
+        objectives={"params": "min"},
+        trials=2,
+        out=str(out),
+        ray=INLINE,
+        **more,
+    )
+
+
+def test_a_network_of_two_inputs_is_refused_in_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = r"TwoInputs\.forward takes 2 inputs \(x, mask\), and an example is one tensor here"
+    for name, space in {"own": TwoInputs, "shaped": raynas.ModelSpace(TwoInputs)}.items():
+        run = searched(space, tmp_path / name)
+        run.export(tmp_path / "best.json")
+        assert json.loads((tmp_path / "best.json").read_text()) == {"layer": "b"}
+        for file in ("net.onnx", "net.pt2"):
+            with pytest.raises(ValueError, match=f"{told}: write Result.model"):
+                run.export(tmp_path / file)
+    assert main(["export", str(tmp_path / "own"), str(tmp_path / "net.onnx")]) == 1
+    assert "takes 2 inputs (x, mask)" in capsys.readouterr().err
+    assert not (tmp_path / "net.onnx").exists()
+    with pytest.raises(ValueError, match=told):
+        raynas.profile(TwoInputs, input_shape=(4,))
+    space = raynas.ModelSpace(TwoInputs, input_shape=(4,))
+    with pytest.raises(ValueError, match=told):
+        searched(space, tmp_path / "bounded", constraints="macs < 100")
+    assert not (tmp_path / "bounded").exists()
+
+
+def test_without_data_the_space_knows_the_shape(tmp_path: Path) -> None:
+    run = searched(raynas.ModelSpace(OneInput, input_shape=(4,)), tmp_path / "shaped")
+    raynas.load(run.path).export(tmp_path / "net.pt2")
+    program = torch.export.load(tmp_path / "net.pt2").module()
+    x = torch.ones(3, 4)
+    torch.testing.assert_close(program(x), run.model()(x))
+    with pytest.raises(LookupError, match=r"the run used no data, .* input_shape=\.\.\.\)"):
+        searched(OneInput, tmp_path / "unknown").export(tmp_path / "other.pt2")

@@ -82,6 +82,23 @@ def test_a_score_that_is_no_finite_number_teaches_nothing(name: str, score: floa
     assert run(lambda arch: Trial.completed(arch, score)) == failed
 
 
+@pytest.mark.parametrize("name", list(SAMPLERS))
+def test_seeds_of_all_sizes_fix_a_run_and_differ(name: str) -> None:
+    def run(seed: int) -> list[Arch]:
+        objectives: dict[str, Any] = {"objectives": ("a", "b")} if name == "nsga2" else {}
+        sampler = SAMPLERS[name](PLANE, seed=seed, **objectives)
+        asked = []
+        for _ in range(12):
+            asked.append(sampler.ask())
+            scores = [float(asked[-1]["x"]), -float(asked[-1]["y"])]  # type: ignore[arg-type]
+            sampler.tell(Trial.scored_as(asked[-1], scores[: 1 + bool(objectives)]))
+        return asked
+
+    runs = {seed: run(seed) for seed in (0, 2**32, 2**32 + 1, 2**63 - 1)}
+    assert all(run(seed) == asked for seed, asked in runs.items())
+    assert len({tuple(asked) for asked in runs.values()}) == len(runs)
+
+
 # --- grid -----------------------------------------------------------------------------------------
 
 

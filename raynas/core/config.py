@@ -139,7 +139,7 @@ class SearchConfig(_Strict):
     input_shape: tuple[int, ...] | None = None
     space_digest: str | None = None
     trials: PositiveInt = 100
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)  # a column of the trial table
     out: str
     ray: RayConfig = RayConfig()
     versions: dict[str, str] = Field(default_factory=dict)

@@ -132,6 +132,11 @@ class OptunaSampler(Sampler):
         }
 
 
+def optuna_seed(seed: int) -> int:
+    """Return a seed that Optuna takes, which is one below 2**32; smaller ones stay as they are."""
+    return seed if seed < 2**32 else int(np.random.SeedSequence(seed).generate_state(1)[0])
+
+
 def _quiet_study(optuna: Any, sampler: Any, scores: int) -> Any:
     """Return a study in memory, created without the line that the library logs about it."""
     level = optuna.logging.get_verbosity()

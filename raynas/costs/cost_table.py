@@ -30,6 +30,7 @@ from raynas.costs.regions import Regions
 from raynas.costs.walk import measured_tree
 from raynas.nn.elastic import Elastic
 from raynas.nn.mutable import frozen, inner_space, mutables, name_labels
+from raynas.nn.single_input import check_single_input
 
 REMEMBERED = 10_000
 CHECKED = 4
@@ -85,9 +86,11 @@ class CostTable:
 
     Raises:
         InvalidSpace: candidates of one choice give different shapes.
+        ValueError: the model takes several inputs.
     """
 
     def __init__(self, model: nn.Module, example: Tensor) -> None:
+        check_single_input(model)
         name_labels(model)
         self.exact_per_arch: str | None = None
         self._root = Part()

@@ -327,7 +327,9 @@ class Result:
             whole: write the untrained network at full width instead, as for ``model``.
 
         Raises:
-            ValueError: another ending, or ``whole`` with decisions, which have no width.
+            ValueError: another ending, ``whole`` with decisions, which have no width, or a network
+                that takes several inputs.
+            LookupError: the shape of an example is not known, or the space is not at hand.
             FileNotFoundError: there is no such folder.
         """
         folder, file = Path(file).absolute().parent, str(file)
@@ -344,10 +346,24 @@ class Result:
             with open(file, "w") as out:
                 out.write(write_arch(chosen))
             return
+        from raynas.nn.single_input import check_single_input
         from raynas.results.program_files import write_onnx, write_program
 
+        net = self.model(chosen, whole=whole)
+        check_single_input(net, "write Result.model() yourself, with an example of your own")
         write = write_program if file.endswith(".pt2") else write_onnx
-        write(self.model(chosen, whole=whole), self.rebuilt.data.input_shape, file)
+        write(net, self._example_shape(), file)
+
+    def _example_shape(self) -> tuple[int, ...]:
+        """Return the shape of one example; a run without data may know it from its space."""
+        if self.config.input_shape is not None:
+            return self.config.input_shape
+        if self.config.data is None and self.rebuilt.data_at_hand is None:
+            raise LookupError(
+                "export: the run used no data, so that the shape of an example is not known; pass "
+                "raynas.load(path, data=...), or search a raynas.ModelSpace(..., input_shape=...)"
+            )
+        return self.rebuilt.data.input_shape
 
     def report(self, file: str | None = None) -> str:
         """Write pictures of the run as one HTML page that opens offline, and return its path.
