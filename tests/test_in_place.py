@@ -122,3 +122,28 @@ def test_tensors_of_inference_mode_are_compared_by_value() -> None:
         for _ in range(2):
             assert called(layer, x).tolist() == [0.0, 4.0]
             assert x.tolist() == INPUT
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        torch.zeros(2, 4, 3, 3)[:, :1],  # one channel of some: contiguous and channels last at once
+        torch.zeros(2, 4, 3, 3).contiguous(memory_format=torch.channels_last)[:, 1:3],
+        torch.zeros(2, 4, 3, 3)[:, :, ::2, ::2],
+        torch.zeros(2, 4, 3, 3).transpose(2, 3),
+    ],
+)
+def test_the_first_call_sees_the_strides_of_all_others(x: Tensor) -> None:
+    """Convolutions choose their kernel by them, and so how they round."""
+    seen = []
+
+    class Noted(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(x.stride())
+            return x + 1
+
+    layer = Noted()
+    assert torch.equal(called(layer, x), called(layer, x))
+    assert seen == [x.stride()] * 2
+    expanded = torch.zeros(2, 1).expand(2, 3)
+    assert called(nn.ReLU(inplace=True), expanded).shape == (2, 3)

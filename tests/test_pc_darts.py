@@ -272,7 +272,7 @@ def test_freezing_equals_activating() -> None:
     keeps_the_laws(PartialSpace(cells, 4).supernet().double(), images(3, 8), samples=3)
 
 
-class ComponentSpec(nn.Module):
+class TwoLayers(nn.Module):
     """One choice between two layers that a test gives it."""
 
     def __init__(self, one: Callable[[], nn.Module], other: Callable[[], nn.Module]) -> None:
@@ -305,7 +305,7 @@ class Sized(nn.Module):
 def test_a_search_without_a_partial_choice_is_refused(
     other: Callable[[], nn.Module], reason: str
 ) -> None:
-    space = ModelSpace(lambda: ComponentSpec(nn.Identity, other), input_shape=(8, 8, 8))
+    space = ModelSpace(lambda: TwoLayers(nn.Identity, other), input_shape=(8, 8, 8))
     with pytest.raises(InvalidSpace, match="'pick'") as raised:
         PCDARTS().supernet_space(space)
     assert reason in str(raised.value)
@@ -313,9 +313,7 @@ def test_a_search_without_a_partial_choice_is_refused(
 
 def test_sizes_that_no_pool_makes_are_refused() -> None:
     grown = ModelSpace(
-        lambda: ComponentSpec(
-            lambda: nn.Upsample(scale_factor=2), lambda: nn.Upsample(scale_factor=2)
-        ),
+        lambda: TwoLayers(lambda: nn.Upsample(scale_factor=2), lambda: nn.Upsample(scale_factor=2)),
         input_shape=(8, 4, 4),
     )
     with pytest.raises(InvalidSpace, match=r"no pool makes a size of \(8, 8\) of \(4, 4\)"):
@@ -692,7 +690,7 @@ def test_what_cannot_be_partial_is_refused_before_anything_starts(
     call: str, tmp_path: Path
 ) -> None:
     def grey() -> nn.Module:
-        return ComponentSpec(lambda: nn.Conv2d(1, 8, 3), lambda: nn.Conv2d(1, 8, 3))
+        return TwoLayers(lambda: nn.Conv2d(1, 8, 3), lambda: nn.Conv2d(1, 8, 3))
 
     with pytest.raises(InvalidSpace, match="'pick', cannot since candidate 'one' makes"):
         getattr(raynas, call)(grey, algo="pc_darts", out=str(tmp_path / "run"))

@@ -46,7 +46,15 @@ def called(layer: Callable[..., Any], *inputs: Any, **keywords: Any) -> Any:
 
 
 def _copied(leaf: Any) -> Any:
-    return leaf.clone() if isinstance(leaf, Tensor) else leaf
+    """Return a copy with the same strides: kernels round by them, and no call may differ so."""
+    if not isinstance(leaf, Tensor):
+        return leaf
+    overlaps = any(
+        step == 0 and size > 1 for size, step in zip(leaf.shape, leaf.stride(), strict=True)
+    )
+    if overlaps or leaf.is_contiguous():
+        return leaf.clone()
+    return leaf.new_empty_strided(leaf.shape, leaf.stride()).copy_(leaf)
 
 
 def _state(leaf: Any) -> int | Tensor | None:
