@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import signal
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ QUIET = {
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
+    "RAY_prestart_worker_first_driver": "0",  # Tune's workers have an environment of their own
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
@@ -44,35 +44,89 @@ def connected(config: RayConfig) -> Iterator[None]:
     Tried in order: a Ray that this process is connected to already, ``config.address``,
     ``RAY_ADDRESS``, and a local one of ``config.num_cpus`` cores.
     """
+    with connecting(config) as wait:
+        wait()
+        yield
+
+
+@contextmanager
+def connecting(config: RayConfig) -> Iterator[Callable[[], None]]:
+    """Begin what ``connected`` does, and yield a function that returns once it is done."""
     before = {name: os.environ.get(name) for name in QUIET}
     os.environ |= {name: value for name, value in QUIET.items() if before[name] is None}
     try:
-        with contextlib.nullcontext() if ray.is_initialized() else _started(config):
-            yield
+        if ray.is_initialized():
+            yield lambda: None
+        else:
+            with RayStart(config) as start:
+                yield start.wait
     finally:
         for name in (name for name, value in before.items() if value is None):
             os.environ.pop(name, None)
 
 
-@contextmanager
-def _started(config: RayConfig) -> Iterator[None]:
-    address = address_of(config)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Ray's own deprecations are not the user's to mend
-        if address:
-            ray.init(address=address, runtime_env=_runtime_env(), **_silent())
-        else:
-            cpus = config.num_cpus
-            ray.init(address="local", num_cpus=cpus, include_dashboard=False, **_silent())
-    try:
-        yield
-    finally:
+class RayStart:
+    """Ray's start in a thread: most of it is waiting for other processes.
+
+    The thread lasts as long as Ray, since Linux ends Ray's processes with the thread that has
+    started them.
+    """
+
+    def __init__(self, config: RayConfig) -> None:
+        self._config = config
+        self._failure: BaseException | None = None
+        self._ready, self._over = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._warnings = warnings.catch_warnings()
+
+    def __enter__(self) -> RayStart:
+        self._warnings.__enter__()
+        # Ray's own deprecations are not the user's to mend
+        warnings.filterwarnings("ignore", module=r"ray(\.|$)")
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self._warnings.__exit__(None, None, None)
+
+    def wait(self) -> None:
+        """Return when Ray is there, or raise what kept it from coming."""
+        self._ready.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def _run(self) -> None:
+        try:
+            _start(self._config)
+        except BaseException as failure:
+            self._failure = failure
+        self._ready.set()
+        self._over.wait()
         ray.shutdown()
+
+
+def _start(config: RayConfig) -> None:
+    address = address_of(config)
+    if address:
+        ray.init(address=address, runtime_env=_runtime_env(), **_silent())
+    else:
+        cpus = config.num_cpus
+        ray.init(address="local", num_cpus=cpus, include_dashboard=False, **_silent())
 
 
 def address_of(config: RayConfig) -> str | None:
     """Return the address of the cluster to run on; None stands for a Ray of this machine alone."""
     return config.address or os.environ.get("RAY_ADDRESS")
+
+
+def is_on_this_machine(config: RayConfig) -> bool:
+    """Return whether Ray is, or is about to be, this machine alone."""
+    if not ray.is_initialized():
+        return address_of(config) is None
+    here = ray.get_runtime_context().get_node_id()
+    return all(node["NodeID"] == here for node in ray.nodes() if node["Alive"])
 
 
 @contextmanager

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from raynas.supernet.job import SupernetJob
+from collections.abc import Callable
 
 from raynas.core.archspace import ArchSpace
 from raynas.core.config import RayConfig
 from raynas.core.progress import Progress
 from raynas.core.study import Study
 from raynas.evaluators.spec import EvaluatorSpec
+from raynas.supernet.job import SupernetJob
 
 
 class RayRunner:
@@ -16,16 +17,21 @@ class RayRunner:
 
     Args:
         config: how to use it.
+        connect: returns once this process is connected.
     """
 
-    def __init__(self, config: RayConfig) -> None:
-        self.config = config
+    def __init__(self, config: RayConfig, connect: Callable[[], None]) -> None:
+        self.config, self._connect = config, connect
 
     def train_supernet(self, job: SupernetJob, out: str, progress: Progress) -> None:
         """Train a supernet as a Ray Train job."""
-        progress.phase("starting Ray Train")
-        from raynas.cluster.train import train_supernet
+        from raynas.cluster.train import is_trained_here, train_supernet
 
+        if is_trained_here(self.config):  # Ray starts meanwhile
+            progress.phase("starting training")
+        else:
+            self._connected(progress)
+            progress.phase("starting Ray Train")
         train_supernet(job, out, self.config, progress)
 
     def run_study(
@@ -37,6 +43,12 @@ class RayRunner:
         progress: Progress,
     ) -> None:
         """Evaluate a study's architectures as a Ray Tune run."""
+        self._connected(progress)
+        progress.phase("starting workers")
         from raynas.cluster.tune import run_study
 
         run_study(study, space, spec, out, self.config, progress)
+
+    def _connected(self, progress: Progress) -> None:
+        progress.phase("starting Ray")
+        self._connect()

@@ -1,10 +1,17 @@
-"""Supernet training as a Ray Train job."""
+"""Supernet training as a Ray Train job, in workers of its own or in this process.
+
+In workers, a controller and six actors that help it watch over ranks that wait for each other; to
+start them takes 30 s of processor time. One rank that nothing is asked for needs none of this where
+all is one machine: it is trained as Ray Train's local mode does it.
+"""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +19,17 @@ import ray.train
 import torch
 from ray.train.torch import TorchTrainer
 
-from raynas.cluster.connect import address_of, own_sigint, resource
+from raynas.cluster.connect import address_of, is_on_this_machine, own_sigint, resource
 from raynas.cluster.resources import processes_that_fit, too_large
 from raynas.core.config import RayConfig
 from raynas.core.errors import Interrupted
+from raynas.core.evaluator import describe
 from raynas.core.progress import Progress
 from raynas.gradient.hardware import options_with_latency
-from raynas.storage.run_folder import SUPERNET
+from raynas.storage.run_folder import SUPERNET, local_copy
 from raynas.storage.tables import HistoryStore, read_history
-from raynas.supernet.checkpoint import find_checkpoint
+from raynas.storage.training_record import TrainingRecord
+from raynas.supernet.checkpoint import WEIGHTS, checkpoint_in
 from raynas.supernet.job import SupernetJob, run_job
 
 POLL_S = 0.5
@@ -38,6 +47,12 @@ class _History(ray.train.UserCallback):
         HistoryStore(self._out).append([{"algo": self._algo, **metrics[0]}])
 
 
+def is_trained_here(config: RayConfig) -> bool:
+    """Return whether one rank is enough and this process may be it."""
+    asked = config.cpus_per_train_worker, config.gpus_per_train_worker
+    return config.train_workers == 1 and asked == (None, 0.0) and is_on_this_machine(config)
+
+
 def train_supernet(job: SupernetJob, out: str, config: RayConfig, progress: Progress) -> None:
     """Run the job, or go on with it where ``out`` holds a part; leave a checkpoint there.
 
@@ -49,39 +64,79 @@ def train_supernet(job: SupernetJob, out: str, config: RayConfig, progress: Prog
 
     Raises:
         ValueError: the ranks do not fit this machine, or a cluster that will not grow.
-        RuntimeError: a worker failed; the message is the worker's own.
+        RuntimeError: training failed; the message is the worker's own.
         Interrupted: Ctrl-C.
     """
+    with _watched(out, job.settings.epochs, progress), own_sigint():
+        if is_trained_here(config):
+            _train_here(job, out, config)
+        else:
+            _train_in_workers(job, out, config, progress)
+
+
+def _train_here(job: SupernetJob, out: str, config: RayConfig) -> None:
+    """Run the only rank in this process: Ray Train's local mode, which starts no other."""
+    before = torch.get_num_threads()
+    given = {
+        "job": job,
+        "threads": max((config.num_cpus or len(os.sched_getaffinity(0))) - 1, 1),
+        "out": out,
+        "record": TrainingRecord(out, job.algo.name, last=WEIGHTS),
+    }
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config=given,
+        scaling_config=ray.train.ScalingConfig(num_workers=0),
+        run_config=ray.train.RunConfig(name=SUPERNET, storage_path=out),
+    )
+    try:
+        with torch.random.fork_rng(devices=[]), _without("LOCAL_RANK"):
+            trainer.fit()
+    except KeyboardInterrupt:
+        raise Interrupted from None
+    except Exception as failure:
+        raise RuntimeError(f"supernet training failed: {describe(failure)}") from failure
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _without(name: str) -> Iterator[None]:
+    """Hide a variable of the environment by which Ray Train takes a process for torchrun's."""
+    value = os.environ.pop(name, None)
+    try:
+        yield
+    finally:
+        if value is not None:
+            os.environ[name] = value
+
+
+def _train_in_workers(job: SupernetJob, out: str, config: RayConfig, progress: Progress) -> None:
     each = {"CPU": float(_cpus_each(config)), "GPU": config.gpus_per_train_worker}
     each = {name: share for name, share in each.items() if share}
     _check_fits(each, config, progress)
     trainer = TorchTrainer(
         _worker,
-        train_loop_config={
-            "job": job,
-            "threads": _cpus_each(config),
-            "checkpoint": _checkpoint_in(out),
-        },
+        train_loop_config={"job": job, "threads": _cpus_each(config), "out": out, "record": None},
         scaling_config=ray.train.ScalingConfig(
             num_workers=config.train_workers,
             use_gpu=config.gpus_per_train_worker > 0,
             resources_per_worker=each,
         ),
         run_config=ray.train.RunConfig(
-            name="supernet",
+            name=SUPERNET,
             storage_path=out,
             callbacks=[_History(out, job.algo.name)],  # type: ignore[list-item]
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
             failure_config=ray.train.FailureConfig(max_failures=1),
         ),
     )
-    with _watched(out, job.settings.epochs, progress), own_sigint():
-        try:
-            result = trainer.fit()
-        except SystemExit:  # what Ray Train makes of Ctrl-C
-            raise Interrupted from None
-        except ray.train.TrainingFailedError as failure:
-            raise RuntimeError(f"supernet training failed: {_cause(failure)}") from failure
+    try:
+        result = trainer.fit()
+    except SystemExit:  # what Ray Train makes of Ctrl-C
+        raise Interrupted from None
+    except ray.train.TrainingFailedError as failure:
+        raise RuntimeError(f"supernet training failed: {_cause(failure)}") from failure
     if result.checkpoint is None:
         raise RuntimeError("supernet training left no checkpoint")
 
@@ -107,28 +162,24 @@ def _cpus_each(config: RayConfig) -> int:
 def _worker(given: dict[str, Any]) -> None:
     """Train on one rank; the loop itself knows nothing of Ray."""
     job: SupernetJob = given["job"]
+    record: TrainingRecord | None = given["record"]
     torch.set_num_threads(given["threads"])
-    gpu = torch.cuda.is_available() and ray.train.torch.get_device().type == "cuda"
+    cuda = record is None and torch.cuda.is_available()
+    gpu = cuda and ray.train.torch.get_device().type == "cuda"
     device = ray.train.torch.get_device() if gpu else None
-    start = ray.train.get_checkpoint()
-    with (
-        options_with_latency(job.algo.options, job.latency) as options,
-        nullcontext(given["checkpoint"]) if start is None else start.as_directory() as folder,
-    ):
-        checkpoint = None if folder is None else Path(folder)
-        run_job(job, options, device=device, checkpoint=checkpoint, report=_report)
+    # the newest of all: one that was left by a training in this process is on no list of Ray's
+    checkpoint = checkpoint_in(local_copy(f"{given['out']}/{SUPERNET}"))
+    with options_with_latency(job.algo.options, job.latency) as options:
+        report = partial(_report, record)
+        run_job(job, options, device=device, checkpoint=checkpoint, report=report)
 
 
-def _checkpoint_in(out: str) -> str | None:
-    """Return the checkpoint of a training that began in another way, as inline; None without."""
-    if "://" in out:
-        return None
-    with suppress(FileNotFoundError):
-        return str(find_checkpoint(Path(out) / SUPERNET))
-    return None
-
-
-def _report(row: dict[str, Any], folder: Path | None) -> None:
+def _report(record: TrainingRecord | None, row: dict[str, Any], folder: Path | None) -> None:
+    """Hand a row and a checkpoint to Ray Train, and keep them where its controller does not."""
+    if record is not None:
+        if folder is not None:
+            record.checkpoint(folder, int(row["epoch"]))
+        record.row(row)
     kept = None if folder is None else ray.train.Checkpoint.from_directory(folder)
     ray.train.report(row, checkpoint=kept)
 

@@ -95,18 +95,17 @@ def run_study(
 
 
 @contextmanager
-def _helpers(first: int, config: RayConfig) -> Iterator[tuple[Any, Any]]:
-    """Start the barrier of the first workers, and the timeout if there is a limit."""
-    barrier = ray.remote(num_cpus=0)(StartBarrier).remote(first)
+def _helpers(first: int, config: RayConfig) -> Iterator[tuple[StartBarrier, Any]]:
+    """Make the barrier of the first workers, and the timeout if there is a limit."""
+    barrier = StartBarrier(first)
     limited = config.timeout_s is not None
-    timeout = ray.remote(num_cpus=0)(EvaluationTimeout).remote() if limited else None
-    helpers: list[Any] = [barrier, timeout]
+    timeout: Any = ray.remote(num_cpus=0)(EvaluationTimeout).remote() if limited else None
     try:
         yield barrier, timeout
     finally:
-        for helper in helpers:
-            if helper is not None:  # what Tune keeps of the task would keep its process alive
-                ray.kill(helper)
+        barrier.clear()
+        if timeout is not None:  # what Tune keeps of the task would keep its process alive
+            ray.kill(timeout)
 
 
 def _tuner(

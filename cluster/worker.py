@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray import tune
 
+from raynas.cluster.start_barrier import StartBarrier
 from raynas.cluster.training_group import TrainingGroup
 from raynas.core.archspace import ArchSpace
 from raynas.core.evaluator import Budget, Evaluator, Measurement, describe
@@ -50,7 +51,7 @@ class Task:
     goals: Goals
     seed: int
     epochs: int
-    barrier: Any
+    barrier: StartBarrier
     threads: int = 1
     gpu: bool = False
     group: TrainingGroup | None = None
@@ -97,7 +98,7 @@ class SubnetEvaluator(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Measure the batch that the trial's config names, or train it for one more epoch."""
         if self._evaluator is None:
-            ray.get(self._task.barrier.arrive.remote())
+            self._task.barrier.arrive(self.trial_id)
             try:
                 self._evaluator = self._task.make()
             except Exception as error:

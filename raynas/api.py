@@ -191,6 +191,7 @@ def train_supernet(
     """
     resolved_data = resolve_data(data, mapping("data_options", data_options))
     resolved_space = resolve_space(space, mapping("space_options", space_options), resolved_data)
+    resolved_space = resolved_space.seeded(seed)
     supernet = supernet_to_train(
         algo, resolved_space, resolved_data, mapping("options", options), epochs
     )
@@ -198,7 +199,7 @@ def train_supernet(
     claim_supernet(folder, resume)
     news = progress_of(progress)
     try:
-        with runner_of(ray_config(ray), news) as runner:
+        with runner_of(ray_config(ray)) as runner:
             supernet.train(folder, seed, runner, news)
     except KeyboardInterrupt:
         raise Interrupted(f"training; go on with out={folder!r}, resume=True") from None

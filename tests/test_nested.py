@@ -255,7 +255,6 @@ class Trains(Evaluator):
 def test_a_training_ends_with_its_last_epoch_and_not_with_the_next_trial(tmp_path: Path) -> None:
     """What it holds may be what another worker waits for."""
     space = ArchSpace((Choice("kind", ("a", "b")),))
-    gate: Any = ray.remote(num_cpus=0)(StartBarrier).remote(1)
     trains = Trains(tmp_path / "ended")
     spec = EvaluatorSpec(name="trains", metrics=("accuracy",), make=trains.make, epochs=2)
     task = Task(
@@ -264,7 +263,7 @@ def test_a_training_ends_with_its_last_epoch_and_not_with_the_next_trial(tmp_pat
         goals=Goals((Objective("accuracy"),)),
         seed=0,
         epochs=2,
-        barrier=gate,
+        barrier=StartBarrier(1),
     )
     worker = tune.with_parameters(SubnetEvaluator, task=task)({"archs": "1"})
     assert not worker.train()["done"]
@@ -272,4 +271,3 @@ def test_a_training_ends_with_its_last_epoch_and_not_with_the_next_trial(tmp_pat
     assert worker.train()["done"]
     assert trains.ended.exists()
     worker.stop()
-    ray.kill(gate)

@@ -158,7 +158,7 @@ def _trained(
     evaluation = evaluation_of(standalone, problem)
     spec, key = evaluation.evaluator, _key(evaluation.component.options)
     folders = [f"{comparison.path}/{VERIFY}/{key}/seed-{number}" for number in range(seeds)]
-    with runner_of(ray, progress) as runner:
+    with runner_of(ray) as runner:
         for number, out in enumerate(folders):
             trained = {t.arch for t in load_trials(out, space.arch_space) if t.scored}
             left = [arch for arch in archs if arch not in trained]

@@ -227,7 +227,7 @@ def _network_evaluation(
             f"the evaluator {_called(spec)} stops weak architectures early by one score, and there "
             "are several objectives: turn it off (early_stopping=False), or merge them (scalarize=)"
         )
-    check_fit(model_space, data)
+    check_fit(model_space, data, trains=declared.epochs > 0)
     make = MakeNetworkEvaluator(
         evaluator=evaluator, model_space=model_space, data=data, epochs=declared.epochs
     )

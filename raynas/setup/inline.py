@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,8 @@ from raynas.core.objectives import MissingObjective
 from raynas.core.progress import Progress
 from raynas.core.study import Asked, Study
 from raynas.evaluators.spec import EvaluatorSpec, Worker
-from raynas.storage.run_folder import SUPERNET
-from raynas.storage.tables import HistoryStore
+from raynas.storage.run_folder import SUPERNET, local_copy
+from raynas.storage.training_record import TrainingRecord
 from raynas.supernet.job import SupernetJob
 
 
@@ -42,23 +41,21 @@ class InlineRunner:
         import torch
 
         from raynas.gradient.hardware import options_with_latency
-        from raynas.supernet.checkpoint import find_checkpoint
+        from raynas.supernet.checkpoint import WEIGHTS, checkpoint_in
         from raynas.supernet.job import run_job
 
         progress.phase("training")
         threads = self.config.cpus_per_train_worker or max((os.cpu_count() or 1) - 1, 1)
         device = torch.device("cuda") if self.config.gpus_per_train_worker else None
-        history, folder = HistoryStore(out), Path(out) / SUPERNET
+        record = TrainingRecord(out, job.algo.name, last=WEIGHTS)
 
         def report(row: dict[str, Any], saved: Path | None) -> None:
             if saved is not None:
-                _keep(saved, folder, int(row["epoch"]))
-            history.append([{"algo": job.algo.name, **row}])
+                record.checkpoint(saved, int(row["epoch"]))
+            record.row(row)
             progress.trained(row, job.settings.epochs)
 
-        checkpoint = None
-        with suppress(FileNotFoundError):
-            checkpoint = find_checkpoint(folder)
+        checkpoint = checkpoint_in(local_copy(f"{out}/{SUPERNET}"))
         with torch_threads(threads), options_with_latency(job.algo.options, job.latency) as options:
             run_job(job, options, device=device, checkpoint=checkpoint, report=report)
 
@@ -86,21 +83,6 @@ class InlineRunner:
                 _evaluate(study, evaluator, spec, progress)
         if study.failure is not None:
             raise SearchFailed(study.failure)
-
-
-def _keep(saved: Path, folder: Path, epoch: int) -> None:
-    """Keep a checkpoint under a name of its own, and remove those of ours before it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    # never Ray Train's, nor its list of them: it goes on from the one that the list names
-    before = list(folder.glob(f"checkpoint_{'[0-9]' * 6}"))
-    target, written = folder / f"checkpoint_{epoch:06}", folder / f".checkpoint_{epoch:06}"
-    for old in (written, target):
-        shutil.rmtree(old, ignore_errors=True)
-    shutil.copytree(saved, written)
-    written.rename(target)  # whole, or not at all
-    for old in before:
-        if old != target:
-            shutil.rmtree(old)
 
 
 def _evaluate(study: Study, evaluator: Evaluator, spec: EvaluatorSpec, progress: Progress) -> None:

@@ -44,8 +44,7 @@ class Space:
         """A digest of choices and shapes of weights; None unless a model of the user's own."""
         if self.model_space is None or ":" not in self.spec.name:
             return None
-        weights = self.model_space.skeleton().state_dict()
-        shapes = {name: list(tensor.shape) for name, tensor in weights.items()}
+        shapes = self.model_space.weight_shapes()
         text = json.dumps([to_plain(self.arch_space), shapes], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

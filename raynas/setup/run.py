@@ -36,11 +36,10 @@ def run_search(run: Prepared, progress: Progress) -> None:
             progress.phase(f"nothing is left to do: {told} are told")
             study = _study(run, strategy.evaluation.evaluator, history)
             return
-        with runner_of(config.ray, progress) as runner:
+        with runner_of(config.ray) as runner:
             spec = strategy.evaluation.prepared(config.out, config.seed, runner, progress)
             spec = with_latency(spec, None if run.latency is None else run.latency.table)
             study = _study(run, spec, history)
-            progress.phase("starting workers")
             space = problem.space.arch_space
             runner.run_study(study, space, spec, config.out, progress)
             if not study.told and space.violation is not None:

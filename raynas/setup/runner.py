@@ -52,16 +52,15 @@ class Runner(Protocol):
 
 
 @contextmanager
-def runner_of(config: RayConfig, progress: Progress) -> Iterator[Runner]:
+def runner_of(config: RayConfig) -> Iterator[Runner]:
     """Connect to Ray and give its runner, or that of this process (``inline``)."""
     if config.inline:
         from raynas.setup.inline import InlineRunner
 
         yield InlineRunner(config)
         return
-    progress.phase("starting Ray")
-    from raynas.cluster.connect import connected
+    from raynas.cluster.connect import connecting
     from raynas.cluster.runner import RayRunner
 
-    with connected(config):
-        yield RayRunner(config)
+    with connecting(config) as connect:
+        yield RayRunner(config, connect)

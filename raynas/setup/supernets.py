@@ -226,7 +226,7 @@ def _trained_elsewhere(problem: Problem, path: str, epochs: int | None) -> Super
     from raynas.supernet.rebuilding import check_checkpoint
 
     model_space, data = problem.networks(NO_WEIGHTS)
-    check_fit(model_space, data)
+    check_fit(model_space, data, trains=False)
     if epochs is not None:
         raise ValueError("epochs are for training a supernet, and a trained one is given")
     checkpoint = find_checkpoint(local_copy(path))

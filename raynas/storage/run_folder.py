@@ -82,6 +82,20 @@ class Folder:
         if local:
             Path(written).replace(target)
 
+    def names(self) -> list[str]:
+        """Return what files and folders there are, in no order."""
+        selector = fs.FileSelector(self._root, allow_not_found=True)
+        return [str(info.base_name) for info in self._fs.get_file_info(selector)]
+
+    def put(self, source: Path, name: str, *, last: str) -> None:
+        """Copy a local folder of files here, so that it has its file ``last`` only once whole."""
+        self.remove(name)
+        self._fs.create_dir(f"{self._root}/{name}", recursive=True)
+        for file in sorted(source.iterdir(), key=lambda file: file.name == last):
+            fs.copy_files(
+                str(file), f"{self._root}/{name}/{file.name}", destination_filesystem=self._fs
+            )
+
     def remove(self, name: str) -> None:
         """Remove a file, or a folder and what is in it; it may be missing."""
         path = f"{self._root}/{name}"

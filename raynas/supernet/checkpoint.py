@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import warnings
+from collections import OrderedDict, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,10 +52,17 @@ def save_checkpoint(
         if name not in others
     }
     save_file(tensors, folder / WEIGHTS)
-    if others or attributes:
-        torch.save({"state": others, "attributes": attributes or {}}, folder / BESIDE)
+    beside = {"state": others, "metadata": _metadata(whole), "attributes": attributes or {}}
+    if any(beside.values()):
+        torch.save(beside, folder / BESIDE)
     torch.save(dict(state), folder / STATE)
     (folder / ABOUT).write_text(json.dumps(dict(about), indent=2) + "\n")
+
+
+def _metadata(state: Any) -> dict[str, dict[str, Any]]:
+    """Return what modules say of their state; versions alone are those of PyTorch."""
+    metadata = getattr(state, "_metadata", {})  # not of a state_dict of the user's own
+    return {path: dict(own) for path, own in metadata.items() if own.keys() > {"version"}}
 
 
 def _is_storable(value: object) -> bool:
@@ -85,9 +94,25 @@ def find_checkpoint(path: Path) -> Path:
     )
 
 
+def checkpoint_in(path: Path) -> Path | None:
+    """Return the newest checkpoint at, or below, ``path``; None if there is none."""
+    try:
+        return find_checkpoint(path)
+    except FileNotFoundError:
+        return None
+
+
 def load_weights(checkpoint: Path) -> dict[str, Any]:
     """Return a checkpoint's tensors by name, and other state that modules define themselves."""
-    return load_file(checkpoint / WEIGHTS) | _beside(checkpoint)["state"]
+    beside = _beside(checkpoint)
+    return _state(load_file(checkpoint / WEIGHTS) | beside["state"], beside["metadata"])
+
+
+def _state(entries: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``load_state_dict`` takes."""
+    state: Any = OrderedDict(entries)
+    state._metadata = OrderedDict(metadata)
+    return state  # type: ignore[no-any-return]
 
 
 def load_attributes(checkpoint: Path) -> Attributes:
@@ -97,7 +122,7 @@ def load_attributes(checkpoint: Path) -> Attributes:
 
 def _beside(checkpoint: Path) -> dict[str, dict[str, Any]]:
     if not (checkpoint / BESIDE).is_file():
-        return {"state": {}, "attributes": {}}
+        return {"state": {}, "metadata": {}, "attributes": {}}
     return torch.load(checkpoint / BESIDE, weights_only=True)  # type: ignore[no-any-return]
 
 
@@ -139,6 +164,7 @@ class SharedWeights:
     Attributes:
         arrays: its tensors by name.
         state: what else belongs to its ``state_dict``.
+        metadata: what modules say of their state.
         attributes: what it computes with beside that.
         seed: that it was built with.
         channels_last: whether it runs with channels last; None if that is still to be seen.
@@ -146,6 +172,7 @@ class SharedWeights:
 
     arrays: Arrays
     state: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
     attributes: Attributes = field(default_factory=dict)
     seed: int = 0
     channels_last: bool | None = None
@@ -158,7 +185,8 @@ def load_shared(checkpoint: Path, seed: int = 0) -> SharedWeights:
         checkpoint: that holds it.
         seed: that it was built with if the checkpoint is older than such records.
     """
-    about, weights = load_about(checkpoint), load_weights(checkpoint)
+    about, beside = load_about(checkpoint), _beside(checkpoint)
+    weights = load_file(checkpoint / WEIGHTS) | beside["state"]
     state = {name: value for name, value in weights.items() if not _is_array(value)}
     channels_last = about.get("channels_last")
     return SharedWeights(
@@ -167,7 +195,8 @@ def load_shared(checkpoint: Path, seed: int = 0) -> SharedWeights:
             channels_last is not False,
         ),
         state=state,
-        attributes=load_attributes(checkpoint),
+        metadata=beside["metadata"],
+        attributes=beside["attributes"],
         seed=about.get("seed", seed),
         channels_last=channels_last,
     )
@@ -202,7 +231,8 @@ def to_arrays(tensors: Mapping[str, Tensor], channels_last: bool = True) -> Arra
 def share_weights(model: nn.Module, weights: SharedWeights) -> None:
     """Make a model the supernet whose weights these are; see ``share_arrays``."""
     last = weights.channels_last is not False
-    share_arrays(model, weights.arrays, weights.state, channels_last=last)
+    state = _state(weights.state, weights.metadata)
+    share_arrays(model, weights.arrays, state, channels_last=last)
 
 
 def share_arrays(
@@ -220,21 +250,33 @@ def share_arrays(
     Args:
         model: on the CPU, or without memory.
         arrays: by name, as ``to_arrays`` returns them.
-        state: what else belongs to the model's ``state_dict``.
+        state: what else belongs to the model's ``state_dict``, with its metadata.
         channels_last: as for ``to_arrays``.
 
     Raises:
         RuntimeError: names or shapes differ from the model's.
     """
-    buffers = {name for name, _ in model.named_buffers()}
+    buffers = {name for name, _ in model.named_buffers(remove_duplicate=False)}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     if channels_last:
         tensors = {name: _channels_last(t) if t.dim() == 4 else t for name, t in tensors.items()}
-    own = {name: t.clone() if name in buffers else t for name, t in tensors.items()}
-    model.load_state_dict(own | dict(state or {}), assign=True)
+    own: Any = _state({}, {}) if state is None else copy.copy(state)
+    own |= {name: t.clone() if name in buffers else t for name, t in tensors.items()}
+    own |= _tied(model, own)
+    model.load_state_dict(own, assign=True)
     model.requires_grad_(False)
+
+
+def _tied(model: nn.Module, state: Mapping[str, Any]) -> dict[str, nn.Parameter]:
+    """Return one parameter for all names of those that have several."""
+    names: dict[nn.Parameter, list[str]] = defaultdict(list)
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names[parameter].append(name)
+    several = [same for same in names.values() if len(same) > 1 and same[0] in state]
+    one = {same[0]: nn.Parameter(state[same[0]], requires_grad=False) for same in several}
+    return {name: one[same[0]] for same in several for name in same if name in state}
 
 
 def _channels_last(nhwc: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from raynas.nn.random_state import own_random_state
 from raynas.supernet.distributed import ProcessGroup
 from raynas.supernet.precision import PrecisionPolicy
 from raynas.supernet.protocol import Batch, cosine
+from raynas.supernet.sgd import SGD
 from raynas.supernet.streams import stream, stream_seed
 
 ORDER = 0  # the stream of the training split's order
@@ -25,8 +26,8 @@ ORDER = 0  # the stream of the training split's order
 class TrainingLoop(ABC):
     """Trains a model by SGD, epoch by epoch, on one rank or several.
 
-    The order of examples, their augmentation and what layers such as dropout draw are functions of
-    seed, epoch or step, and rank. So a result depends on model, data, settings and seed alone,
+    The order of examples, their augmentation, what a dataset draws that is read anew each epoch,
+    and what layers such as dropout draw are functions of seed, epoch or step, and rank. So a result depends on model, data, settings and seed alone,
     whatever the process did before, and a checkpoint needs no random states, neither of this device
     nor of other ranks, to go on as if it had not stopped.
 
@@ -54,6 +55,7 @@ class TrainingLoop(ABC):
 
     augmentation_stream: ClassVar[int] = 1
     layer_stream: ClassVar[int] = 2
+    reading_stream: ClassVar[int] = 4
 
     def __init__(
         self,
@@ -78,7 +80,7 @@ class TrainingLoop(ABC):
         self.model = self._precision.placed(model.to(self.device), self._train[0][:2])
         self._weights = list(self.model.parameters())  # a walk at every step would cost 1 %
         self._group.broadcast(self.model)
-        self.optimizer: torch.optim.Optimizer = torch.optim.SGD(
+        self.optimizer: torch.optim.Optimizer = SGD(
             self._weights,
             settings.lr,
             settings.momentum,
@@ -187,11 +189,19 @@ class TrainingLoop(ABC):
 
     def _training_batches(self, size: int) -> Iterator[Batch]:
         """Yield the epoch's batches, augmented, with the learning rate set; count the steps."""
-        for x, y in self._batches(self._train, size, self.epoch, ORDER):
+        for x, y in self._batches(self._epoch_examples(), size, self.epoch, ORDER):
             for group in self.optimizer.param_groups:
                 group["lr"] = self.settings.lr * self._lr_scale()
             yield self._augmented(x), y
             self.step += 1
+
+    def _epoch_examples(self) -> Examples:
+        """Return the epoch's training split; all ranks have the same."""
+        seed = stream_seed(self.seed, self.epoch, self.reading_stream)
+        examples = self._data.epoch_examples(seed)
+        if examples is None:
+            return self._train
+        return examples[0].to(self.device), examples[1].to(self.device)
 
     def _batches(self, examples: Examples, size: int, epoch: int, number: int) -> Iterator[Batch]:
         """Yield this rank's share of an epoch's batches, the incomplete last one left out."""
@@ -212,16 +222,20 @@ class TrainingLoop(ABC):
 
     def _cross_entropy(
         self,
-        model: Callable[[Tensor], Tensor],
+        model: Callable[[Tensor], object],
         batch: Batch,
         *,
         smoothing: float | None = None,
         exact: bool = False,
     ) -> Tensor:
         x, y = batch
-        logits = self._precision.logits(model, x, exact=exact)
+        logits, *others = self._precision.logits(model, x, exact=exact)
         amount = self.settings.label_smoothing if smoothing is None else smoothing
-        return functional.cross_entropy(logits, y, label_smoothing=amount)
+        loss = functional.cross_entropy(logits, y, label_smoothing=amount)
+        for auxiliary in others:
+            part = functional.cross_entropy(auxiliary, y, label_smoothing=amount)
+            loss = loss + self.settings.aux_weight * part
+        return loss
 
     def _mean_loss(self, losses: Sequence[Tensor]) -> float:
         """Return the mean over an epoch's batches and all ranks.
