@@ -22,7 +22,7 @@ from raynas.cluster.connect import connected
 from raynas.core.evaluator import Budget
 from raynas.data.digits import Digits
 from raynas.evaluators.shared import SharedEvaluator
-from raynas.supernet.checkpoint import find_checkpoint, load_weights, to_arrays
+from raynas.supernet.checkpoint import find_checkpoint, load_shared
 
 WIDTH = 0.25
 WORKERS = 2
@@ -38,9 +38,9 @@ def space() -> raynas.ModelSpace:
 def bare(checkpoint: Path, archs: list[raynas.Arch]) -> float:
     """Return subnets per second of a plain loop on one core, nothing kept between subnets."""
     torch.set_num_threads(1)
-    arrays = to_arrays(load_weights(checkpoint))
+    weights = load_shared(checkpoint)
     settings = {"cache_bytes": 0}
-    evaluator = SharedEvaluator(space(), Digits(), arrays, seed=0, settings=settings)
+    evaluator = SharedEvaluator(space(), Digits(), weights, seed=0, settings=settings)
     evaluator(archs[:3], Budget(), 0)
     started = time.perf_counter()
     evaluator(archs, Budget(), 0)

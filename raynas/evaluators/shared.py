@@ -139,7 +139,7 @@ class SharedEvaluator(Evaluator):
         import torch
 
         from raynas.costs.cost_table import CostTable
-        from raynas.supernet.attributes import write_attributes
+        from raynas.supernet.attributes import attributes_kept, write_attributes
         from raynas.supernet.checkpoint import share_weights
         from raynas.supernet.scoring import SubnetScorer
 
@@ -151,7 +151,8 @@ class SharedEvaluator(Evaluator):
         write_attributes(supernet, weights.attributes)
         other = model_space is not None and model_space is not supernet_space
         costed = model_space.supernet().to(device) if model_space and other else supernet
-        self._costs = CostTable(costed, splits.train[0][:1])
+        with attributes_kept(costed):
+            self._costs = CostTable(costed, splits.train[0][:1])
         self._scorer = SubnetScorer(
             supernet,
             splits.train,

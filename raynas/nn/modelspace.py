@@ -10,15 +10,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
 from raynas.core.config import ComponentSpec
+from raynas.core.covering import covering
 from raynas.core.errors import InvalidSpace
 from raynas.core.fixed import read_arch
 from raynas.core.registry import Registry
 from raynas.nn.made_tensors import MadeTensors
-from raynas.nn.mutable import frozen, name_labels, space_of
+from raynas.nn.mutable import activate_unchecked, each_route, frozen, name_labels, space_of
 from raynas.nn.random_state import own_random_state
 
 Weights = Mapping[str, Tensor]
@@ -27,6 +29,8 @@ CPU = torch.device("cpu")
 
 class ModelSpace:
     """Builds supernets and their sub-networks.
+
+    Lazy layers get their weights by one pass of each candidate, where the input shape is known.
 
     Args:
         factory: a class of, or function returning, an ``nn.Module`` with choices; takes no
@@ -76,9 +80,11 @@ class ModelSpace:
         """
         with own_random_state(CPU, self.seed if seed is None else seed):
             model = self.factory()
-        if not isinstance(model, nn.Module):
-            kind = type(model).__name__
-            raise InvalidSpace(f"space {self.name!r} must build an nn.Module, got a {kind}")
+            if not isinstance(model, nn.Module):
+                kind = type(model).__name__
+                raise InvalidSpace(f"space {self.name!r} must build an nn.Module, got a {kind}")
+            if self.input_shape is not None and _waits(model):
+                _materialise(model, self.example_input(2))
         _cut_graphs(model)
         if "arch_space" in vars(self):
             name_labels(model)
@@ -102,10 +108,18 @@ class ModelSpace:
                 model = self.factory()
         except Exception:  # meta tensors hold no numbers; any other fault is raised again here
             return self.supernet(seed)
-        if not isinstance(model, nn.Module) or made.outside(model.state_dict(keep_vars=True)):
+        if not isinstance(model, nn.Module) or _waits(model):
+            return self.supernet(seed)
+        if made.outside(model.state_dict(keep_vars=True)):
             return self.supernet(seed)
         name_labels(model)
         return model
+
+    def weight_shapes(self) -> dict[str, list[int] | None]:
+        """Return the shapes of a supernet's weights by name; None where the first pass decides."""
+        state = self.skeleton().state_dict()
+        tensors = {name: t for name, t in state.items() if isinstance(t, Tensor)}
+        return {name: None if is_lazy(t) else list(t.shape) for name, t in tensors.items()}
 
     @cached_property
     def arch_space(self) -> ArchSpace:
@@ -153,6 +167,25 @@ class ModelSpace:
     def canonical(self, arch: Arch) -> Arch:
         """Return the representative of the architectures that compute the same as ``arch``."""
         return arch if self._canonical is None else self._canonical(arch)
+
+
+def _waits(model: nn.Module) -> bool:
+    """Return whether there are weights whose shape the first pass decides."""
+    return any(map(is_lazy, (*model.parameters(), *model.buffers())))
+
+
+@torch.no_grad()
+def _materialise(model: nn.Module, example: Tensor) -> None:
+    """Run every candidate, so that lazy layers have their weights."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    restore = each_route(model, lambda mutable: mutable.route)
+    for arch in covering(space_of(model)):
+        activate_unchecked(model, arch)
+        model(example)
+    restore()
+    for module, mode in modes.items():
+        module.training = mode
 
 
 def _cut_graphs(model: nn.Module) -> None:

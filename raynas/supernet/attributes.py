@@ -9,27 +9,22 @@ from __future__ import annotations
 
 import copy
 import enum
-import random
 import types
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils._pytree import tree_flatten
 
 from raynas.nn.mutable import Mutable
+from raynas.supernet.plain_data import PlainData, holds_arrays, in_place, is_data
 
 Attributes = dict[str, Any]
 
 _OWN = frozenset(vars(nn.Module()))  # what every module has
 _ROUTES = frozenset({"route", "label", "tied_to", "arguments", "statistics"})
-_PLAIN = (bool, int, float, complex, str, bytes, type(None))
-_GENERATORS = (torch.Generator, np.random.Generator, random.Random)
 _FIXED = (
     *(type, types.ModuleType, types.BuiltinFunctionType, nn.Module, enum.Enum),
     *(torch.dtype, torch.device, torch.Size),
@@ -45,11 +40,11 @@ def read_attributes(model: nn.Module, fresh: nn.Module | None = None) -> Attribu
         model: whose attributes are read.
         fresh: built alike; plain data that are equal there are left out.
     """
-    as_built = {} if fresh is None else _values(fresh)
+    as_built, form = {} if fresh is None else _values(fresh), PlainData(model)
     return {
-        path: _encoded(value)
+        path: form.encoded(value)
         for path, value in _values(model).items()
-        if _holds_arrays(value) or path not in as_built or as_built[path] != value
+        if holds_arrays(value) or path not in as_built or as_built[path] != value
     }
 
 
@@ -57,13 +52,13 @@ def read_attributes(model: nn.Module, fresh: nn.Module | None = None) -> Attribu
 def write_attributes(model: nn.Module, attributes: Mapping[str, Any]) -> None:
     """Give a model what ``read_attributes`` has read from one that is built alike.
 
-    Tensors are written in place where they can be, so that what shares them goes on doing so.
+    Tensors are written in place where they can be, so that what shares them goes on doing so. The
+    model's weights are set already: what are views of them are left as they are.
 
     Raises:
         ValueError: the model has no such module.
     """
-    modules = dict(model.named_modules())
-    device = next((t.device for t in model.parameters()), torch.device("cpu"))
+    modules, form = dict(model.named_modules()), PlainData(model)
     for path, encoded in attributes.items():
         owner, _, name = path.rpartition(".")
         if owner not in modules:
@@ -72,7 +67,7 @@ def write_attributes(model: nn.Module, attributes: Mapping[str, Any]) -> None:
                 "is built otherwise than the model that was trained"
             )
         holder = _holder(modules[owner], name)
-        holder[name] = _written(holder.get(name), encoded, device)
+        holder[name] = form.written(holder.get(name), encoded)
 
 
 def hidden_attributes(model: nn.Module) -> Iterator[str]:
@@ -140,7 +135,7 @@ def attributes_kept(model: nn.Module) -> Iterator[None]:
     finally:
         for holder, name, value, copied in before:
             same = isinstance(value, Tensor) and value.shape == copied.shape
-            holder[name] = _tensor(value, copied, copied.device) if same else copied
+            holder[name] = in_place(value, copied) if same else copied
 
 
 @contextmanager
@@ -193,130 +188,9 @@ def _attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
     own = _OWN | _ROUTES if isinstance(module, Mutable) else _OWN
     users = type(module).__module__.partition(".")[0] not in _LIBRARIES
     for name, value in vars(module).items():
-        if name not in own and is_data(value) and (users or _holds_arrays(value)):
+        if name not in own and is_data(value) and (users or holds_arrays(value)):
             yield name, value
 
 
 def _holder(module: nn.Module, name: str) -> dict[str, Any]:
     return module._buffers if name in module._buffers else vars(module)
-
-
-def is_equal(first: Any, second: Any) -> bool:
-    """Return whether two entries that ``read_attributes`` returned are the same."""
-    (ours, one_form), (theirs, other_form) = tree_flatten(first), tree_flatten(second)
-    return one_form == other_form and all(map(_same, ours, theirs))
-
-
-def _same(ours: Any, theirs: Any) -> bool:
-    if isinstance(ours, Tensor) and isinstance(theirs, Tensor):
-        return ours.dtype == theirs.dtype and torch.equal(ours, theirs)
-    return type(ours) is type(theirs) and bool(ours == theirs)
-
-
-def is_data(value: Any) -> bool:
-    """Return whether a value is made of numbers, texts, tensors, arrays and generators alone."""
-    if isinstance(value, np.ndarray):
-        return value.dtype.kind in "biufc"
-    if type(value) in (list, tuple, set):
-        return all(map(is_data, value))
-    if type(value) is dict:
-        return all(map(is_data, (*value.keys(), *value.values())))
-    return type(value) in _PLAIN or isinstance(value, (Tensor, np.number, np.bool_, *_GENERATORS))
-
-
-def _holds_arrays(value: Any) -> bool:
-    if type(value) in (list, tuple, set):
-        return any(map(_holds_arrays, value))
-    if type(value) is dict:
-        return any(map(_holds_arrays, value.values()))
-    return isinstance(value, (Tensor, np.ndarray, *_GENERATORS))
-
-
-def _encoded(value: Any) -> tuple[str, Any]:
-    """Return what kind of value it is, and what it is made of, as loading without code allows."""
-    match value:
-        case Tensor():
-            return "tensor", value.detach().cpu().clone().as_subclass(Tensor)
-        case np.ndarray() | np.number() | np.bool_():
-            kind = "array" if isinstance(value, np.ndarray) else "number"
-            return kind, torch.from_numpy(np.array(value))
-        case dict():
-            return "dict", [(_encoded(key), _encoded(entry)) for key, entry in value.items()]
-        case list() | tuple() | set():
-            return type(value).__name__, [_encoded(entry) for entry in value]
-        case torch.Generator():
-            return "torch", value.get_state()
-        case np.random.Generator():
-            return "numpy", _encoded(value.bit_generator.state)
-        case random.Random():
-            return "python", value.getstate()
-    return "plain", value
-
-
-def _written(old: Any, encoded: tuple[str, Any], device: torch.device) -> Any:
-    """Return the value; where the old one is of its kind, that one with new contents."""
-    kind, content = encoded
-    match kind:
-        case "tensor":
-            return _tensor(old, content, device)
-        case "array" | "number":
-            return _array(old, content.numpy()) if kind == "array" else content.numpy()[()]
-        case "dict":
-            return _dict(old, content, device)
-        case "list" | "tuple" | "set":
-            return _sequence(old, kind, content, device)
-        case "torch" | "numpy" | "python":
-            return _generator(old, kind, content)
-    return content
-
-
-def _tensor(old: Any, content: Tensor, device: torch.device) -> Tensor:
-    alike = isinstance(old, Tensor) and (old.shape, old.dtype) == (content.shape, content.dtype)
-    if alike and not old.is_meta:
-        with suppress(RuntimeError):  # of memory that several of its numbers share
-            old.detach().copy_(content)
-            return old  # type: ignore[no-any-return]
-    return content.to(device, copy=True)
-
-
-def _array(old: Any, content: NDArray[Any]) -> NDArray[Any]:
-    alike = isinstance(old, np.ndarray) and (old.shape, old.dtype) == (content.shape, content.dtype)
-    if alike and old.flags.writeable:
-        old[...] = content
-        return old  # type: ignore[no-any-return]
-    return content.copy()
-
-
-def _dict(old: Any, content: list[Any], device: torch.device) -> dict[Any, Any]:
-    target = old if type(old) is dict else {}
-    keys = [_written(None, key, device) for key, _ in content]
-    entries = [_written(target.get(k), v, device) for k, (_, v) in zip(keys, content, strict=True)]
-    target.clear()
-    target.update(zip(keys, entries, strict=True))
-    return target
-
-
-def _sequence(old: Any, kind: str, content: list[Any], device: torch.device) -> Any:
-    alike = kind != "set" and type(old).__name__ == kind and len(old) == len(content)
-    before = old if alike else [None] * len(content)
-    entries = [_written(o, new, device) for o, new in zip(before, content, strict=True)]
-    if alike and kind == "list":
-        old[:] = entries
-        return old
-    return {"list": list, "tuple": tuple, "set": set}[kind](entries)
-
-
-def _generator(old: Any, kind: str, content: Any) -> Any:
-    if kind == "torch":
-        generator = old if isinstance(old, torch.Generator) else torch.Generator()
-        return generator.set_state(content)
-    if kind == "python":
-        python = old if isinstance(old, random.Random) else random.Random()
-        python.setstate(content)
-        return python
-    state = _written(None, content, torch.device("cpu"))
-    alike = isinstance(old, np.random.Generator)
-    alike = alike and old.bit_generator.state["bit_generator"] == state["bit_generator"]
-    made = old if alike else np.random.Generator(getattr(np.random, state["bit_generator"])())
-    made.bit_generator.state = state
-    return made

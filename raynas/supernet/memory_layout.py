@@ -7,7 +7,6 @@ decide alike.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -16,14 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from raynas.core.arch import Arch, Value
-from raynas.core.archspace import ArchSpace
-from raynas.core.decision import Choice, Decision
+from raynas.core.covering import covering
 from raynas.nn.mutable import activate_unchecked, each_route, mutables, space_of
 from raynas.nn.random_state import own_random_state
 from raynas.supernet.attributes import attributes_kept, modes_kept
 
-MOST = 256  # architectures that are tried
 LAYOUTS = {True: torch.channels_last, False: torch.contiguous_format}
 
 
@@ -49,7 +45,8 @@ def runs_channels_last(model: nn.Module, example: Tensor) -> bool:
         model: its mode, routes, gradients and attributes are kept.
         example: a batch, of any number of dimensions.
     """
-    if example.dim() != 4:
+    tensors = (example, *model.parameters(), *model.buffers())
+    if all(tensor.dim() != 4 for tensor in tensors):
         return True
     with _left_alone(model, example.device):
         for arch in covering(space_of(model)):
@@ -115,29 +112,3 @@ def _between_mutables(model: nn.Module) -> Iterator[None]:
 
 def _last(value: Any) -> Any:
     return laid_out(value, True) if isinstance(value, Tensor) and value.dim() == 4 else value
-
-
-def covering(space: ArchSpace) -> Iterator[Arch]:
-    """Yield architectures until each option of each decision was among them, 256 at most."""
-    used: Counter[tuple[str, Value]] = Counter()
-
-    def rarest(decision: Decision) -> Value:
-        ranked = sorted(decision.options, key=lambda option: used[decision.label, option])
-        if isinstance(decision, Choice):
-            taken = {ranked[0]}
-        else:
-            unused = [option for option in ranked if not used[decision.label, option]]
-            taken = set(ranked[: decision.k] if decision.k is not None else unused)
-        used.update((decision.label, option) for option in taken)
-        value = tuple(option for option in decision.options if option in taken)
-        return value[0] if isinstance(decision, Choice) else value
-
-    wanted = {
-        (decision.label, option)
-        for decision in space.decisions.values()
-        for option in decision.options
-    }
-    for _ in range(MOST):
-        yield space.decided(rarest)
-        if wanted <= used.keys():
-            return

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from raynas.core.covering import covering
 from raynas.core.errors import InvalidSpace
 from raynas.nn.modelspace import ModelSpace
 from raynas.nn.mutable import activate_unchecked, each_route, space_of
@@ -19,14 +20,12 @@ from raynas.supernet.attributes import (
     Attributes,
     attributes_kept,
     hidden_attributes,
-    is_data,
-    is_equal,
     modes_kept,
     read_attributes,
     write_attributes,
 )
 from raynas.supernet.checkpoint import load_about, load_weights
-from raynas.supernet.memory_layout import covering
+from raynas.supernet.plain_data import is_data, is_equal
 
 TOLERANCE = 0.001  # of the largest output
 ADVICE = (
@@ -130,7 +129,7 @@ def check_checkpoint(space: ModelSpace, checkpoint: Path, path: str) -> None:
 
 
 def _shapes(state: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(t.shape) if isinstance(t, Tensor) else () for name, t in state.items()}
+    return {name: tuple(t.shape) for name, t in state.items() if isinstance(t, Tensor)}
 
 
 def _drawn(space: ModelSpace) -> list[str]:
