@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,12 +31,23 @@ def _attention(query: Tensor, key: Tensor, value: Tensor) -> int:
     return prod(query.shape[:-1]) * key.shape[-2] * (query.shape[-1] + value.shape[-1])
 
 
+def _recurrent(x: Tensor, weights: Sequence[Tensor]) -> int:
+    # every step of every sequence meets all matrices of the layer
+    return prod(x.shape[:-1]) * sum(weight.numel() for weight in weights if weight.dim() == 2)
+
+
 Formula = Callable[[Sequence[Any], Any], int]
 MACS: dict[Any, Formula] = {
     aten.mm: lambda args, _: _matmul(args[0], args[1]),
     aten.bmm: lambda args, _: _matmul(args[0], args[1]),
     aten.addmm: lambda args, _: _matmul(args[1], args[2]),
     aten.baddbmm: lambda args, _: _matmul(args[1], args[2]),
+    aten.mv: lambda args, _: prod(args[0].shape),
+    aten.addmv: lambda args, _: prod(args[1].shape),
+    aten.dot: lambda args, _: args[0].numel(),
+    aten.vdot: lambda args, _: args[0].numel(),
+    aten.mkldnn_rnn_layer: lambda args, _: _recurrent(args[0], args[1:3]),
+    aten._cudnn_rnn: lambda args, _: _recurrent(args[0], args[1]),
     aten.convolution: lambda args, out: _convolution(args[0], args[1], out, bool(args[6])),
 }
 for _attend in (
@@ -45,6 +57,19 @@ for _attend in (
     aten._scaled_dot_product_cudnn_attention,
 ):
     MACS[_attend] = lambda args, _: _attention(args[0], args[1], args[2])
+
+# these move weights, or work on them one by one or as a whole, without multiplying by an input
+HARMLESS = (
+    *(aten.embedding, aten.index_select, aten.gather, aten.index, aten.cat, aten.stack),
+    *(aten.clone, aten.copy_, aten._to_copy, aten.constant_pad_nd, aten.sum, aten.mean),
+    *(aten.linalg_vector_norm, aten.norm, aten.amax, aten.max, aten._weight_norm_interface),
+)
+_reported: set[str] = set()
+
+
+class UncountedOperation(UserWarning):
+    """An operation with weights whose multiply-accumulates no rule counts."""
+
 
 # their further outputs serve training; which of them evaluation makes depends on the device
 FIRST_ONLY = (aten.native_batch_norm, aten.cudnn_batch_norm, aten.miopen_batch_norm)
@@ -110,6 +135,8 @@ class Meter(TorchDispatchMode):
         formula = MACS.get(func.overloadpacket)
         if formula is not None:
             tally.macs += formula(args, out)
+        elif func.overloadpacket not in HARMLESS:
+            _report_unknown(func, args, out)
         given = {storage_key(leaf) for leaf in tensors_in((args, kwargs))}
         held = out[0] if func.overloadpacket in FIRST_ONLY else out
         for leaf in tensors_in(held):
@@ -130,6 +157,22 @@ class Meter(TorchDispatchMode):
     def _release(self, key: int, size: int) -> None:
         self._counted.discard(key)
         self._alive -= size
+
+
+def _report_unknown(func: Any, args: Any, out: Any) -> None:
+    """Warn, once for each, of an operation that meets matrices of weights and has no formula."""
+    name = str(func.overloadpacket)
+    if name in _reported or torch.Tag.pointwise in func.tags:
+        return
+    weights = [t for t in tensors_in(args) if isinstance(t, nn.Parameter) and t.dim() > 1]
+    held = {storage_key(leaf) for leaf in tensors_in(out)}
+    if weights and not any(storage_key(weight) in held for weight in weights):  # no view of one
+        _reported.add(name)
+        warnings.warn(
+            f"the multiply-accumulates of {name} are not counted: no rule knows this operation",
+            UncountedOperation,
+            stacklevel=2,
+        )
 
 
 def tensors_in(tree: Any) -> list[Tensor]:
