@@ -96,6 +96,8 @@ class TrainSettings(_Strict):
         nesterov: whether the momentum is Nesterov's.
         weight_decay: of SGD.
         label_smoothing: of the cross-entropy.
+        aux_weight: of the cross-entropy of each of a model's auxiliary logits (a model may return a
+            tuple of logits and such in training mode), beside that of its logits; 0.4 as in DARTS.
         clip: largest norm of the gradient; None does not clip.
         precision: of convolutions and matrix products; ``bfloat16`` runs them under autocast.
             Weights, gradients, logits and the loss stay in float32, and so does all scoring. As
@@ -113,6 +115,7 @@ class TrainSettings(_Strict):
     nesterov: bool = True
     weight_decay: float = Field(default=4e-5, ge=0.0)
     label_smoothing: float = Field(default=0.1, ge=0.0, lt=1.0)
+    aux_weight: float = Field(default=0.4, ge=0.0)
     clip: float | None = Field(default=5.0, gt=0.0)
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = True

@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import operator
+import random
+import warnings
 from collections.abc import Callable, Sequence, Sized
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from raynas.core.registry import Registry
+from raynas.nn.random_state import own_random_state
 
 Examples = tuple[Tensor, Tensor]
+CPU = torch.device("cpu")
+
+
+class DataWarning(UserWarning):
+    """Says in what form data are used, where it is not the form they came in."""
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Inputs, shape (count, ...), and class indices, shape (count,), of each split."""
+    """Inputs, shape (count, ...), and class indices, shape (count,), of each split.
+
+    Inputs of other floating-point types become float32, the weights' own, and none has a graph.
+    """
 
     train: Examples
     valid: Examples
@@ -31,6 +43,13 @@ class Splits:
         Raises:
             ValueError: the training split has examples of one class only.
         """
+        others = [x.dtype for x, _ in filter(None, self.parts()) if _plain(x).dtype != x.dtype]
+        if others:
+            text = f"data: inputs of {others[0]} are used in float32, as weights are"
+            warnings.warn(text, DataWarning, stacklevel=3)
+        for name, examples in zip(("train", "valid", "test"), self.parts(), strict=True):
+            if examples is not None:
+                object.__setattr__(self, name, (_plain(examples[0]), examples[1]))
         y = self.train[1]
         if len(y) and not y.is_meta and bool((y == y[0]).all()):
             raise ValueError(
@@ -73,9 +92,21 @@ class DataModule:
         """Return a training batch, changed at random or as it is."""
         return x
 
+    def epoch_examples(self, seed: int) -> Examples | None:
+        """Return the training split as it is in one epoch; None if it is as loaded in all.
+
+        Args:
+            seed: all that is drawn is a function of it.
+        """
+        return None
+
 
 class TensorData(DataModule):
     """Data from a ``(train, valid[, test])`` tuple of torch datasets.
+
+    A training dataset that gives other items when it is read again is read anew for every epoch.
+    Its transforms should draw from the global generators of torch, numpy or Python, which are
+    seeded around the reading; what draws from others cannot be repeated.
 
     Args:
         datasets: each with a length, and items of (input tensor, class index).
@@ -94,7 +125,10 @@ class TensorData(DataModule):
         if len(datasets) not in (2, 3):
             raise ValueError(f"data: expected (train, valid[, test]), got {len(datasets)} items")
         names = ("train", "valid", "test")
-        stacked = [_stack(d, split) for d, split in zip(datasets, names, strict=False)]
+        stacked = []
+        for number, (dataset, split) in enumerate(zip(datasets, names, strict=False)):
+            with own_random_state(CPU, number):
+                stacked.append(_stack(dataset, split))
         shapes = {split[0].shape[1:] for split in stacked}
         if len(shapes) > 1:
             raise ValueError(f"data: splits have inputs of different shapes: {sorted(shapes)}")
@@ -102,11 +136,66 @@ class TensorData(DataModule):
         self.name = name
         self.input_shape = tuple(stacked[0][0].shape[1:])
         self.num_classes = 1 + max(int(split[1].max()) for split in stacked)
-        self.batch_size = batch_size or min(128, max(1, len(stacked[0][1]) // 30))
+        # a BatchNorm refuses to train on one example
+        self.batch_size = batch_size or min(128, max(2, len(stacked[0][1]) // 30))
+        self._varying = datasets[0] if _varies(datasets[0], stacked[0]) else None
 
     def load(self) -> Splits:
         """Return the splits."""
         return self._splits
+
+    def epoch_examples(self, seed: int) -> Examples | None:
+        """Read a training dataset that varies; None if it does not.
+
+        Raises:
+            ValueError: there are other numbers of examples than at first, inputs of other shapes,
+                or classes that were not there.
+        """
+        if self._varying is None:
+            return None
+        with own_random_state(CPU, seed):
+            x, y = _stack(self._varying, "train")
+        before = self._splits.train[0].shape
+        if x.shape != before:
+            raise ValueError(
+                f"data: the train split has inputs of shape {tuple(x.shape)}, and had {tuple(before)}"
+                " when it was first read"
+            )
+        if int(y.max()) >= self.num_classes:
+            raise ValueError(
+                f"data: the train split has the class {int(y.max())}, and there were only "
+                f"{self.num_classes} classes when it was first read"
+            )
+        return _plain(x), y
+
+
+def _plain(x: Tensor) -> Tensor:
+    return (x.float() if x.is_floating_point() else x).detach()
+
+
+def _varies(dataset: Any, examples: Examples) -> bool:
+    """Return whether a dataset, read again with other seeds, gives other items at once or later."""
+    if _two_tensors(dataset):
+        return False
+    with own_random_state(CPU, len(examples[1])):
+        before = _random_states()
+        again = (_pair(dataset[i], f"train[{i}]") for i in range(len(dataset)))
+        pairs = zip(*examples, again, strict=True)
+        differ = any(not _equal(x, other[0]) or y != other[1] for x, y, other in pairs)
+        # transforms that are seldom applied draw nevertheless
+        return differ or _random_states() != before
+
+
+def _equal(x: Tensor, y: Tensor) -> bool:
+    return (x.shape, x.dtype) == (y.shape, y.dtype) and torch.allclose(
+        x, y, rtol=0, atol=0, equal_nan=True
+    )
+
+
+def _random_states() -> tuple[object, ...]:
+    _, keys, position, *_ = np.random.get_state()  # noqa: NPY002 - which users draw from
+    torchs = torch.get_rng_state().numpy().tobytes()
+    return torchs, bytes(memoryview(keys)), position, random.getstate()
 
 
 def _stack(dataset: Any, split: str) -> Examples:

@@ -12,6 +12,7 @@ from raynas.core.evaluator import EVALUATORS
 from raynas.data.module import DataModule
 from raynas.evaluators.sample import training_batch
 from raynas.nn.random_state import own_random_state
+from raynas.supernet.outputs import logits_in
 
 
 @EVALUATORS.register("grad_norm", aliases=("gradnorm",))
@@ -39,7 +40,7 @@ class GradNorm:
         x, y = training_batch(data, self.batch_size, seed)
         twin = copy.deepcopy(net).train()
         with own_random_state(x.device, seed), torch.enable_grad():
-            loss = functional.cross_entropy(twin(x), y)
+            loss = functional.cross_entropy(logits_in(twin(x)), y)
         weights = [p for p in twin.parameters() if p.requires_grad]
         found = torch.autograd.grad(loss, weights, allow_unused=True)
         norms = [g.double().norm() for g in found if g is not None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from raynas.data.module import DataModule, Splits
+from raynas.data.module import DataModule, Examples, Splits
 
 
 class Loaded(DataModule):
@@ -29,3 +29,8 @@ class Loaded(DataModule):
     def augment(self, x: Tensor, rng: torch.Generator) -> Tensor:
         """Return a training batch as the module changes it."""
         return self._source.augment(x, rng)
+
+    def epoch_examples(self, seed: int) -> Examples | None:
+        """Return the training split of one epoch, on the device, or None as the module does."""
+        examples = self._source.epoch_examples(seed)
+        return examples and (examples[0].to(self.device), examples[1].to(self.device))

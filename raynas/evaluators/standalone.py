@@ -34,6 +34,7 @@ class Standalone:
         nesterov: whether the momentum is Nesterov's.
         weight_decay: of SGD.
         label_smoothing: of the cross-entropy that is trained.
+        aux_weight: of the cross-entropy of each of a network's auxiliary logits, if it has such.
         clip: largest norm of the gradient; None does not clip.
         precision: float32, or bfloat16 for convolutions and matrix products; validation is in
             float32.
@@ -61,6 +62,7 @@ class Standalone:
         nesterov: bool = True,
         weight_decay: float = 4e-5,
         label_smoothing: float = 0.1,
+        aux_weight: float = 0.4,
         clip: float | None = 5.0,
         precision: Literal["float32", "bfloat16"] = "float32",
         channels_last: bool = True,
@@ -71,7 +73,7 @@ class Standalone:
     ) -> None:
         self.epochs, self.batch_size, self.lr = epochs, batch_size, lr
         self.momentum, self.nesterov, self.weight_decay = momentum, nesterov, weight_decay
-        self.label_smoothing, self.clip = label_smoothing, clip
+        self.label_smoothing, self.aux_weight, self.clip = label_smoothing, aux_weight, clip
         self.precision, self.channels_last = precision, channels_last
         self.sync_batch_norm = sync_batch_norm
         self.early_stopping, self.grace_epochs = early_stopping, grace_epochs

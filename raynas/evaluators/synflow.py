@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from raynas.core.evaluator import EVALUATORS
 from raynas.data.module import DataModule
+from raynas.supernet.outputs import logits_in
 
 
 @EVALUATORS.register("synflow")
@@ -38,7 +39,7 @@ class SynFlow:
         for parameter in twin.parameters():
             parameter.data.abs_()
         with torch.enable_grad():
-            flow = twin(ones).sum()
+            flow = logits_in(twin(ones)).sum()
         weights = [p for p in twin.parameters() if p.requires_grad and p.dim() > 1]
         if weights and flow.requires_grad:
             flow.backward()

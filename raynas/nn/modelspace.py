@@ -19,6 +19,7 @@ from raynas.core.covering import covering
 from raynas.core.errors import InvalidSpace
 from raynas.core.fixed import read_arch
 from raynas.core.registry import Registry
+from raynas.nn.buffers import make_room
 from raynas.nn.made_tensors import MadeTensors
 from raynas.nn.mutable import activate_unchecked, each_route, frozen, name_labels, space_of
 from raynas.nn.random_state import own_random_state
@@ -151,6 +152,7 @@ class ModelSpace:
         arch = read_arch(self.arch_space, arch)
         model = self.supernet(seed)
         if weights is not None:
+            make_room(model, weights)
             model.load_state_dict(weights)
         return frozen(model, arch, {})
 

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from raynas.core.arch import Arch
+from raynas.nn.buffers import make_room
 from raynas.nn.logits import Logits, Probabilities
 from raynas.nn.modelspace import ModelSpace
 from raynas.supernet.attributes import Attributes, write_attributes
@@ -140,7 +141,9 @@ def load_supernet(space: ModelSpace, checkpoint: Path, seed: int) -> nn.Module:
         seed: that it was built with if the checkpoint is older than such records.
     """
     model = space.supernet(load_about(checkpoint).get("seed", seed))
-    model.load_state_dict(load_weights(checkpoint))
+    weights = load_weights(checkpoint)
+    make_room(model, weights)
+    model.load_state_dict(weights)
     write_attributes(model, load_attributes(checkpoint))
     return model
 
@@ -265,6 +268,7 @@ def share_arrays(
     own: Any = _state({}, {}) if state is None else copy.copy(state)
     own |= {name: t.clone() if name in buffers else t for name, t in tensors.items()}
     own |= _tied(model, own)
+    make_room(model, own)
     model.load_state_dict(own, assign=True)
     model.requires_grad_(False)
 

@@ -14,6 +14,7 @@ import torch
 from raynas.core.config import ComponentSpec, TrainSettings
 from raynas.core.fixed_list import FOUND
 from raynas.data.module import DataModule
+from raynas.nn.buffers import make_room
 from raynas.nn.modelspace import ModelSpace
 from raynas.supernet.attributes import read_attributes, write_attributes
 from raynas.supernet.checkpoint import (
@@ -85,7 +86,9 @@ def run_job(
         device=device,
     )
     if checkpoint is not None:
-        training.model.load_state_dict(load_weights(checkpoint))
+        weights = load_weights(checkpoint)
+        make_room(training.model, weights)
+        training.model.load_state_dict(weights)
         write_attributes(training.model, load_attributes(checkpoint))
         training.load_state_dict(load_state(checkpoint))
     saved_s = time.monotonic()

@@ -9,6 +9,7 @@ from torch.nn import functional
 from raynas.core.config import TrainSettings
 from raynas.data.module import DataModule, Examples
 from raynas.supernet.loop import TrainingLoop
+from raynas.supernet.outputs import logits_in
 
 ROWS = 512  # per pass of validation
 VALIDATION = 3  # the stream of what layers draw while it is validated
@@ -44,7 +45,7 @@ class NetworkTraining(TrainingLoop):
         x, y = examples or self._valid
         self.model.eval()
         with torch.no_grad(), self._own_random_state(self.epoch, VALIDATION):
-            logits = torch.cat([self.model(part) for part in x.split(ROWS)]).float()
+            logits = torch.cat([logits_in(self.model(part)) for part in x.split(ROWS)]).float()
         right = (logits.argmax(1) == y).double().mean()
         return {"accuracy": float(right), "loss": float(functional.cross_entropy(logits, y))}
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from raynas.core.config import TrainSettings
 from raynas.supernet.dilated import WideDilated
 from raynas.supernet.memory_layout import laid_out, lay_out, runs_channels_last
+from raynas.supernet.outputs import training_logits
 from raynas.supernet.sync_batch_norm import is_synchronised, synchronised
 
 Manner = Callable[[], AbstractContextManager[object]]
@@ -55,9 +56,9 @@ class PrecisionPolicy:
         return laid_out(x, self._channels_last)
 
     def logits(
-        self, model: Callable[[Tensor], Tensor], x: Tensor, *, exact: bool = False
-    ) -> Tensor:
-        """Run a pass and return what it gives, in float32 at least.
+        self, model: Callable[[Tensor], object], x: Tensor, *, exact: bool = False
+    ) -> tuple[Tensor, ...]:
+        """Run a pass and return logits and auxiliary logits, in float32 at least.
 
         Args:
             model: a module, or a function that runs one.
@@ -66,7 +67,10 @@ class PrecisionPolicy:
         """
         with self._exact() if exact else self._manner():
             out = model(x)
-        return out.to(torch.promote_types(out.dtype, torch.float32))
+        return tuple(
+            logits.to(torch.promote_types(logits.dtype, torch.float32))
+            for logits in training_logits(out)
+        )
 
 
 def as_now(device: torch.device) -> Manner:

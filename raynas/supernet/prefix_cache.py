@@ -21,6 +21,7 @@ from raynas.nn.elastic_norm import ElasticBatchNorm
 from raynas.nn.mutable import activate_unchecked, inner_space
 from raynas.supernet.attributes import Followed
 from raynas.supernet.calibration import CalibratedBatchNorm, Calibration, RunsTwice
+from raynas.supernet.outputs import logits_in
 from raynas.supernet.stages import Span, offers_stages, spans_of
 
 Key = tuple[str, ...]
@@ -233,7 +234,7 @@ class PrefixRunner:
                 self._through(span, staged, len(x))
         except Exception as error:
             fault = error
-        if fault is not None or _differ(whole[0], staged[0]):
+        if fault is not None or _differ(logits_in(whole[0]), logits_in(staged[0])):
             raise InvalidSpace(
                 f"{type(self._model).__name__}: its stages() one after the other do not give what "
                 "its forward() gives; list what forward() runs, in that order, or nothing"

@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from raynas.core.covering import covering
 from raynas.core.errors import InvalidSpace
+from raynas.nn.buffers import make_room
 from raynas.nn.modelspace import ModelSpace
 from raynas.nn.mutable import activate_unchecked, each_route, space_of
 from raynas.nn.random_state import own_random_state
@@ -74,6 +75,7 @@ def check_rebuilt(
         return
     again = space.supernet()
     try:
+        make_room(again, model.state_dict())
         again.load_state_dict(model.state_dict())
     except RuntimeError as error:
         raise InvalidSpace(

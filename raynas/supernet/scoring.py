@@ -21,6 +21,7 @@ from raynas.supernet.calibration import (
     recalibrate,
 )
 from raynas.supernet.memory_layout import laid_out, lay_out, runs_channels_last
+from raynas.supernet.outputs import logits_in
 from raynas.supernet.prefix_cache import PrefixCache, PrefixRunner
 
 CALIBRATION_IMAGES = 512
@@ -109,7 +110,7 @@ class SubnetScorer:
     def _outputs(self, arch: Mapping[str, Value]) -> list[Tensor]:
         if self._fused is not None:
             try:
-                first, *rest = self._fused.run(arch)
+                first, *rest = map(logits_in, self._fused.run(arch))
             except RunsTwice:
                 pass
             else:
@@ -173,7 +174,7 @@ class _Separate:
         self._followed.take_over()
         activate_unchecked(self._model, arch)
         recalibrate(self._model, self._images, len(self._images))
-        return [self._model(x) for x in self._passes]
+        return [logits_in(self._model(x)) for x in self._passes]
 
 
 def _norms(model: nn.Module) -> list[_BatchNorm]:

@@ -47,6 +47,7 @@ class SupernetTraining(TrainingLoop):
     augmentation_stream = BEYOND_LAPS
     layer_stream = BEYOND_LAPS + 1
     attach_stream = BEYOND_LAPS + 2
+    reading_stream = BEYOND_LAPS + 3
 
     def __init__(
         self,
@@ -90,7 +91,7 @@ class SupernetTraining(TrainingLoop):
     def outputs(self, batch: Batch) -> Tensor:
         """Return the model's logits for a batch."""
         self._last = batch
-        return self._precision.logits(self.model, batch[0])
+        return self._precision.logits(self.model, batch[0])[0]
 
     def loss(
         self,
@@ -100,7 +101,10 @@ class SupernetTraining(TrainingLoop):
         smoothing: float | None = None,
         exact: bool = False,
     ) -> Tensor:
-        """Return the cross-entropy of the active architecture, or mixture."""
+        """Return the cross-entropy of the active architecture, or mixture.
+
+        That of auxiliary logits is added with the settings' ``aux_weight``.
+        """
         self._last = batch
         model = self.model if tensors is None else partial(functional_call, self.model, tensors)
         return self._cross_entropy(model, batch, smoothing=smoothing, exact=exact)
