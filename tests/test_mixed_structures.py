@@ -30,7 +30,8 @@ class Reader(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits, shape (batch, 10)."""
         out = self.reader(x.squeeze(1))[0]
-        return self.head(out[:, -1])
+        logits: Tensor = self.head(out[:, -1])
+        return logits
 
 
 def gru() -> nn.Module:

@@ -23,7 +23,8 @@ class Last(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs at the last step."""
-        return self.layer(x)[0][:, -1]
+        last: Tensor = self.layer(x)[0][:, -1]
+        return last
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ def test_latency_joins_what_is_measured_and_no_failure() -> None:
     epochs = list(both.by_epoch(archs[0], 0))
     assert [one.epochs for one in epochs] == [1, 2]
     both.close()
-    assert both._inner.closed
+    assert both._evaluator.closed
     assert {one.metrics["latency_ms"] for one in epochs} == {table().cost(archs[0]).latency_ms}
 
 
