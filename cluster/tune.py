@@ -16,6 +16,7 @@ from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler
 
 from raynas.cluster.connect import address_of, own_sigint, scratch
+from raynas.cluster.packing import packed
 from raynas.cluster.resources import processes_that_fit, too_large
 from raynas.cluster.searcher import StudySearcher
 from raynas.cluster.start_barrier import StartBarrier
@@ -50,18 +51,20 @@ def run_study(
         progress: told after every batch.
 
     Raises:
+        TypeError: the evaluator cannot be pickled.
         SearchFailed: the objective is not among the metrics, or no evaluator can be made.
         Interrupted: Ctrl-C; what was told is on disk.
     """
     if study.finished or study.trials <= study.told:
         return
+    sent = packed(spec)
     group = training_group(spec, config, out)
     workers = _workers(config, group)
     fixed = 1 if spec.epochs else config.batch
     first = min(math.ceil((study.trials - study.told) / (fixed or 1)), space.size())
     with _helpers(min(workers, first), config) as (barrier, timeout):
         task = Task(
-            spec=ray.cloudpickle.dumps(replace(spec, weights=None)),
+            spec=sent,
             weights=[] if spec.weights is None else [ray.put(spec.weights)],
             arch_space=replace(space, violation=None),  # a worker only reads architectures
             goals=study.goals,

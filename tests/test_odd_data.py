@@ -6,21 +6,26 @@ import random
 import threading
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import ray
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset, TensorDataset
 
 import raynas
+from raynas.cluster.packing import packed
 from raynas.core.config import TrainSettings
 from raynas.data.module import DataModule, DataWarning, Splits, TensorData
+from raynas.evaluators.functions import MakeFunctionEvaluator
 from raynas.evaluators.loaded import Loaded
+from raynas.evaluators.networks import MakeNetworkEvaluator
+from raynas.evaluators.spec import EvaluatorSpec
+from raynas.evaluators.standalone import Standalone
 from raynas.nn import LayerChoice
 from raynas.nn.modelspace import ModelSpace
 from raynas.setup.fit import check_fit
@@ -158,8 +163,9 @@ def test_reading_leaves_the_global_random_states_alone(draw: Noise) -> None:
 
 
 def from_state() -> list[int]:
-    keys: list[int] = np.random.get_state()[1].tolist()  # type: ignore[union-attr] # noqa: NPY002
-    return keys
+    state: Any = np.random.get_state()  # noqa: NPY002 - which users draw from
+    keys: list[int] = state[1].tolist()
+    return [*keys, state[2]]
 
 
 def test_validation_examples_are_read_once() -> None:
@@ -409,3 +415,54 @@ def test_what_the_first_pass_makes_is_there(model: Any, tmp_path: Path) -> None:
         loss = float(functional.cross_entropy(run.model(run.best.arch)(x), y))
     row = run.trials.set_index("arch").loc[run.best.arch.to_json(), "loss"]
     assert loss == pytest.approx(row, rel=1e-4)
+
+
+# --- what workers are sent ---
+
+
+def spec_of(make: Any) -> EvaluatorSpec:
+    return EvaluatorSpec(name="function", metrics=("score",), make=make)
+
+
+class Locked:
+    """An evaluator that holds a lock."""
+
+    def __init__(self) -> None:
+        self.settings = {"guard": threading.Lock()}
+
+    def __call__(self, arch: raynas.Arch) -> float:
+        return 0.0
+
+
+def closing_over_a_lock() -> Callable[[raynas.Arch], float]:
+    guard = threading.Lock()
+
+    def score(arch: raynas.Arch) -> float:
+        with guard:
+            return float(len(arch))
+
+    return score
+
+
+@pytest.mark.parametrize(
+    ("evaluator", "name"), [(closing_over_a_lock(), "guard"), (Locked(), "settings.guard")]
+)
+def test_a_lock_in_an_evaluator_is_named(evaluator: Any, name: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        packed(spec_of(MakeFunctionEvaluator(evaluator, ("score",))))
+    assert f"the evaluator cannot be sent to workers: it holds a _thread.lock as {name!r}" in str(
+        caught.value
+    )
+
+
+def test_a_lock_in_a_dataset_is_named_where_it_must_be_read_again() -> None:
+    dataset = Noisy(from_torch)
+    dataset.guard = threading.Lock()  # type: ignore[attr-defined]
+    data = TensorData((dataset, plain()[1]))
+    make = MakeNetworkEvaluator(evaluator=Standalone(), model_space=ModelSpace(Net), data=data)
+    says = "the data cannot be sent to workers: it holds a _thread.lock as '_varying.guard'"
+    with pytest.raises(TypeError, match=says):
+        packed(spec_of(make))
+    assert packed(spec_of(replace(make, data=data.as_loaded())))
+    assert data.as_loaded().epoch_examples(0) is None
+    assert data.epoch_examples(0) is not None

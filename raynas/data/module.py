@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 import random
 import warnings
@@ -92,6 +93,10 @@ class DataModule:
         """Return a training batch, changed at random or as it is."""
         return x
 
+    def as_loaded(self) -> DataModule:
+        """Return the data for evaluators that do not train; cheaper to send, if that can be."""
+        return self
+
     def epoch_examples(self, seed: int) -> Examples | None:
         """Return the training split as it is in one epoch; None if it is as loaded in all.
 
@@ -144,6 +149,12 @@ class TensorData(DataModule):
         """Return the splits."""
         return self._splits
 
+    def as_loaded(self) -> TensorData:
+        """Return the data as first read, without the dataset, for evaluators that do not train."""
+        other = copy.copy(self)
+        other._varying = None
+        return other
+
     def epoch_examples(self, seed: int) -> Examples | None:
         """Read a training dataset that varies; None if it does not.
 
@@ -155,11 +166,11 @@ class TensorData(DataModule):
             return None
         with own_random_state(CPU, seed):
             x, y = _stack(self._varying, "train")
-        before = self._splits.train[0].shape
-        if x.shape != before:
+        now, before = tuple(x.shape), tuple(self._splits.train[0].shape)
+        if now != before:
             raise ValueError(
-                f"data: the train split has inputs of shape {tuple(x.shape)}, and had {tuple(before)}"
-                " when it was first read"
+                f"data: the train split has inputs of shape {now}, and had {before} when it was "
+                "first read"
             )
         if int(y.max()) >= self.num_classes:
             raise ValueError(
@@ -193,9 +204,8 @@ def _equal(x: Tensor, y: Tensor) -> bool:
 
 
 def _random_states() -> tuple[object, ...]:
-    _, keys, position, *_ = np.random.get_state()  # noqa: NPY002 - which users draw from
-    torchs = torch.get_rng_state().numpy().tobytes()
-    return torchs, bytes(memoryview(keys)), position, random.getstate()
+    numpys = np.random.get_state(legacy=False)  # noqa: NPY002 - which users draw from
+    return torch.get_rng_state().numpy().tobytes(), repr(numpys), random.getstate()
 
 
 def _stack(dataset: Any, split: str) -> Examples:

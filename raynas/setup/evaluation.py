@@ -141,7 +141,7 @@ def shared_evaluation(
     make = MakeSharedEvaluator(
         supernet_space=supernet.model_space,
         model_space=model_space,
-        data=data,
+        data=data.as_loaded(),
         seed=problem.seed,
         settings=scoring.settings,
     )

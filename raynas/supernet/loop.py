@@ -27,9 +27,10 @@ class TrainingLoop(ABC):
     """Trains a model by SGD, epoch by epoch, on one rank or several.
 
     The order of examples, their augmentation, what a dataset draws that is read anew each epoch,
-    and what layers such as dropout draw are functions of seed, epoch or step, and rank. So a result depends on model, data, settings and seed alone,
-    whatever the process did before, and a checkpoint needs no random states, neither of this device
-    nor of other ranks, to go on as if it had not stopped.
+    and what layers such as dropout draw are functions of seed, epoch or step, and rank. So a result
+    depends on model, data, settings and seed alone, whatever the process did before, and a
+    checkpoint needs no random states, neither of this device nor of other ranks, to go on as if it
+    had not stopped.
 
     Args:
         model: trained in place; it is moved to the device.
