@@ -158,7 +158,8 @@ class _Half(Evaluator):
 
 def test_latency_joins_what_is_measured_and_no_failure() -> None:
     archs = list(SPACE)[:4]
-    both = LatencyEvaluator(_Half(), table())
+    half = _Half()
+    both = LatencyEvaluator(half, table())
     found = both(archs, Budget(), 0)
     assert [one.error for one in found] == ["no", None, "no", None]
     assert [dict(one.metrics) for one in found if one.error] == [{}, {}]
@@ -167,7 +168,7 @@ def test_latency_joins_what_is_measured_and_no_failure() -> None:
     epochs = list(both.by_epoch(archs[0], 0))
     assert [one.epochs for one in epochs] == [1, 2]
     both.close()
-    assert both._evaluator.closed
+    assert half.closed
     assert {one.metrics["latency_ms"] for one in epochs} == {table().cost(archs[0]).latency_ms}
 
 
