@@ -29,6 +29,7 @@ from raynas.evaluators.standalone import Standalone
 from raynas.nn import LayerChoice
 from raynas.nn.modelspace import ModelSpace
 from raynas.setup.fit import check_fit
+from raynas.setup.resolve import resolve_data
 from raynas.supernet.network_training import NetworkTraining
 from raynas.supernet.protocol import ONE_SHOTS
 from raynas.supernet.training import SupernetTraining
@@ -156,10 +157,20 @@ def test_what_an_epoch_reads_is_a_function_of_seed_and_epoch(draw: Noise) -> Non
 @every_draw
 def test_reading_leaves_the_global_random_states_alone(draw: Noise) -> None:
     before = torch.get_rng_state(), random.getstate(), from_state()
-    data = TensorData((Noisy(draw), Noisy(draw, 24)))
-    assert data.epoch_examples(3) is not None
+    inputs_of(resolve_data((Noisy(draw), Noisy(draw, 24)), {}).module)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert (random.getstate(), from_state()) == before[1:]
+
+
+@every_draw
+def test_a_search_with_random_transforms_is_repeatable(draw: Noise, tmp_path: Path) -> None:
+    losses = []
+    for number in (0, 1):
+        torch.manual_seed(number)
+        random.seed(number)
+        run = searched(Net, (Noisy(draw), Noisy(draw, 24)), tmp_path / str(number))
+        losses.append(run.trials["loss"].tolist())
+    assert losses[0] == losses[1]
 
 
 def from_state() -> list[int]:
@@ -171,24 +182,24 @@ def from_state() -> list[int]:
 def test_validation_examples_are_read_once() -> None:
     data = TensorData((Noisy(from_torch), Noisy(from_torch, 24)))
     first = data.load().valid[0].clone()
-    data.epoch_examples(0)
+    data.epoch_examples()
     assert torch.equal(data.load().valid[0], first)
 
 
 def test_a_transform_that_is_seldom_applied_is_noticed() -> None:
     data = TensorData((Noisy(seldom), Noisy(seldom, 24)))
-    assert data.epoch_examples(0) is not None
+    assert data.epoch_examples() is not None
 
 
 @pytest.mark.parametrize("dataset", [Noisy(nothing), plain()[0]])
 def test_data_that_do_not_vary_are_read_once(dataset: Any) -> None:
-    assert TensorData((dataset, plain()[1])).epoch_examples(0) is None
+    assert TensorData((dataset, plain()[1])).epoch_examples() is None
 
 
 def test_numbers_that_are_none_do_not_count_as_another_reading() -> None:
     dataset = Noisy(nothing)
     dataset.x[0, 0] = torch.nan
-    assert TensorData((dataset, plain()[1])).epoch_examples(0) is None
+    assert TensorData((dataset, plain()[1])).epoch_examples() is None
 
 
 class Growing(Noisy):
@@ -206,7 +217,7 @@ def test_a_class_that_comes_later_is_refused() -> None:
     data = TensorData((dataset, plain()[1]))
     dataset.later = 1
     with pytest.raises(ValueError, match="the class 3, and there were only 3 classes"):
-        data.epoch_examples(0)
+        data.epoch_examples()
 
 
 def test_supernets_read_anew_too_and_calibrate_on_the_first_reading() -> None:
@@ -464,5 +475,5 @@ def test_a_lock_in_a_dataset_is_named_where_it_must_be_read_again() -> None:
     with pytest.raises(TypeError, match=says):
         packed(spec_of(make))
     assert packed(spec_of(replace(make, data=data.as_loaded())))
-    assert data.as_loaded().epoch_examples(0) is None
-    assert data.epoch_examples(0) is not None
+    assert data.as_loaded().epoch_examples() is None
+    assert data.epoch_examples() is not None

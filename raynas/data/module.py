@@ -17,10 +17,8 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from raynas.core.registry import Registry
-from raynas.nn.random_state import own_random_state
 
 Examples = tuple[Tensor, Tensor]
-CPU = torch.device("cpu")
 
 
 class DataWarning(UserWarning):
@@ -97,11 +95,11 @@ class DataModule:
         """Return the data for evaluators that do not train; cheaper to send, if that can be."""
         return self
 
-    def epoch_examples(self, seed: int) -> Examples | None:
+    def epoch_examples(self) -> Examples | None:
         """Return the training split as it is in one epoch; None if it is as loaded in all.
 
-        Args:
-            seed: all that is drawn is a function of it.
+        What is random is to be drawn from the global generators of torch, numpy or Python: these
+        are seeded by seed and epoch where this is called.
         """
         return None
 
@@ -111,7 +109,7 @@ class TensorData(DataModule):
 
     A training dataset that gives other items when it is read again is read anew for every epoch.
     Its transforms should draw from the global generators of torch, numpy or Python, which are
-    seeded around the reading; what draws from others cannot be repeated.
+    seeded for each epoch; what draws from others cannot be repeated.
 
     Args:
         datasets: each with a length, and items of (input tensor, class index).
@@ -130,10 +128,7 @@ class TensorData(DataModule):
         if len(datasets) not in (2, 3):
             raise ValueError(f"data: expected (train, valid[, test]), got {len(datasets)} items")
         names = ("train", "valid", "test")
-        stacked = []
-        for number, (dataset, split) in enumerate(zip(datasets, names, strict=False)):
-            with own_random_state(CPU, number):
-                stacked.append(_stack(dataset, split))
+        stacked = [_stack(d, split) for d, split in zip(datasets, names, strict=False)]
         shapes = {split[0].shape[1:] for split in stacked}
         if len(shapes) > 1:
             raise ValueError(f"data: splits have inputs of different shapes: {sorted(shapes)}")
@@ -155,7 +150,7 @@ class TensorData(DataModule):
         other._varying = None
         return other
 
-    def epoch_examples(self, seed: int) -> Examples | None:
+    def epoch_examples(self) -> Examples | None:
         """Read a training dataset that varies; None if it does not.
 
         Raises:
@@ -164,8 +159,7 @@ class TensorData(DataModule):
         """
         if self._varying is None:
             return None
-        with own_random_state(CPU, seed):
-            x, y = _stack(self._varying, "train")
+        x, y = _stack(self._varying, "train")
         now, before = tuple(x.shape), tuple(self._splits.train[0].shape)
         if now != before:
             raise ValueError(
@@ -185,16 +179,15 @@ def _plain(x: Tensor) -> Tensor:
 
 
 def _varies(dataset: Any, examples: Examples) -> bool:
-    """Return whether a dataset, read again with other seeds, gives other items at once or later."""
+    """Return whether a dataset that is read again gives other items, now or some time."""
     if _two_tensors(dataset):
         return False
-    with own_random_state(CPU, len(examples[1])):
-        before = _random_states()
-        again = (_pair(dataset[i], f"train[{i}]") for i in range(len(dataset)))
-        pairs = zip(*examples, again, strict=True)
-        differ = any(not _equal(x, other[0]) or y != other[1] for x, y, other in pairs)
-        # transforms that are seldom applied draw nevertheless
-        return differ or _random_states() != before
+    before = _random_states()
+    again = (_pair(dataset[i], f"train[{i}]") for i in range(len(dataset)))
+    pairs = zip(*examples, again, strict=True)
+    differ = any(not _equal(x, other[0]) or y != other[1] for x, y, other in pairs)
+    # transforms that are seldom applied draw nevertheless
+    return differ or _random_states() != before
 
 
 def _equal(x: Tensor, y: Tensor) -> bool:

@@ -30,7 +30,7 @@ class Loaded(DataModule):
         """Return a training batch as the module changes it."""
         return self._source.augment(x, rng)
 
-    def epoch_examples(self, seed: int) -> Examples | None:
+    def epoch_examples(self) -> Examples | None:
         """Return the training split of one epoch, on the device, or None as the module does."""
-        examples = self._source.epoch_examples(seed)
+        examples = self._source.epoch_examples()
         return examples and (examples[0].to(self.device), examples[1].to(self.device))

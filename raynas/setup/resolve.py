@@ -117,7 +117,10 @@ def _with_shape(space: ModelSpace, data: Data | None) -> ModelSpace:
 
 def resolve_data(data: Any, options: Options) -> Data:
     """Return the data behind a name, a DataModule, or a tuple of datasets."""
+    import torch
+
     from raynas.data.module import DATA, DataModule, TensorData
+    from raynas.nn.random_state import own_random_state
 
     if isinstance(data, ComponentSpec):
         recorded = rebuild_data(data)
@@ -136,7 +139,8 @@ def resolve_data(data: Any, options: Options) -> Data:
             return Data(ComponentSpec(name=data.name, options=options), data)
         return Data(ComponentSpec(name=OWN), data)
     if isinstance(data, tuple | list):
-        return Data(ComponentSpec(name=OWN), TensorData(data))
+        with own_random_state(torch.device("cpu"), 0):  # splits that transforms draw, read once
+            return Data(ComponentSpec(name=OWN), TensorData(data))
     raise TypeError(
         "data: expected a registered name, a (train, valid[, test]) tuple of datasets, or a "
         f"DataModule, got {type(data).__name__}"

@@ -199,7 +199,8 @@ class TrainingLoop(ABC):
     def _epoch_examples(self) -> Examples:
         """Return the epoch's training split; all ranks have the same."""
         seed = stream_seed(self.seed, self.epoch, self.reading_stream)
-        examples = self._data.epoch_examples(seed)
+        with own_random_state(self.device, seed):
+            examples = self._data.epoch_examples()
         if examples is None:
             return self._train
         return examples[0].to(self.device), examples[1].to(self.device)
