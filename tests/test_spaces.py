@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Collection, Iterable
 from functools import cache
 from itertools import islice
 from math import prod
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +35,18 @@ SMALL = {
     "cells": 1,
 }
 
-every_space = pytest.mark.parametrize("name", SPACES)
+# Built by the code of two others, one of which has each one's layout and the other its strides.
+VARIANTS = {"mobilenet_v2_imagenet", "mobilenet_v2_cifar_gpu"}
+
+
+def but_full(names: Iterable[str], variants: Collection[str] = VARIANTS) -> list[Any]:
+    """Return names for ``parametrize``; spaces that are variants of others are marked ``full``."""
+    return [
+        pytest.param(name, marks=pytest.mark.full if name in variants else ()) for name in names
+    ]
+
+
+every_space = pytest.mark.parametrize("name", but_full(SPACES))
 
 
 @cache
