@@ -144,6 +144,6 @@ def test_the_first_call_sees_the_strides_of_all_others(x: Tensor) -> None:
 
     layer = Noted()
     assert torch.equal(called(layer, x), called(layer, x))
-    assert seen == [x.stride()] * 2
+    assert seen == [x.stride()] * 3, "of the probe, and of both calls"
     expanded = torch.zeros(2, 1).expand(2, 3)
     assert called(nn.ReLU(inplace=True), expanded).shape == (2, 3)

@@ -6,7 +6,8 @@ layer such as ``nn.ReLU(inplace=True)`` would change what the others see; it get
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from raynas.nn.mutable import Mutable
+from raynas.nn.random_state import own_random_state
 
 # by layer, and by whether it trains, since dropout writes in training alone
 _WRITES: WeakKeyDictionary[nn.Module, dict[bool, bool]] = WeakKeyDictionary()
@@ -23,26 +25,41 @@ _WRITES: WeakKeyDictionary[nn.Module, dict[bool, bool]] = WeakKeyDictionary()
 def called(layer: Callable[..., Any], *inputs: Any, **keywords: Any) -> Any:
     """Call a layer whose inputs others read as well, and leave these as they are.
 
-    Whether it writes into them is found at its first call, which is on copies; one that holds
-    choices of its own may do otherwise at every call, and always works on copies.
+    Whether it writes into them is found before its first call, by a copy of it that is thrown away,
+    so that the first call computes what all others do; a layer that holds choices of its own may do
+    otherwise at every call, and always works on copies.
 
     Args:
         layer: most often a module; what is none always works on copies.
         inputs: any nest of tensors.
         keywords: likewise.
     """
-    writes = _WRITES.setdefault(layer, {}) if isinstance(layer, nn.Module) else {}
-    mode = isinstance(layer, nn.Module) and layer.training
-    if writes.get(mode) is False:
-        return layer(*inputs, **keywords)
-    copies = tree_map(_copied, (inputs, keywords))
-    before = [_state(leaf) for leaf in tree_leaves(copies)]
-    out = layer(*copies[0], **copies[1])
-    if isinstance(layer, nn.Module) and mode not in writes:
-        pairs = zip(before, tree_leaves(copies), strict=True)
-        changed = any(_changed(state, leaf) for state, leaf in pairs)
-        writes[mode] = changed or any(isinstance(part, Mutable) for part in layer.modules())
-    return out
+    if isinstance(layer, nn.Module):
+        writes = _WRITES.setdefault(layer, {})
+        if layer.training not in writes:
+            writes[layer.training] = _writes(layer, inputs, keywords)
+        if not writes[layer.training]:
+            return layer(*inputs, **keywords)
+    copied_inputs, copied_keywords = tree_map(_copied, (inputs, keywords))
+    return layer(*copied_inputs, **copied_keywords)
+
+
+def _writes(layer: nn.Module, inputs: Sequence[Any], keywords: Mapping[str, Any]) -> bool:
+    """Return whether a layer may write into its inputs, without a trace in it or in autograd."""
+    if any(isinstance(part, Mutable) for part in layer.modules()):
+        return True
+    tensors = [leaf for leaf in tree_leaves((inputs, keywords)) if isinstance(leaf, Tensor)]
+    device = tensors[0].device if tensors else torch.device("cpu")
+    try:
+        twin = copy.deepcopy(layer)
+    except RuntimeError:  # it holds what is computed, as under functional_call
+        return True
+    with torch.no_grad(), own_random_state(device, 0):
+        copies = tree_map(_copied, (inputs, keywords))
+        before = [_state(leaf) for leaf in tree_leaves(copies)]
+        twin(*copies[0], **copies[1])
+    pairs = zip(before, tree_leaves(copies), strict=True)
+    return any(_changed(state, leaf) for state, leaf in pairs)
 
 
 def _copied(leaf: Any) -> Any:

@@ -84,7 +84,7 @@ class SearchRequest:
             "objectives": before.objectives,
             "scalarize": before.scalarize or None,
             "constraints": before.constraints or None,
-            "trials": before.trials,
+            "trials": None if trains(before.algo.name) else before.trials,
             "seed": before.seed,
             "ray": before.ray,
         }
