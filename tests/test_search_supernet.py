@@ -247,6 +247,7 @@ def test_a_registered_space_is_rebuilt_as_it_was_searched(tmp_path: Path) -> Non
     result = raynas.search(
         "mobilenet_v2_cifar",
         evaluator=lambda arch: float(len(set(arch.values()))),
+        data="digits",
         trials=2,
         space_options={"width": 0.25, "candidates": ("MB3E3", "MB5E3")},
         out=str(tmp_path),
