@@ -309,7 +309,7 @@ def test_classes_are_those_of_all_splits() -> None:
     assert TensorData((Subset(GOOD, [0, 2]), GOOD)).num_classes == 3
 
 
-@pytest.mark.parametrize(("count", "batch"), [(6, 1), (300, 10), (100_000, 128)])
+@pytest.mark.parametrize(("count", "batch"), [(6, 2), (300, 10), (100_000, 128)])
 def test_the_batch_size_follows_the_training_split(count: int, batch: int) -> None:
     many = TensorDataset(torch.zeros(count, 1), torch.arange(count) % 2)
     assert TensorData((many, GOOD_1)).batch_size == batch

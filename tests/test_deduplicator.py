@@ -21,7 +21,7 @@ from raynas.core.deduplicator import Deduplicator
 from raynas.core.errors import Exhausted
 from raynas.core.evaluator import Measurement
 from raynas.core.goals import goals_of
-from raynas.core.sampler import SAMPLERS, Sampler, origin_of
+from raynas.core.sampler import SAMPLERS, Sampler
 from raynas.core.study import Asked, Study, StudyInfo
 from raynas.core.trial import Trial
 from raynas.storage.run_folder import Folder
@@ -219,7 +219,7 @@ def test_only_an_own_draw_has_a_parent_until_nothing_is_left(name: str) -> None:
     sources = []
     for _ in range(24):
         arch = sampler.ask()
-        parent = origin_of(sampler).parent
+        parent = sampler.origin.parent
         drawn = sampler._visited.drawn  # type: ignore[attr-defined]
         assert parent is None or (drawn and parent in told)
         sources.append((drawn, parent is not None))

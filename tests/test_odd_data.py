@@ -373,7 +373,7 @@ def test_examples_of_a_module_of_ones_own_are_detached() -> None:
 def test_other_floats_train_in_float32_after_a_notice(dtype: torch.dtype, tmp_path: Path) -> None:
     train, valid = (TensorDataset(x.to(dtype), y) for x, y in (rows(48), rows(24, 1)))
     with pytest.warns(DataWarning, match=f"inputs of {dtype} are used in float32"):
-        data = TensorData((train, valid))
+        data = resolve_data((train, valid), {}).module
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         run = searched(Net, data, tmp_path)
@@ -385,7 +385,7 @@ def test_the_notice_is_given_once() -> None:
     sets = [TensorDataset(x.double(), y) for x, y in (rows(48), rows(24, 1), rows(24, 2))]
     with warnings.catch_warnings(record=True) as notices:
         warnings.simplefilter("always")
-        data = TensorData(sets)
+        data = resolve_data(resolve_data(sets, {}).module, {}).module
         data.load().to(CPU)
     assert [n.category for n in notices] == [DataWarning]
 

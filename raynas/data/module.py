@@ -29,7 +29,7 @@ class DataWarning(UserWarning):
 class Splits:
     """Inputs, shape (count, ...), and class indices, shape (count,), of each split.
 
-    Inputs of other floating-point types become float32, the weights' own, and none has a graph.
+    Inputs that were computed from weights are cut off from these.
     """
 
     train: Examples
@@ -42,13 +42,9 @@ class Splits:
         Raises:
             ValueError: the training split has examples of one class only.
         """
-        others = [x.dtype for x, _ in filter(None, self.parts()) if _plain(x).dtype != x.dtype]
-        if others:
-            text = f"data: inputs of {others[0]} are used in float32, as weights are"
-            warnings.warn(text, DataWarning, stacklevel=3)
         for name, examples in zip(("train", "valid", "test"), self.parts(), strict=True):
             if examples is not None:
-                object.__setattr__(self, name, (_plain(examples[0]), examples[1]))
+                object.__setattr__(self, name, (examples[0].detach(), examples[1]))
         y = self.train[1]
         if len(y) and not y.is_meta and bool((y == y[0]).all()):
             raise ValueError(
@@ -144,6 +140,18 @@ class TensorData(DataModule):
         """Return the splits."""
         return self._splits
 
+    def in_float32(self) -> TensorData:
+        """Return the data with inputs of the weights' own type, after a warning if they change."""
+        parts = [part for part in self._splits.parts() if part is not None]
+        others = [x.dtype for x, _ in parts if x.dtype != torch.float32]
+        if not others:
+            return self
+        text = f"data: inputs of {others[0]} are used in float32, as weights are"
+        warnings.warn(text, DataWarning, stacklevel=2)
+        other = copy.copy(self)
+        other._splits = Splits(*((x.float(), y) for x, y in parts))
+        return other
+
     def as_loaded(self) -> TensorData:
         """Return the data as first read, without the dataset, for evaluators that do not train."""
         other = copy.copy(self)
@@ -171,11 +179,7 @@ class TensorData(DataModule):
                 f"data: the train split has the class {int(y.max())}, and there were only "
                 f"{self.num_classes} classes when it was first read"
             )
-        return _plain(x), y
-
-
-def _plain(x: Tensor) -> Tensor:
-    return (x.float() if x.is_floating_point() else x).detach()
+        return x.to(self._splits.train[0].dtype).detach(), y
 
 
 def _varies(dataset: Any, examples: Examples) -> bool:

@@ -137,10 +137,11 @@ def resolve_data(data: Any, options: Options) -> Data:
         if type(data) in (builder, getattr(builder, "func", None)):
             options = own_options(type(data), data)
             return Data(ComponentSpec(name=data.name, options=options), data)
-        return Data(ComponentSpec(name=OWN), data)
+        module = data.in_float32() if isinstance(data, TensorData) else data
+        return Data(ComponentSpec(name=OWN), module)
     if isinstance(data, tuple | list):
         with own_random_state(torch.device("cpu"), 0):  # splits that transforms draw, read once
-            return Data(ComponentSpec(name=OWN), TensorData(data))
+            return Data(ComponentSpec(name=OWN), TensorData(data).in_float32())
     raise TypeError(
         "data: expected a registered name, a (train, valid[, test]) tuple of datasets, or a "
         f"DataModule, got {type(data).__name__}"
