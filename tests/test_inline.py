@@ -341,7 +341,7 @@ class Removing(Progress):
 
     def phase(self, text: str) -> None:
         """Look at what begins."""
-        self.data.there = text != "starting workers"
+        self.data.there = text != "starting the evaluator"
 
 
 @pytest.mark.usefixtures("without_ray")

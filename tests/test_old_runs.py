@@ -265,7 +265,7 @@ def test_every_kind_of_column_reads_as_it_was_written(moved: Callable[[str], str
     trials = raynas.load(moved("function")).trials
     columns = "trial arch_key arch choice.depth choice.width choice.norm status objective accuracy"
     columns += " size algo parent predicted evaluator epochs seed asked_event told_event"
-    columns += " started_utc finished_utc duration_s node worker error duplicates"
+    columns += " started_utc finished_utc duration_s node worker error left_out duplicates"
     assert trials.columns.tolist() == columns.split()
     assert trials["choice.norm"].tolist()[:4] == ['"batch"', "false", '"batch"', '"layer"']
     assert trials["arch"].tolist()[1] == '{"depth":1,"norm":false,"width":8}'

@@ -105,7 +105,10 @@ class Goals:
             else:
                 why = measurement.unusable.get(metric)
             if why is not None:
-                return replace(measurement, error=f"ValueError: {why}")
+                epochs = measurement.epochs  # the one that gave it does not count
+                return replace(
+                    measurement, error=f"ValueError: {why}", epochs=epochs and epochs - 1
+                )
         return measurement
 
     def measured(self, trial: Trial) -> bool:

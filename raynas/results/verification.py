@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 VERIFY = "verify"
 METRIC = "accuracy"
+LATER = {"aux_weight": 0.4}  # options of ``standalone`` since 0.1
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,11 @@ def _trained(
 
 
 def _key(options: Mapping[str, Any]) -> str:
-    """Return a short name of how networks are trained: scores of other trainings lie elsewhere."""
+    """Return a short name of how networks are trained: scores of other trainings lie elsewhere.
+
+    An option of later releases at its default leaves the name as it was.
+    """
+    options = {k: v for k, v in options.items() if k not in LATER or LATER[k] != v}
     return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:8]
 
 

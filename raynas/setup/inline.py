@@ -70,6 +70,7 @@ class InlineRunner:
         """Evaluate a study's architectures one by one."""
         if study.finished or study.trials <= study.told:
             return
+        progress.phase("starting the evaluator")
         config = self.config
         worker = Worker(
             threads=config.cpus_per_worker, gpu=config.gpus_per_worker > 0, weights=spec.weights

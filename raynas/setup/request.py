@@ -9,10 +9,13 @@ from typing import Any
 
 from raynas.core.archspace import ArchSpace
 from raynas.core.config import ComponentSpec, RayConfig, SearchConfig
-from raynas.core.constraints import Constraints
+from raynas.core.constraints import Constraints, as_constraints
+from raynas.core.metrics import COSTS, LATENCY
+from raynas.nn.modelspace import ModelSpace
 from raynas.setup.algorithms import name_of, trains
 from raynas.setup.evaluation import FUNCTION, SHARED, uses_data
 from raynas.setup.objects import imported
+from raynas.setup.proxies import proxies
 
 DEFAULT_ALGO, DEFAULT_DATA, DEFAULT_TRIALS = "regularized_evolution", "digits", 100
 Options = Mapping[str, Any]
@@ -49,7 +52,9 @@ class SearchRequest:
             raise TypeError("space: name what is to be searched; only resume=True goes without")
         algo = DEFAULT_ALGO if self.algo is None else self.algo
         evaluator = SHARED if self.evaluator is None else self.evaluator
-        needed = not isinstance(self.space, ArchSpace) and (trains(algo) or uses_data(evaluator))
+        needed = not isinstance(self.space, ArchSpace) and (
+            trains(algo) or uses_data(evaluator) or self._bounds_look_at_data()
+        )
         return replace(
             self,
             algo=algo,
@@ -59,6 +64,17 @@ class SearchRequest:
             seed=0 if self.seed is None else self.seed,
             objectives={"accuracy": "max"} if self.objectives is None else self.objectives,
         )
+
+    def _bounds_look_at_data(self) -> bool:
+        """Return whether a bound is on what is measured on data, or counted at their size."""
+        metrics = {constraint.metric for constraint in as_constraints(self.constraints)}
+        if metrics & proxies().keys():
+            return True
+        timed = self.latency is not None or LATENCY in {*metrics, *(self.objectives or {})}
+        sized = isinstance(self.space, str | ComponentSpec) or (
+            isinstance(self.space, ModelSpace) and self.space.input_shape is not None
+        )
+        return not sized and (timed or bool(metrics & {*COSTS}))
 
     def going_on(self, before: SearchConfig) -> SearchRequest:
         """Return the request with what an earlier start had for whatever was not said.
@@ -79,7 +95,7 @@ class SearchRequest:
             "space": before.space,
             "data": before.data,
             "algo": before.algo.name,
-            "evaluator": _evaluator_of(before.evaluator) if self.evaluator is None else None,
+            "evaluator": self._evaluator_of(before.evaluator) if self.evaluator is None else None,
             "supernet": None if trains(before.algo.name) else before.supernet,
             "objectives": before.objectives,
             "scalarize": before.scalarize or None,
@@ -94,20 +110,20 @@ class SearchRequest:
         if self.data_options is None and before.data and self.data == before.data.name:
             fields["data"] = before.data
         if self.evaluator == before.evaluator.name:
-            fields["evaluator"] = _evaluator_of(before.evaluator)
+            fields["evaluator"] = self._evaluator_of(before.evaluator)
         return replace(self, **fields, options=options).with_defaults()
 
-
-def _evaluator_of(spec: ComponentSpec) -> Any:
-    """Return what ``raynas.search`` takes as the evaluator that a run folder names."""
-    if spec.name != FUNCTION:
-        return [spec.name, spec.options]
-    path = str(spec.options["path"])
-    try:
-        own = imported(path)
-    except LookupError as error:
-        raise LookupError(
-            f"the evaluator of this run was a user's own: {error}; pass evaluator="
-        ) from error
-    options = {name: value for name, value in spec.options.items() if name != "path"}
-    return own(**options) if isinstance(own, type) else own
+    def _evaluator_of(self, spec: ComponentSpec) -> Any:
+        """Return what ``raynas.search`` takes as the evaluator that a run folder names."""
+        if spec.name != FUNCTION:
+            said = () if self.epochs is None else ("epochs",)
+            return [spec.name, {k: v for k, v in spec.options.items() if k not in said}]
+        path = str(spec.options["path"])
+        try:
+            own = imported(path)
+        except LookupError as error:
+            raise LookupError(
+                f"the evaluator of this run was a user's own: {error}; pass evaluator="
+            ) from error
+        options = {name: value for name, value in spec.options.items() if name != "path"}
+        return own(**options) if isinstance(own, type) else own
