@@ -259,7 +259,8 @@ def test_a_search_by_gradients_keeps_its_bounds_and_goes_on_under_others(tmp_pat
     with pytest.raises(SearchFailed, match=r"no architecture with macs <= .* and params >= .* was"):
         searched(tmp_path / "run", constraints=apart, resume=True)
     with pytest.raises(StoreMismatch, match="with evaluator shared"):
-        searched(tmp_path / "run", evaluator="shared", constraints={}, resume=True)
+        other = ("shared", {"validation_images": 9})
+        searched(tmp_path / "run", evaluator=other, constraints={}, resume=True)
 
 
 @pytest.mark.parametrize(
