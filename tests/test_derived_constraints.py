@@ -258,8 +258,8 @@ def test_a_search_by_gradients_keeps_its_bounds_and_goes_on_under_others(tmp_pat
     apart = {"macs": (None, MACS[0]), "params": (most, None)}  # either alone can be kept
     with pytest.raises(SearchFailed, match=r"no architecture with macs <= .* and params >= .* was"):
         searched(tmp_path / "run", constraints=apart, resume=True)
+    other = ("shared", {"validation_images": 9})
     with pytest.raises(StoreMismatch, match="with evaluator shared"):
-        other = ("shared", {"validation_images": 9})
         searched(tmp_path / "run", evaluator=other, constraints={}, resume=True)
 
 

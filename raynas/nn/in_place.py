@@ -36,9 +36,9 @@ def called(layer: Callable[..., Any], *inputs: Any, **keywords: Any) -> Any:
     """
     if isinstance(layer, nn.Module):
         writes = _WRITES.setdefault(layer, {})
-        if layer.training not in writes:
+        if layer.training not in writes and not torch.compiler.is_compiling():
             writes[layer.training] = _writes(layer, inputs, keywords)
-        if not writes[layer.training]:
+        if not writes.get(layer.training, True):  # unknown while an export looks on
             return layer(*inputs, **keywords)
     copied_inputs, copied_keywords = tree_map(_copied, (inputs, keywords))
     return layer(*copied_inputs, **copied_keywords)
