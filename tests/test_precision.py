@@ -157,7 +157,7 @@ def gate_gradients(mode: Mode, settings: TrainSettings, at: int) -> list[Tensor]
         return out
 
     loss = nn.functional.cross_entropy(
-        PrecisionPolicy(settings, CPU).logits(run, x), torch.arange(16) % 3
+        PrecisionPolicy(settings, CPU).logits(run, x)[0], torch.arange(16) % 3
     )
     return list(torch.autograd.grad(loss, [x, logits, *net.parameters()]))
 
@@ -197,7 +197,7 @@ def test_dilated_convolutions_learn_in_bfloat16(groups: int, channels_last: bool
     seen: list[torch.dtype] = []
     layer.register_forward_hook(lambda _m, _i, out: seen.append(out.dtype))
     found, exact = (
-        torch.autograd.grad(one.logits(layer, x).square().mean(), list(layer.parameters()))
+        torch.autograd.grad(one.logits(layer, x)[0].square().mean(), list(layer.parameters()))
         for one in (passes, PrecisionPolicy(TrainSettings(channels_last=channels_last), CPU))
     )
     assert seen == [torch.bfloat16, torch.float32]

@@ -557,7 +557,7 @@ class Transposed(Rows):
         return y
 
 
-@odd()
+@odd(uncounted=dict.fromkeys(("direct", "hidden"), 16 * 16 + 16))  # the norm: a product, and a dot
 class Spectral(Rows):
     """Weights by parametrisations, one of which is an estimate that training passes improve."""
 
@@ -571,7 +571,7 @@ class Spectral(Rows):
         return y
 
 
-@odd()
+@odd(uncounted=dict.fromkeys(("direct", "hidden"), 16 * 16 + 16))  # the norm: a product, and a dot
 class HookedWeights(Rows):
     """Weights that hooks compute before each pass, as ``parametrizations`` did formerly."""
 

@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
 from raynas.nn.mutable import Mutable
@@ -54,7 +55,8 @@ def _writes(layer: nn.Module, inputs: Sequence[Any], keywords: Mapping[str, Any]
         twin = copy.deepcopy(layer)
     except RuntimeError:  # it holds what is computed, as under functional_call
         return True
-    with torch.no_grad(), own_random_state(device, 0):
+    # nobody who counts or records operations is to see this call
+    with _disable_current_modes(), torch.no_grad(), own_random_state(device, 0):
         copies = tree_map(_copied, (inputs, keywords))
         before = [_state(leaf) for leaf in tree_leaves(copies)]
         twin(*copies[0], **copies[1])

@@ -190,6 +190,7 @@ def supernet_to_train(
             than a batch, an option is wrong, or the algorithm would warm up until the end.
         InvalidSpace: the algorithm cannot make a supernet of the space.
     """
+    from raynas.nn.mutable import logits_of
     from raynas.supernet.rebuilding import check_rebuilding
 
     spec, settings = resolve_one_shot(algo, options, epochs)
@@ -200,8 +201,10 @@ def supernet_to_train(
     _check_warmup(spec, settings.epochs)
     model_space = supernet_space(space.model_space, spec)
     check_rebuilding(model_space, data.module.input_shape)
-    if (configured := one_shot(spec)) is not None:
-        configured.check(model_space.supernet(), [model_space.example_input(2)])
+    if (configured := one_shot(spec)) is not None and configured.learns:
+        model = model_space.supernet()
+        logits_of(model)  # refuses what has no logits
+        configured.check(model, [model_space.example_input(2)])
     return Supernet(
         spec=ComponentSpec(name=spec.name, options=spec.options | settings.model_dump()),
         space=space,
