@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 import pickle
+import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +18,24 @@ from torch import Tensor, nn
 from raynas.core.errors import InvalidSpace
 from raynas.nn import LayerChoice, activate, space_of
 from raynas.nn.modelspace import ModelSpace
+from raynas.supernet.attributes import read_attributes, write_attributes
 from raynas.supernet.checkpoint import (
     Arrays,
     find_checkpoint,
     load_about,
+    load_attributes,
+    load_shared,
     load_state,
+    load_supernet,
     load_weights,
     save_checkpoint,
     share_arrays,
+    share_weights,
     to_arrays,
 )
+from raynas.supernet.rebuilding import check_checkpoint, check_rebuilding
 from raynas.supernet.scoring import SubnetScorer
+from tests.zoo import RandomPermutation
 
 
 class Net(nn.Module):
@@ -188,6 +197,7 @@ class Odd(nn.Module):
         super().__init__()
         self.choice = LayerChoice({"k1": nn.Linear(3, 3), "k3": nn.Linear(3, 3)}, label="choice")
         self.way, self.kept = way, list[Tensor]()
+        self.added: Callable[[Tensor], Tensor] | None = None
         numbers = torch.linspace(1, 2, 3)
         match way:
             case "attribute":
@@ -202,13 +212,16 @@ class Odd(nn.Module):
                 self.constant = torch.from_numpy(2 * numbers.numpy())
             case "item":
                 self.constant = torch.full((3,), numbers[1].item())
+            case "closure":
+                self.constant = torch.zeros(3)
+                self.added = lambda x: x + numbers
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.choice(x) + (self.kept[0] if self.kept else self.constant)
-        return y
+        return y if self.added is None else self.added(y)
 
 
-WAYS = ("attribute", "list", "unsaved", "saved", "numpy", "item")
+WAYS = ("attribute", "list", "unsaved", "saved", "numpy", "item", "closure")
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -288,3 +301,208 @@ def test_arrays_of_another_model_are_refused(change: dict[str, Any], message: st
     made = {k: v for k, v in {**arrays(), **change}.items() if v is not None}
     with pytest.raises(RuntimeError, match=message):
         share_arrays(net(), made)
+
+
+# --- what is not in the state_dict ---
+
+ODD_TYPES = (torch.bfloat16, torch.float64, torch.complex64, torch.complex128)
+
+
+class Kinds(nn.Module):
+    """Attributes of every kind that is kept."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.inner = nn.Linear(2, 2)
+        rng = np.random.default_rng(seed)
+        self.tensor, self.shared = torch.full((2, 3), float(seed)), torch.zeros(2)
+        self.same = [self.shared, self.shared]
+        self.array = rng.random((2, 2))
+        self.number, self.text = np.float32(rng.random()), f"seed {seed}"
+        self.nested = {"a": [1, (2.5, None, {seed})], 3: [torch.full((1,), seed)], "c": 1j * seed}
+        self.generators = [torch.Generator().manual_seed(seed), rng, random.Random(seed)]
+        self.expanded = torch.full((1,), float(seed)).expand(4)
+        self.late: Tensor | None = None
+        self.register_buffer("buffer", torch.full((2,), seed), persistent=False)
+
+
+def drawn(generators: Any) -> list[float]:
+    own, numpys, pythons = generators
+    return [float(torch.rand((), generator=own)), float(numpys.random()), pythons.random()]
+
+
+def test_attributes_of_every_kind_are_read_and_written(tmp_path: Path) -> None:
+    first, second = Kinds(1), Kinds(2)
+    first.late = torch.ones(3)
+    drawn(first.generators)  # which are then in the middle
+    save_checkpoint(tmp_path, first, {}, {}, read_attributes(first))
+    shared, array = second.shared, second.array
+    write_attributes(second, load_attributes(tmp_path))
+    for name in ("tensor", "shared", "expanded", "late", "buffer"):
+        ours, theirs = getattr(second, name), getattr(first, name)
+        assert torch.equal(ours, theirs)
+        assert ours.dtype == theirs.dtype
+    assert (second.array == first.array).all()
+    assert (type(second.number), second.number) == (np.float32, first.number)
+    assert second.text == first.text
+    assert str(second.nested) == str(first.nested)
+    assert second.shared is shared is second.same[0] is second.same[1]
+    assert second.array is array
+    assert drawn(second.generators) == drawn(first.generators)
+
+
+def test_plain_data_as_they_are_built_are_left_out() -> None:
+    first = Kinds(1)
+    assert ".text" not in read_attributes(first, Kinds(1))
+    assert {".text", ".number"} <= read_attributes(first, Kinds(2)).keys()
+    assert {".tensor", ".array", ".buffer"} <= read_attributes(first, Kinds(1)).keys()
+    assert read_attributes(nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1))) == {}
+
+
+def test_attributes_of_another_model_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"Linear has no module 'inner', whose 'scale' is to be"):
+        write_attributes(nn.Linear(1, 1), {"inner.scale": ("plain", 3)})
+
+
+def test_views_of_weights_stay_views() -> None:
+    def made() -> Any:
+        model: Any = nn.Linear(2, 3)
+        model.back, model.own = model.weight.detach().t(), model.weight.detach()[0]
+        return model
+
+    first, second = made(), made()
+    first.own = first.own.clone()  # is one no more
+    with torch.no_grad():
+        first.weight += 1
+    second.load_state_dict(first.state_dict())
+    write_attributes(second, read_attributes(first))
+    assert torch.equal(second.weight, first.weight)
+    assert torch.equal(second.own, first.own)
+    with torch.no_grad():
+        second.weight += 1
+    assert torch.equal(second.back, second.weight.t())
+    assert torch.equal(second.own, first.own)
+
+
+def test_tied_weights_stay_tied_on_shared_arrays() -> None:
+    made = net(1)
+    share_arrays(made, arrays())
+    assert made.head.weight is made.tied.weight
+    assert sum(p.numel() for p in made.parameters()) == sum(p.numel() for p in net().parameters())
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.bfloat16, torch.float64, torch.complex64, torch.complex128]
+)
+def test_states_of_any_type_are_shared(dtype: torch.dtype, tmp_path: Path) -> None:
+    def made(seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        model = nn.Sequential(nn.Linear(2, 2), nn.Flatten())
+        model.register_buffer("odd", torch.randn(3).to(dtype))
+        return model
+
+    first, second = made(0), made(1)
+    save_checkpoint(tmp_path, first, {}, {})
+    share_weights(second, load_shared(tmp_path))
+    assert torch.equal(second.get_buffer("odd"), first.get_buffer("odd"))
+    third = made(2)
+    third.load_state_dict(load_weights(tmp_path))
+    assert torch.equal(third.get_buffer("odd"), first.get_buffer("odd"))
+
+
+# --- seeds ---
+
+
+class Drawn(nn.Module):
+    """Draws from all global generators."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.choice = LayerChoice({"a": nn.Linear(3, 3), "b": nn.Linear(3, 3)}, label="choice")
+        self.numbers = (
+            float(torch.rand(())),
+            float(np.random.random()),  # noqa: NPY002 - which users draw from
+            random.random(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.choice(x) * sum(self.numbers)
+        return y
+
+
+def states() -> list[Any]:
+    numpys: Any = np.random.get_state()  # noqa: NPY002
+    return [torch.get_rng_state().tolist(), random.getstate(), numpys[1].tolist(), numpys[2]]
+
+
+def test_a_seed_fixes_all_that_a_model_draws() -> None:
+    space, before = ModelSpace(Drawn), states()
+    first = space.supernet(1)
+    assert states() == before
+    assert first.numbers == space.supernet(1).numbers == space.skeleton(1).numbers
+    assert first.numbers == space.seeded(1).supernet().numbers
+    assert not set(first.numbers) & set(space.supernet().numbers)  # type: ignore[arg-type]
+    built = space.seeded(1).build({"choice": "a"})
+    assert built.numbers == first.numbers
+    assert space.seeded(0) is space
+    assert space.seeded(1).seeded(1).seed == 1
+
+
+class Hides(Drawn):
+    """Draws from a generator of its own, for a function that nobody looks into."""
+
+    def __init__(self, rng: Any = None) -> None:
+        super().__init__()
+        sign = float((rng or np.random.default_rng()).normal())
+        self.signed: Callable[[Tensor], Tensor] = lambda x: x * sign
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.signed(super().forward(x))
+
+
+class Rewired(nn.Module):
+    """Has another layer each time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.choice = LayerChoice({"a": nn.Linear(3, 3), "b": nn.Linear(3, 3)}, label="choice")
+        self.size = np.random.default_rng().integers(10**6)
+        self.layers = nn.ParameterDict({str(self.size): torch.zeros(1)})
+        self.held = [lambda: self.size]
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.choice(x)
+        return y
+
+
+def test_what_cannot_be_rebuilt_is_refused_by_name() -> None:
+    check_rebuilding(ModelSpace(Drawn), (3,))
+    check_rebuilding(ModelSpace(lambda: Hides(np.random.default_rng(3))), (3,))
+    with pytest.raises(InvalidSpace, match=r"Hides computes something else .*: see signed \(func"):
+        check_rebuilding(ModelSpace(Hides), (3,))
+    with pytest.raises(InvalidSpace, match=r"Rewired is built otherwise each time, though by one"):
+        check_rebuilding(ModelSpace(Rewired), (3,))
+
+
+def kept(space: ModelSpace, folder: Path, about: dict[str, Any]) -> Path:
+    folder.mkdir()
+    model = space.supernet(about.get("seed", 5))
+    save_checkpoint(folder, model, {}, {"epoch": 1, **about}, read_attributes(model))
+    return folder
+
+
+def test_a_supernet_of_another_seed_is_taken_as_it_is(tmp_path: Path) -> None:
+    space = ModelSpace(lambda: RandomPermutation()).seeded(3)
+    other = kept(space, tmp_path / "other", {"seed": 5})
+    check_checkpoint(space, other, "other")
+    assert torch.equal(load_supernet(space, other, 3).perm, space.supernet(5).perm)  # type: ignore[arg-type]
+    assert load_shared(other, 3).seed == 5
+
+
+def test_what_an_older_supernet_did_not_keep_is_named(tmp_path: Path) -> None:
+    space = ModelSpace(lambda: RandomPermutation())
+    old = kept(space, tmp_path / "old", {})
+    with pytest.raises(ValueError, match="old is of an earlier version, which did not keep perm"):
+        check_checkpoint(space, old, "old")
+    plain = ModelSpace(lambda: Net())
+    check_checkpoint(plain, kept(plain, tmp_path / "plain", {}), "plain")

@@ -70,6 +70,23 @@ def write_attributes(model: nn.Module, attributes: Mapping[str, Any]) -> None:
         holder[name] = form.written(holder.get(name), encoded)
 
 
+def runs_users_code(model: nn.Module) -> bool:
+    """Return whether a pass runs anything else than layers of PyTorch and of raynas."""
+    for module in model.modules():
+        hooks = (module._forward_hooks, module._forward_pre_hooks, "forward" in vars(module))
+        if is_users(type(module)) or any(hooks):
+            return True
+        functions = [v for v in vars(module).values() if isinstance(v, types.FunctionType)]
+        if any(map(is_users, functions)):
+            return True
+    return False
+
+
+def is_users(definition: type | types.FunctionType) -> bool:
+    """Return whether a class or function is of the user's own, not of PyTorch or raynas."""
+    return (definition.__module__ or "").partition(".")[0] not in _LIBRARIES
+
+
 def hidden_attributes(model: nn.Module) -> Iterator[str]:
     """Yield where modules keep objects, or functions with variables of their own.
 
@@ -186,7 +203,7 @@ def _values(model: nn.Module) -> dict[str, Any]:
 
 def _attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
     own = _OWN | _ROUTES if isinstance(module, Mutable) else _OWN
-    users = type(module).__module__.partition(".")[0] not in _LIBRARIES
+    users = is_users(type(module))
     for name, value in vars(module).items():
         if name not in own and is_data(value) and (users or holds_arrays(value)):
             yield name, value

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from raynas.core.arch import Arch
+from raynas.core.plain_values import plain_value
 from raynas.nn.buffers import make_room
 from raynas.nn.logits import Logits, Probabilities
 from raynas.nn.modelspace import ModelSpace
@@ -156,7 +157,10 @@ def load_found(checkpoint: Path) -> list[Arch]:
 def load_distribution(checkpoint: Path) -> tuple[dict[str, Logits], Probabilities]:
     """Return what a search by gradients has learned: options, and their probabilities, by label."""
     found = load_about(checkpoint).get("distribution", {})
-    specs = {label: Logits(label, tuple(one for one, _ in pairs)) for label, pairs in found.items()}
+    specs = {
+        label: Logits(label, plain_value([option for option, _ in pairs]))
+        for label, pairs in found.items()
+    }
     return specs, {label: np.array([p for _, p in pairs]) for label, pairs in found.items()}
 
 

@@ -1,8 +1,8 @@
 """Whether a model runs with channels last in memory, which convolutions on CPU are fastest with.
 
 A model that asks for another layout, such as by ``x.view(len(x), -1)`` after a convolution, fails
-with it. That is seen beforehand, from one example and all candidates, so that training and scoring
-decide alike.
+with it. That is seen beforehand, from an example and all candidates, so that training and scoring
+decide alike. PyTorch's layers and those of raynas take any layout, and are not tried.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from raynas.core.covering import covering
 from raynas.nn.mutable import activate_unchecked, each_route, mutables, space_of
 from raynas.nn.random_state import own_random_state
-from raynas.supernet.attributes import attributes_kept, modes_kept
+from raynas.supernet.attributes import attributes_kept, modes_kept, runs_users_code
 
 LAYOUTS = {True: torch.channels_last, False: torch.contiguous_format}
 
@@ -30,7 +30,7 @@ def lay_out(model: nn.Module, channels_last: bool) -> None:
             tensor.data = tensor.data.to(memory_format=LAYOUTS[channels_last])
 
 
-def laid_out(x: Tensor, channels_last: bool) -> Tensor:
+def in_layout(x: Tensor, channels_last: bool) -> Tensor:
     """Return images in a layout; other inputs are contiguous."""
     last = channels_last and x.dim() == 4
     return x.contiguous(memory_format=LAYOUTS[last])
@@ -46,14 +46,14 @@ def runs_channels_last(model: nn.Module, example: Tensor) -> bool:
         example: a batch, of any number of dimensions.
     """
     tensors = (example, *model.parameters(), *model.buffers())
-    if all(tensor.dim() != 4 for tensor in tensors):
+    if all(tensor.dim() != 4 for tensor in tensors) or not runs_users_code(model):
         return True
     with _left_alone(model, example.device):
         for arch in covering(space_of(model)):
             activate_unchecked(model, arch)
             try:
                 with _between_mutables(model):
-                    _pass(model, laid_out(example, True))
+                    _pass(model, in_layout(example, True))
             except RuntimeError:
                 return not _runs_contiguous(model, example)
     return True
@@ -111,4 +111,4 @@ def _between_mutables(model: nn.Module) -> Iterator[None]:
 
 
 def _last(value: Any) -> Any:
-    return laid_out(value, True) if isinstance(value, Tensor) and value.dim() == 4 else value
+    return in_layout(value, True) if isinstance(value, Tensor) and value.dim() == 4 else value

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from raynas.core.config import TrainSettings
 from raynas.supernet.dilated import WideDilated
-from raynas.supernet.memory_layout import laid_out, lay_out, runs_channels_last
+from raynas.supernet.memory_layout import in_layout, lay_out, runs_channels_last
 from raynas.supernet.outputs import training_logits
 from raynas.supernet.sync_batch_norm import is_synchronised, synchronised
 
@@ -53,7 +53,7 @@ class PrecisionPolicy:
 
     def images(self, x: Tensor) -> Tensor:
         """Return a batch laid out likewise."""
-        return laid_out(x, self._channels_last)
+        return in_layout(x, self._channels_last)
 
     def logits(
         self, model: Callable[[Tensor], object], x: Tensor, *, exact: bool = False

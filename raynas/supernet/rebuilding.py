@@ -45,11 +45,14 @@ def check_rebuilding(space: ModelSpace, input_shape: Sequence[int]) -> None:
     Raises:
         InvalidSpace: what is built twice by one seed, weights and attributes alike, differs.
     """
-    model = space.supernet()
-    for name, value in model.state_dict().items():
+    skeleton = space.skeleton()
+    for name, value in skeleton.state_dict().items():
         if not is_data(value):
             kind = type(value).__name__
             raise InvalidSpace(f"{space.name}: the state {name!r} is a {kind}, expected plain data")
+    if not any(hidden_attributes(skeleton)):
+        return
+    model = space.supernet()
     example = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0))
     check_rebuilt(space, model, read_attributes(model), example)
 
@@ -137,7 +140,7 @@ def _shapes(state: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 def _drawn(space: ModelSpace) -> list[str]:
     """Return which attributes depend on the seed."""
     first, second = (read_attributes(space.supernet(seed)) for seed in (0, 1))
-    return [path for path in first if not is_equal(first[path], second.get(path))]
+    return [path.lstrip(".") for path in first if not is_equal(first[path], second.get(path))]
 
 
 @contextmanager

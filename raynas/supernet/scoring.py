@@ -20,7 +20,7 @@ from raynas.supernet.calibration import (
     calibrates_in_passing,
     recalibrate,
 )
-from raynas.supernet.memory_layout import laid_out, lay_out, runs_channels_last
+from raynas.supernet.memory_layout import in_layout, lay_out, runs_channels_last
 from raynas.supernet.outputs import logits_in
 from raynas.supernet.prefix_cache import PrefixCache, PrefixRunner
 
@@ -143,7 +143,7 @@ class SubnetScorer:
         return _Separate(self._supernet, images, self._dense(*self._x_valid.split(ROWS)))
 
     def _dense(self, *parts: Tensor) -> list[Tensor]:
-        return [laid_out(part, self._channels_last) for part in parts if len(part)]
+        return [in_layout(part, self._channels_last) for part in parts if len(part)]
 
 
 class _Separate:
