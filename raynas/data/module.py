@@ -43,7 +43,7 @@ class Splits:
             ValueError: the training split has examples of one class only.
         """
         for name, examples in zip(("train", "valid", "test"), self.parts(), strict=True):
-            if examples is not None:
+            if examples is not None and examples[0].requires_grad:
                 object.__setattr__(self, name, (examples[0].detach(), examples[1]))
         y = self.train[1]
         if len(y) and not y.is_meta and bool((y == y[0]).all()):
