@@ -273,7 +273,7 @@ def trials(
     """Print a run's trials."""
     from raynas.core.errors import nearest
     from raynas.report.order import best_first
-    from raynas.report.trial_tables import trial_table
+    from raynas.report.trial_tables import flat, trial_table
     from raynas.results.result import Result
 
     result = Result(run)
@@ -282,7 +282,7 @@ def trials(
         raise ValueError(f"--sort: no column is named {sort!r}; {nearest(sort, frame.columns)}")
     frame = best_first(frame, sort)
     if csv:
-        sys.stdout.write(frame.to_csv(index=False))
+        sys.stdout.write(flat(frame).to_csv(index=False))
         return
     metrics = [*result.config.objectives, "loss", "params", "macs"]
     out_console.print(trial_table(frame, list(dict.fromkeys(metrics)), result.path))

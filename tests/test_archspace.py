@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import os
 import subprocess
@@ -24,7 +25,21 @@ from raynas.core.errors import InvalidArch, InvalidSpace
 from raynas.core.spacejson import from_plain, to_plain
 
 ROOT = Path(__file__).parent.parent
-POOL: tuple[Atom, ...] = ("conv", "pool", "", 0, 2, 3, 0.5, 1.5, True, "1")
+POOL: tuple[Atom, ...] = (
+    *("conv", "pool", "", 0, 2, 3, 0.5, 1.5, True, "1"),
+    *(None, "None", (), (3, 5), (2,), ("conv", (0.5, None)), (True, 2)),
+)
+
+
+def odd(*options: Any) -> tuple[Any, ...]:
+    """Return options of kinds that no option has, or not in this form."""
+    return options
+
+
+class Color(enum.Enum):
+    """An enumeration, which JSON does not know."""
+
+    RED = 1
 
 
 @st.composite
@@ -345,6 +360,48 @@ def test_a_key_is_of_the_canonical_json_and_nothing_else() -> None:
 # --- types and errors -----------------------------------------------------------------------------
 
 
+def test_options_are_what_json_gives_back() -> None:
+    given: Any = (np.int64(3), np.float32(0.5), np.bool_(True), np.str_("a"), [1, [2]], None)
+    choice = Choice("x", given)
+    assert choice.options == (3, 0.5, True, "a", (1, (2,)), None)
+    kinds = [int, float, bool, str, tuple, type(None)]
+    assert [type(option) for option in choice.options] == kinds
+    assert Subset("x", given, 2).options == choice.options
+    assert (
+        ArchSpace.of(x=np.arange(2, 5)) == ArchSpace.of(x=range(2, 5)) == ArchSpace.of(x=[2, 3, 4])
+    )
+    assert ArchSpace.of(x=np.array([[3, 3], [5, 5]])).decisions["x"].options == ((3, 3), (5, 5))
+    opened: Any = {np.int64(3): ArchSpace.of(y=[1, 2])}
+    assert set(ArchSpace((Choice("x", given[:1], opened),))) == {
+        Arch({"x": 3, "y": 1}),
+        Arch({"x": 3, "y": 2}),
+    }
+
+
+def test_none_and_tuples_are_values_like_others() -> None:
+    space = ArchSpace(
+        (
+            Choice("norm", (None, "batch"), {None: ArchSpace((Choice("bias", (None, True)),))}),
+            Choice("kernel", (3, (3, 5))),
+            Subset("taps", (None, (1,), 2), 2),
+        )
+    )
+    without = Arch({"norm": "batch", "kernel": (3, 5), "taps": (None, (1,))})
+    space.check(without)
+    assert without.to_json() == '{"kernel":[3,5],"norm":"batch","taps":[null,[1]]}'
+    with pytest.raises(InvalidArch, match="'bias' is not decided"):
+        space.check({**without, "norm": None})
+    both = {**without, "norm": None, "bias": None}
+    space.check(both)
+    assert space.size() == (2 + 1) * 2 * 3
+    assert not np.array_equal(space.encode(both), space.encode({**both, "bias": True}))
+    with pytest.raises(InvalidArch, match=r"'kernel' is \(3\.0, 5\), not one of its options"):
+        space.check({**without, "kernel": (3.0, 5)})
+    many = ArchSpace.of(**{label: [None, 1] for label in "abcdef"})
+    with pytest.raises(InvalidArch, match="'f' is not decided"):
+        many.check(dict.fromkeys("abcde"))
+
+
 def test_true_is_not_one() -> None:
     number, flag, real = (ArchSpace((Choice("x", (value, "no")),)) for value in (1, True, 1.0))
     keys = set()
@@ -420,11 +477,17 @@ def test_a_decision_that_is_not_reached_may_not_be_taken() -> None:
         (lambda: Choice("x", (1, 1)), "'x' lists an option twice"),
         (lambda: Choice("x", (1, True)), "'x' lists an option twice"),
         (
-            lambda: Choice("x", (None,)),  # type: ignore[arg-type]
-            "'x': an option is a string, number or bool, got a None",
+            lambda: Choice("x", odd({"a": 1})),
+            "'x': an option is a string, number, bool, None or a tuple of these, got a dict",
         ),
-        (lambda: Choice("x", (np.float64(1),)), "'x': an option is .* got a float64"),
-        (lambda: Choice("x", (np.str_("a"),)), "'x': an option is .* got a str_"),
+        (lambda: Choice("x", ((1, b"a"),)), "'x': an option is .* got a bytes"),
+        (lambda: Choice("x", odd(Color.RED)), "'x': an option is .* got a Color"),
+        (lambda: Choice("x", odd(np.datetime64("2026-01-01"))), "'x': an option is .* got a date"),
+        (lambda: Choice("x", odd(1, np.int64(1))), "'x' lists an option twice"),
+        (lambda: Choice("x", odd([1], (1,))), "'x' lists an option twice"),
+        (lambda: Choice("x", ((1, float("nan")),)), "'x': an option is a finite number, got nan"),
+        (lambda: ArchSpace.of(x="abc"), "'x': expected a list of options, got 'abc'"),
+        (lambda: ArchSpace.of(x=3), "'x': expected a list of options, got 3"),  # type: ignore[arg-type]
         (lambda: Choice("x", (float("nan"),)), "'x': an option is a finite number, got nan"),
         (lambda: Choice("x", (float("inf"),)), "'x': an option is a finite number, got inf"),
         (lambda: Choice("x", (1,), {2: ArchSpace()}), "'x' opens .2., which are not among"),

@@ -36,18 +36,30 @@ SUBSET = ArchSpace(
         Subset("one", ("x", "y"), 1),
     )
 )
-SPACES = {"flat": FLAT, "conditional": CONDITIONAL, "subset": SUBSET}
+ODD = ArchSpace(
+    (
+        Choice("op", (None, "skip", ())),
+        Choice("kernel", ((3, 3), (5, 7), 3, (3,))),
+        Subset("from", (None, (1, None), "s0", (2, (3,))), 2),
+        Subset("one", ((1, 2), (1,), None, 7), 1),
+        Subset("skips", ((0, 1), None), None),
+    )
+)
+SPACES = {"flat": FLAT, "conditional": CONDITIONAL, "subset": SUBSET, "odd": ODD}
 TWO = ArchSpace((Choice("op", ("k3", "k5", "skip")), Subset("from", ("s0", "s1", "n0"), 2)))
 
 
 def forms(decision: Decision, value: Value) -> Iterator[Any]:
     """Yield every way in which one choice may be written."""
-    picked = value if isinstance(value, tuple) else (value,)
+    picked: Any = value if isinstance(decision, Subset) else (value,)
     places = [decision.options.index(atom) for atom in picked]
-    yield from (list(picked), list(reversed(picked)), tuple(picked), places)
     yield [at in places for at in range(len(decision.options))]
+    indices = [] if isinstance(decision, Choice) and places[0] in decision else [places]
+    for listed in (list(picked), list(reversed(picked)), tuple(picked), *indices):
+        if isinstance(decision, Subset) or tuple(listed) not in decision:  # then it is this one
+            yield listed
     if isinstance(decision, Choice):
-        yield from (value, places[0])
+        yield from (value, *(at for (at,) in indices))
 
 
 def test_a_value_may_be_written_in_five_forms() -> None:
@@ -226,6 +238,31 @@ def test_a_single_choice_needs_no_brackets() -> None:
     assert [read_arch(space, {"from": came})["from"] for came in ("s1", 1, ["s1"])] == [("s1",)] * 3
     with pytest.raises(InvalidArch, match="a bool is no option"):
         read_arch(space, {"from": True})
+
+
+def test_a_list_that_is_an_option_is_this_one() -> None:
+    space = ArchSpace((Choice("k", ((3, 3), (3,), 3)), Subset("s", ((1, 2), (1,), 1), 1)))
+
+    def read(k: Any, s: Any) -> tuple[Any, Any]:
+        arch = read_arch(space, {"k": k, "s": s})
+        return arch["k"], arch["s"]
+
+    assert read([3, 3], [1, 2]) == ((3, 3), ((1, 2),))
+    assert read([[3, 3]], [[1, 2]]) == ((3, 3), ((1, 2),))
+    assert read([3], [1]) == ((3,), (1,))
+    assert read([[3]], [[1]]) == ((3,), ((1,),))
+    assert read(3, 1) == (3, (1,))
+    assert read(np.array([3, 3]), np.int64(1)) == ((3, 3), (1,))
+    assert read([False, True, False], [False, False, True]) == ((3,), (1,))
+    with pytest.raises(InvalidArch, match=r"'k' is \[3, 4\]: expected one of .* 2 entries"):
+        read([3, 4], 1)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    space = ArchSpace((Choice("n", (2, 4)), Choice("f", (0.5, True)), Subset("s", (1, 3), None)))
+    came = {"n": np.int32(4), "f": np.bool_(True), "s": [np.int64(3), np.int64(1)]}
+    assert read_arch(space, came).to_json() == '{"f":true,"n":4,"s":[1,3]}'
+    assert read_arch(space, {**came, "n": np.int64(1)})["n"] == 4, "an index"
 
 
 def test_an_arch_is_checked_and_returned() -> None:

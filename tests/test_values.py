@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 from raynas.core.decision import Choice, Subset
@@ -106,6 +107,21 @@ def test_kinds_of_decisions() -> None:
     assert SubsetChoice([1, 2], None, "s").options() == ((), (1,), (2,), (1, 2))
 
 
+def test_values_may_be_none_tuples_and_numbers_of_numpy() -> None:
+    value = ValueChoice(np.arange(2, 5), label="v")
+    assert value.values == value.options() == value.decision().options == (2, 3, 4)
+    assert {type(option) for option in value.values} == {int}
+    assert ValueChoice([None, [1, (2, np.int64(3))]], "v").options() == (None, (1, (2, 3)))
+    assert IntegerChoice(np.int64(2), np.int64(4), "i").values == (2, 3, 4)  # type: ignore[arg-type]
+    some = SubsetChoice(np.array([[3, 3], [5, 5]]), np.int64(1), "s")  # type: ignore[arg-type]
+    assert some.decision() == Subset("s", ((3, 3), (5, 5)), 1)
+    kernel = ValueChoice([(3, 3), None], "k")
+    assert (kernel.evaluate({"k": (3, 3)}), kernel.evaluate({"k": None})) == ((3, 3), None)
+    assert evaluate({"size": (kernel, [value])}, {"k": None, "v": 2}) == {"size": (None, [2])}
+    with pytest.raises(TypeError, match="not decided"):
+        assert kernel == (3, 3)
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
@@ -171,9 +187,9 @@ def test_values_are_found_in_all_that_holds_them() -> None:
     pair = Pair(A, [B])
     held = {"x": pair, "y": OrderedDict(z=A + B)}
     assert leaves_of(held) == (A, B)
-    found = evaluate(held, ARCH)
-    assert found == {"x": Pair(7, [2]), "y": OrderedDict(z=9)}
-    assert (type(found["x"]), type(found["y"])) == (Pair, OrderedDict)
+    evaluated = evaluate(held, ARCH)
+    assert evaluated == {"x": Pair(7, [2]), "y": OrderedDict(z=9)}
+    assert (type(evaluated["x"]), type(evaluated["y"])) == (Pair, OrderedDict)
     assert evaluate(MappingProxyType({"x": A}), ARCH) == {"x": 7}
     assert pair.left is A  # what was given stays as it was
 

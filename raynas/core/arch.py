@@ -8,8 +8,9 @@ from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, Va
 from typing import Any, TypeAlias
 
 from raynas.core.errors import InvalidArch
+from raynas.core.plain_values import plain_value
 
-Atom: TypeAlias = str | int | float | bool
+Atom: TypeAlias = str | int | float | bool | tuple[Any, ...] | None
 Value: TypeAlias = Atom | tuple[Atom, ...]
 
 
@@ -82,7 +83,10 @@ class Arch(Mapping[str, Value]):
         self.__init__(state)  # type: ignore[misc]
 
     def at(self, labels: Iterable[str]) -> list[Value | None]:
-        """Return the values at labels, None at those that are not reached."""
+        """Return the values at labels, None at those that are not reached.
+
+        None may be an option as well: where it is one, ``label in arch`` tells.
+        """
         return list(map(self._decisions.get, labels))
 
     def to_json(self) -> str:
@@ -105,7 +109,7 @@ class Arch(Mapping[str, Value]):
         if not isinstance(decisions, dict):
             kind = type(decisions).__name__
             raise InvalidArch(f"expected a JSON object from label to value, got a {kind}")
-        return cls({k: tuple(v) if isinstance(v, list) else v for k, v in decisions.items()})
+        return cls({k: plain_value(v) if type(v) is list else v for k, v in decisions.items()})
 
     @property
     def key(self) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from raynas.core.arch import Arch, Atom, Value
-from raynas.core.decision import Choice, Decision
+from raynas.core.arch import Arch, Value
+from raynas.core.decision import Choice, Decision, listed
 from raynas.core.enumeration import all_ways, size_of
 from raynas.core.errors import InvalidArch, InvalidSpace, nearest
 from raynas.core.plain_choices import (
@@ -22,6 +23,7 @@ from raynas.core.plain_choices import (
     Step,
     steps_of,
 )
+from raynas.core.plain_values import typed
 
 _HEX = [format(number, "x") for number in range(256)]
 
@@ -69,9 +71,10 @@ class ArchSpace:
                 )
 
     @classmethod
-    def of(cls, **choices: Sequence[Atom]) -> ArchSpace:
+    def of(cls, **choices: Iterable[Any]) -> ArchSpace:
         """Return a flat space of one ``Choice`` per keyword."""
-        return cls(tuple(Choice(label, tuple(options)) for label, options in choices.items()))
+        lists = ((label, listed(repr(label), options)) for label, options in choices.items())
+        return cls(tuple(Choice(label, options) for label, options in lists))
 
     @cached_property
     def decisions(self) -> dict[str, Decision]:
@@ -160,7 +163,10 @@ class ArchSpace:
 
     def encode(self, arch: Mapping[str, Value]) -> NDArray[np.float32]:
         """Return concatenated one-hot and multi-hot vectors, shape (features,)."""
-        parts = (decision.encode(arch.get(label)) for label, decision in self.decisions.items())
+        parts = (
+            decision.encode(arch[label]) if label in arch else [0.0] * len(decision.options)
+            for label, decision in self.decisions.items()
+        )
         return np.asarray([x for part in parts for x in part], dtype=np.float32)
 
     def size(self) -> int:
@@ -230,7 +236,7 @@ def _number(steps: Iterable[Step], arch: Mapping[str, Value], numbers: dict[str,
 
 def _same(first: Decision, other: Decision) -> bool:
     """Return whether two decisions are one; True and 1, or 1.0, are different options."""
-    kinds = [list(map(type, decision.options)) for decision in (first, other)]
+    kinds = [list(map(typed, decision.options)) for decision in (first, other)]
     return first == other and kinds[0] == kinds[1]
 
 

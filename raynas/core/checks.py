@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from raynas.core.errors import InvalidSpace
+from raynas.core.plain_values import plain_value
 
 
 def whole(
@@ -18,8 +19,8 @@ def whole(
 ) -> int:
     """Return ``value`` if it is a whole number in a range, booleans not counted as numbers.
 
-    >>> whole("Repeat 'stage'", "depth", 3, 0)
-    3
+    >>> whole("Repeat 'stage'", "depth", 3, 0), whole("Repeat", "depth", np.int64(3))
+    (3, 3)
     >>> whole("Repeat", "depth", 2.0, 0)
     Traceback (most recent call last):
         ...
@@ -36,6 +37,7 @@ def whole(
     Raises:
         InvalidSpace: it is none.
     """
+    value = plain_value(value)
     low, high = -math.inf if least is None else least, math.inf if most is None else most
     if type(value) is int and low <= value <= high:
         return value

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
 from math import comb
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from raynas.core.arch import Atom, Value
 from raynas.core.errors import InvalidArch, InvalidSpace, nearest
+from raynas.core.plain_values import SCALARS, plain_value, typed
 
 
 class Subspace(Protocol):
@@ -26,19 +27,28 @@ class Subspace(Protocol):
 
 @dataclass(frozen=True)
 class Choice:
-    """Pick one of ``options``; an option may open a space of further decisions."""
+    """Pick one of ``options``; an option may open a space of further decisions.
+
+    Options are strings, numbers, booleans, None, or tuples of these; NumPy's numbers become
+    Python's and lists become tuples, so that they are what JSON gives back.
+    """
 
     label: str
     options: tuple[Atom, ...]
     opens: Mapping[Atom, Subspace] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        _check_domain(self.label, self.options, self.opens)
+        object.__setattr__(self, "options", _checked(self.label, self.options, self.opens))
 
     @cached_property
     def positions(self) -> dict[tuple[type, object], int]:
         """The position of every option by its type and value: True is not 1, and 1.0 is not 1."""
-        return {(type(option), option): i for i, option in enumerate(self.options)}
+        return {typed(option): i for i, option in enumerate(self.options)}
+
+    @cached_property
+    def scalar(self) -> bool:
+        """Whether every option is a string, a number or a boolean, so that none stands for none."""
+        return SCALARS.issuperset(map(type, self.options))
 
     def index(self, value: Value) -> int:
         """Return the position of ``value``; True is not 1, and 1.0 is not 1.
@@ -47,7 +57,7 @@ class Choice:
             InvalidArch: the value is none of the options.
         """
         try:
-            at = self.positions.get((type(value), value))
+            at = self.positions.get(typed(value))
         except TypeError:  # unhashable, such as a tuple that holds a list
             at = None
         if at is None:
@@ -57,7 +67,7 @@ class Choice:
 
     def __contains__(self, value: Value) -> bool:
         try:
-            return (type(value), value) in self.positions
+            return typed(value) in self.positions
         except TypeError:
             return False
 
@@ -87,12 +97,13 @@ class Choice:
 
     def opened(self, value: Value) -> tuple[Subspace, ...]:
         """Return the spaces that ``value`` opens."""
-        space = self.opens.get(value) if self.opens else None  # type: ignore[arg-type]
+        space = self.opens.get(value) if self.opens else None
         return () if space is None else (space,)
 
-    def encode(self, value: Value | None) -> list[float]:
-        """Return a one-hot vector of shape (options,), zeros where it is not reached."""
-        return [float(value == o and type(value) is type(o)) for o in self.options]
+    def encode(self, value: Value) -> list[float]:
+        """Return a one-hot vector of shape (options,)."""
+        at = self.positions.get(typed(value))
+        return [float(i == at) for i in range(len(self.options))]
 
 
 @dataclass(frozen=True)
@@ -100,7 +111,7 @@ class Subset:
     """Pick ``k`` of ``options`` (any number of them if ``k`` is None), kept in their order.
 
     Every picked option may open a space of further decisions, as in a DARTS node that picks two
-    of its sources and then an operation for each.
+    of its sources and then an operation for each. Options are those of ``Choice``.
     """
 
     label: str
@@ -109,7 +120,7 @@ class Subset:
     opens: Mapping[Atom, Subspace] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        _check_domain(self.label, self.options, self.opens)
+        object.__setattr__(self, "options", _checked(self.label, self.options, self.opens))
         if self.k is not None and not 0 <= self.k <= len(self.options):
             raise InvalidSpace(f"{self.label!r} picks {self.k} of only {len(self.options)} options")
 
@@ -195,8 +206,8 @@ class Subset:
         picked = value if isinstance(value, tuple) else ()
         return tuple(self.opens[atom] for atom in picked if atom in self.opens)
 
-    def encode(self, value: Value | None) -> list[float]:
-        """Return a multi-hot vector of shape (options,), zeros where it is not reached."""
+    def encode(self, value: Value) -> list[float]:
+        """Return a multi-hot vector of shape (options,)."""
         picked = value if isinstance(value, tuple) else ()
         return [float(option in picked) for option in self.options]
 
@@ -204,19 +215,45 @@ class Subset:
 Decision: TypeAlias = Choice | Subset
 
 
-def _check_domain(label: str, options: tuple[Atom, ...], opens: Mapping[Atom, Subspace]) -> None:
+def listed(where: str, options: Iterable[Any]) -> tuple[Any, ...]:
+    """Return options, in any kind of list, as a tuple.
+
+    Raises:
+        InvalidSpace: they are no list.
+    """
+    if isinstance(options, str | bytes) or not isinstance(options, Iterable):
+        raise InvalidSpace(f"{where}: expected a list of options, got {options!r}")
+    return tuple(options)
+
+
+def _checked(
+    label: str, options: tuple[Atom, ...], opens: Mapping[Atom, Subspace]
+) -> tuple[Atom, ...]:
+    """Return the options as JSON gives them back, or raise InvalidSpace."""
     if not isinstance(label, str) or not label:
         raise InvalidSpace(f"a label is a non-empty string, got {label!r}")
     if not isinstance(options, tuple) or not options:
         raise InvalidSpace(f"{label!r} needs a non-empty tuple of options, got {options!r}")
+    if not SCALARS.issuperset(map(type, options)):
+        options = tuple(map(plain_value, options))
     for option in options:
-        # exact types: numpy's float64 is a float, but comes back from JSON as another type
-        if type(option) not in (str, int, float, bool):
-            kind = type(option).__name__
-            raise InvalidSpace(f"{label!r}: an option is a string, number or bool, got a {kind}")
-        if isinstance(option, float) and not math.isfinite(option):
-            raise InvalidSpace(f"{label!r}: an option is a finite number, got {option}")
+        _check_option(label, option)
     if len(set(options)) < len(options):  # True and 1 as well: ``opens`` could not tell them apart
         raise InvalidSpace(f"{label!r} lists an option twice: {options}")
     if unknown := [option for option in opens if option not in options]:
         raise InvalidSpace(f"{label!r} opens {unknown}, which are not among {options}")
+    return options
+
+
+def _check_option(label: str, option: Atom) -> None:
+    if isinstance(option, tuple):
+        for part in option:
+            _check_option(label, part)
+    elif option is not None and type(option) not in SCALARS:  # no subclass comes back from JSON
+        kind = type(option).__name__
+        raise InvalidSpace(
+            f"{label!r}: an option is a string, number, bool, None or a tuple of these, got a "
+            f"{kind}"
+        )
+    elif isinstance(option, float) and not math.isfinite(option):
+        raise InvalidSpace(f"{label!r}: an option is a finite number, got {option}")

@@ -43,11 +43,14 @@ def all_ways(decisions: Order) -> Iterator[dict[str, Value]]:
         while stack:
             decision, values, rest = stack[-1]
             del taken[decision.label]
-            if (value := next(values, None)) is not None:
-                taken[decision.label] = value
-                pending = _opened(decision, value, rest)
-                break
-            stack.pop()
+            try:
+                value = next(values)
+            except StopIteration:
+                stack.pop()
+                continue
+            taken[decision.label] = value
+            pending = _opened(decision, value, rest)
+            break
         else:
             return
 

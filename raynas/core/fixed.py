@@ -2,7 +2,8 @@
 
 A description maps labels to choices. A choice is the value itself (a candidate's name), its index,
 a list of values, a list of indices, or a list of booleans, one for each option. A list is of one
-form: values and indices are not mixed, and where booleans are options, they are values.
+form: values and indices are not mixed, and where booleans are options, they are values. Where lists
+are options themselves, a list that is an option is this one.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from raynas.core.arch import Arch, Atom, Value
 from raynas.core.archspace import ArchSpace
 from raynas.core.decision import Choice, Decision, Subset, Subspace
 from raynas.core.errors import InvalidArch, nearest
+from raynas.core.plain_values import plain_value
 
 Description: TypeAlias = Mapping[str, Any] | str | Path
 EXPECTED = "a mapping from label to choice, its JSON text, or the path of a .json file"
@@ -125,13 +129,26 @@ def _fill(space: Subspace, given: Mapping[str, Any], taken: dict[str, Value]) ->
             _fill(opened, given, taken)
 
 
+def _without_numpy(came: object) -> object:
+    """Return NumPy's numbers and arrays as Python's; all else comes back as it is."""
+    if isinstance(came, np.generic | np.ndarray):
+        return came.tolist()
+    if type(came) is list:
+        return [_without_numpy(entry) for entry in came]
+    if type(came) is tuple:
+        return tuple(map(_without_numpy, came))
+    return came
+
+
 def _value(decision: Decision, came: object) -> Value:
+    came = _without_numpy(came)
     if isinstance(decision, Choice):
         return decision.options[_single(decision, came)]
-    if isinstance(came, list | tuple):
-        places = _several(decision, came)
-    elif decision.k == 1:  # without brackets, as NNI writes it
-        places = [_place(decision, Choice(decision.label, decision.options), came, came)]
+    one = Choice(decision.label, decision.options)
+    if decision.k == 1 and not _lists_one(one, came):  # without brackets, as NNI writes it
+        places = [_place(decision, one, came, came)]
+    elif isinstance(came, list | tuple):
+        places = _several(decision, one, came)
     else:
         raise _wrong(decision, came)
     if repeated := sorted({at for at in places if places.count(at) > 1}):
@@ -141,12 +158,19 @@ def _value(decision: Decision, came: object) -> Value:
     return tuple(decision.options[at] for at in sorted(places))
 
 
+def _lists_one(one: Choice, came: object) -> bool:
+    """Return whether a list holds what is picked, and is not picked itself."""
+    if not isinstance(came, list | tuple):
+        return False
+    return not _is_option(one, came) or (len(came) == 1 and _is_option(one, came[0]))
+
+
 def _single(choice: Choice, came: object) -> int:
     """Return the position of one choice in one of its five forms."""
-    if not isinstance(came, list | tuple):
+    if not isinstance(came, list | tuple) or _is_option(choice, came):
         return _place(choice, choice, came, came)
     if len(came) == 1 and _is_option(choice, came[0]):
-        return choice.index(came[0])
+        return choice.index(plain_value(came[0]))
     if came and all(isinstance(entry, bool) for entry in came):
         picked = _multi_hot(choice, came)
         if len(picked) != 1:
@@ -157,9 +181,8 @@ def _single(choice: Choice, came: object) -> int:
     return _place(choice, choice, came[0], came)
 
 
-def _several(subset: Subset, came: Sequence[Any]) -> list[int]:
+def _several(subset: Subset, one: Choice, came: Sequence[Any]) -> list[int]:
     """Return the positions of several choices, in the order in which they came."""
-    one = Choice(subset.label, subset.options)
     known = [_is_option(one, entry) for entry in came]
     booleans = bool(came) and all(isinstance(entry, bool) for entry in came)
     if booleans and not any(isinstance(option, bool) for option in subset.options):
@@ -174,7 +197,7 @@ def _several(subset: Subset, came: Sequence[Any]) -> list[int]:
 def _place(decision: Decision, one: Choice, entry: Any, came: object) -> int:
     """Return the position of a value, or of an index, in the options."""
     if _is_option(one, entry):
-        return one.index(entry)
+        return one.index(plain_value(entry))
     last = len(one.options) - 1
     if type(entry) is int:
         if not 0 <= entry <= last:
@@ -187,7 +210,7 @@ def _place(decision: Decision, one: Choice, entry: Any, came: object) -> int:
 
 
 def _is_option(one: Choice, entry: object) -> bool:
-    return isinstance(entry, str | int | float) and entry in one
+    return plain_value(entry) in one
 
 
 def _multi_hot(decision: Decision, came: Sequence[bool]) -> list[int]:

@@ -55,11 +55,16 @@ Step: TypeAlias = Decision | PlainChoices
 def steps_of(choices: Iterable[Decision]) -> tuple[Step, ...]:
     """Return the decisions in their order, each longer run of plain choices as one."""
     taken: list[Step] = []
-    for plain, group in groupby(choices, lambda d: isinstance(d, Choice) and not d.opens):
+    for plain, group in groupby(choices, _is_plain):
         run = list(group)
         together = plain and len(run) >= FEWEST
         taken += [PlainChoices(run)] if together else run  # type: ignore[arg-type]
     return tuple(taken)
+
+
+def _is_plain(decision: Decision) -> bool:
+    """Return whether a decision opens nothing, and None means that it is not taken."""
+    return isinstance(decision, Choice) and not decision.opens and decision.scalar
 
 
 class Source(Protocol):

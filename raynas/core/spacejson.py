@@ -7,6 +7,7 @@ from typing import Any
 from raynas.core.archspace import ArchSpace
 from raynas.core.decision import Choice, Decision, Subset, Subspace
 from raynas.core.errors import InvalidSpace
+from raynas.core.plain_values import plain_value
 
 
 def to_plain(space: Subspace) -> list[dict[str, Any]]:
@@ -38,7 +39,7 @@ def _plain(decision: Decision) -> dict[str, Any]:
 def _decision(entry: dict[str, Any]) -> Decision:
     if not {"label", "options"} <= set(entry) <= {"label", "options", "pick", "opens"}:
         raise InvalidSpace(f"a decision has label, options, pick and opens, got {sorted(entry)}")
-    options = tuple(entry["options"])
+    options = plain_value(entry["options"])
     opens = {options[int(i)]: from_plain(inner) for i, inner in entry.get("opens", {}).items()}
     if "pick" in entry:
         return Subset(entry["label"], options, entry["pick"], opens)

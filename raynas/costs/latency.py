@@ -67,7 +67,7 @@ class LatencyTable:
             label
             for entry in self.entries
             for label, value in zip(entry.layer, entry.candidate, strict=True)
-            if isinstance(value, tuple)
+            if isinstance(value, tuple) and value not in known_decision(label, space).options
         }
         reached = _ways(space)
         self._due: list[Term] = []
@@ -104,7 +104,7 @@ class LatencyTable:
         total = self.base_ms
         for label in arch:
             for term in self._by_first.get(label, ()):
-                if all(factor.holds(arch.get(factor.label)) for factor in term.path):
+                if all(f.label in arch and f.holds(arch[f.label]) for f in term.path):
                     total += term.amount
         return Latency(total)
 

@@ -14,6 +14,7 @@ from raynas.core.arch import Value
 from raynas.core.archspace import ArchSpace
 from raynas.core.decision import Choice, Decision
 from raynas.core.errors import nearest
+from raynas.core.plain_values import plain_value
 
 ANY = "*"
 COLUMNS = ("layer", "candidate", "latency_ms")
@@ -171,7 +172,7 @@ def _listed(text: Any, space: ArchSpace | None) -> list[Any]:
             listed = json.loads(text)
         except ValueError:
             return [text]
-        return [tuple(member) if isinstance(member, list) else member for member in listed]
+        return list(map(plain_value, listed))
     return [text]
 
 
@@ -193,5 +194,5 @@ def known_decision(label: str, space: ArchSpace) -> Decision:
 def _text(cell: tuple[Value, ...]) -> str:
     if not cell:
         return ""
-    single = len(cell) == 1 and not isinstance(cell[0], tuple)
+    single = len(cell) == 1 and cell[0] is not None and not isinstance(cell[0], tuple)
     return str(cell[0]) if single else json.dumps(cell)

@@ -25,9 +25,9 @@ class Factor(NamedTuple):
     value: Value
     within: bool = False
 
-    def holds(self, value: Value | None) -> bool:
-        """Return whether a decision's value fulfils the condition."""
-        if isinstance(value, tuple) and not isinstance(self.value, tuple):
+    def holds(self, value: Value) -> bool:
+        """Return whether the value of a decision that is reached fulfils the condition."""
+        if self.within and isinstance(value, tuple):
             return self.value in value
         return value == self.value
 
@@ -66,9 +66,11 @@ class Rule:
             source = self.gate.source
             if not (source in origin if isinstance(origin, tuple) else source == origin):
                 return ()
+        if any(label not in arch for label in self.labels):
+            return ()
         if len(self.labels) == 1:
-            return self.runs.get(arch.get(self.labels[0]), ())
-        return self.runs.get(tuple(arch.get(label) for label in self.labels), ())
+            return self.runs.get(arch[self.labels[0]], ())
+        return self.runs.get(tuple(arch[label] for label in self.labels), ())
 
     def paths(self, part: int) -> Iterator[Path]:
         """Yield the conditions under which a part runs; at most one of them holds at a time."""

@@ -6,7 +6,8 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Any
+from enum import Enum
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,9 @@ from raynas.core.archspace import ArchSpace
 from raynas.core.decision import Decision, Subset
 from raynas.core.errors import InvalidArch, nearest
 from raynas.core.evaluator import EVALUATORS, RESERVED
+from raynas.core.plain_values import plain_value
 from raynas.storage.run_folder import absolute
+from raynas.storage.tables import in_json
 
 _KEY, _ARCH, _CHOICE = "arch_key", "arch", "choice."
 
@@ -29,9 +32,10 @@ class Table:
 
     A row says which architecture it is of by a column per label (``choice.<label>`` or
     ``<label>``, empty where it is not reached), or by ``arch_key``, or by ``arch`` (canonical
-    JSON). All other columns of numbers are metrics; one that is empty or NaN in a row is left out,
-    and fails the trial if it is an objective. An architecture that is isomorphic to another is
-    found in either's row.
+    JSON). Options of several types stand as text or, as in a trial table, as JSON; an empty cell is
+    the option None where there is one. All other columns of numbers are metrics; one that is empty
+    or NaN in a row is left out, and fails the trial if it is an objective. An architecture that is
+    isomorphic to another is found in either's row.
 
     Args:
         path: local file or ``pyarrow.fs`` URI; CSV if it ends in ``.csv``, else Parquet.
@@ -164,52 +168,91 @@ def _by_labels(
     table: pa.Table, space: ArchSpace, names: dict[str, str | None], path: str
 ) -> Iterator[tuple[int, str]]:
     """Yield the rows that are of the space; a table may know more than is searched."""
-    nested = any(decision.opens for decision in space.decisions.values())
+    decisions = [space.decisions[label] for label in names]
+    nested = any(decision.opens for decision in decisions)
     values = [
-        _values(space.decisions[label], table[name].to_pylist(), path, str(name))
-        for label, name in names.items()
+        _values(decision, table[name].to_pylist(), path, str(name))
+        for decision, name in zip(decisions, names.values(), strict=True)
     ]
-    labels = tuple(names)
     for number, row in enumerate(zip(*values, strict=True)):
-        taken = {k: v for k, v in zip(labels, row, strict=True) if v is not None}
+        taken = {d.label: v for d, v in zip(decisions, row, strict=True) if v is not ABSENT}
         with suppress(InvalidArch):
-            reached = space.reached(taken) if nested or len(taken) < len(labels) else taken
+            reached = space.reached(taken) if nested or len(taken) < len(decisions) else taken
             yield number, Arch({label: taken[label] for label in reached}).key
 
 
-def _values(decision: Decision, cells: list[Any], path: str, name: str) -> list[Value | None]:
-    """Return a column's cells as values of a decision; None where a cell is none."""
-    texts = [] if isinstance(decision, Subset) else list(decision.options)
-    by_text: dict[str, Value] = {str(option): option for option in texts}
-    known: dict[Any, Value | None] = {}
-    found = []
-    for cell in cells:
-        plain = tuple(cell) if isinstance(cell, list) else cell
-        if plain not in known:
-            known[plain] = _value(decision, plain, by_text)
-        found.append(known[plain])
-    some = list(dict.fromkeys(str(cell) for cell in cells if cell is not None))[:3]
-    if some and all(value is None for value in known.values()):
+class _Absent(Enum):
+    """What stands for a cell that holds no option; None may be one."""
+
+    ABSENT = 0
+
+
+ABSENT = _Absent.ABSENT
+Cell: TypeAlias = Value | Literal[_Absent.ABSENT]
+
+
+def _values(decision: Decision, cells: list[Any], path: str, name: str) -> list[Cell]:
+    """Return a column's cells as values of a decision."""
+    plain = [plain_value(cell) for cell in cells]
+    known = _read_as_json(decision, plain) or {cell: _value(decision, cell) for cell in {*plain}}
+    some = list(dict.fromkeys(str(cell) for cell in cells if cell not in (None, "")))[:3]
+    if some and all(value is ABSENT for cell, value in known.items() if cell not in (None, "")):
         raise ValueError(
             f"{path}: column {name!r} holds no option of {decision.label!r}: expected "
             f"{list(decision.options)}, got {', '.join(some)}"
         )
-    return found
+    return [known[cell] for cell in plain]
 
 
-def _value(decision: Decision, cell: Any, by_text: dict[str, Value]) -> Value | None:
+def _read_as_json(decision: Decision, cells: list[Any]) -> dict[Any, Cell] | None:
+    """Return what a trial table's cells of JSON stand for; None where they are none."""
+    if not in_json(decision):
+        return None
+    known: dict[Any, Cell] = {}
+    for cell in {*cells}:
+        try:
+            known[cell] = _none(decision) if cell in (None, "") else _parsed(decision, cell)
+        except (TypeError, ValueError):
+            return None
+    return known if any(value is not ABSENT for value in known.values()) else None
+
+
+def _parsed(decision: Decision, cell: Any) -> Value:
+    """Return the value of a cell of JSON, or of a list of such; raise ValueError if it is none."""
+    if isinstance(decision, Subset):
+        listed = json.loads(cell) if isinstance(cell, str) else cell
+        value = tuple(plain_value(json.loads(option)) for option in listed)
+    else:
+        value = plain_value(json.loads(cell))
+    if value not in decision:
+        raise ValueError(value)
+    return value
+
+
+def _none(decision: Decision) -> Cell:
+    """Return what an empty cell stands for; where it is not reached, it is left out later."""
+    return None if None in decision else ABSENT
+
+
+def _value(decision: Decision, cell: Any) -> Cell:
+    """Return the value of a cell that somebody wrote by hand or with another program."""
     if isinstance(cell, float) and cell.is_integer() and int(cell) in decision:
         return int(cell)  # what pandas makes of integers where some are missing
-    if cell is None:
-        return None
     if cell in decision:
         return cell  # type: ignore[no-any-return]
-    if isinstance(decision, Subset):
-        with suppress(TypeError, json.JSONDecodeError):
-            listed = json.loads(cell)
-            return tuple(listed) if isinstance(listed, list) and tuple(listed) in decision else None
-        return None
-    return by_text.get(str(cell))
+    if cell in (None, ""):
+        return _none(decision)
+    if not isinstance(cell, str | bool | int | float):
+        return ABSENT
+    if not isinstance(decision, Subset):
+        by_text = {str(option): option for option in decision.options}
+        if str(cell) in by_text:
+            return by_text[str(cell)]
+    with suppress(ValueError):
+        parsed = plain_value(json.loads(str(cell)))
+        if parsed in decision:
+            return parsed  # type: ignore[no-any-return]
+    return ABSENT
 
 
 def _is_metric(name: str, kind: pa.DataType) -> bool:

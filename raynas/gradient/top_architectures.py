@@ -62,7 +62,7 @@ def _picked(arch: Arch, p: Probabilities, specs: Mapping[str, Logits]) -> Iterat
 
 
 def _probability(weights: NDArray[np.float64], options: Sequence[Atom], value: Value) -> float:
-    picked = value if isinstance(value, tuple) else (value,)
+    picked = value if isinstance(value, tuple) and value not in options else (value,)
     return math.prod(float(weights[options.index(option)]) for option in picked)
 
 

@@ -12,6 +12,7 @@ from raynas.core.archspace import ArchSpace
 from raynas.core.decision import Choice, Decision
 from raynas.core.errors import InvalidArch, InvalidSpace
 from raynas.core.fixed import read_arch
+from raynas.core.plain_values import as_lists
 from raynas.nn.choice import one_label
 from raynas.nn.edge import Candidates, Edge, edge_layers
 from raynas.nn.fixed_cell import FixedCell, concatenated, split_inputs
@@ -266,7 +267,7 @@ class BaseCell(Mutable):
         beside = ArchSpace(self._processor_decisions())
         if not beside.choices:
             return nodes
-        inner = {k: list(v) if isinstance(v := arch[k], tuple) else v for k in beside.reached(arch)}
+        inner = {label: as_lists(arch[label]) for label in beside.reached(arch)}
         return {"nodes": nodes, "beside": inner}
 
     def parsed(self, description: Any) -> dict[str, Value]:

@@ -15,6 +15,7 @@ from raynas.core.archspace import ArchSpace
 from raynas.core.decision import Choice, Decision
 from raynas.core.errors import InvalidArch, InvalidSpace
 from raynas.core.fixed import agreed, read_arch
+from raynas.core.plain_values import as_lists, plain_value
 from raynas.nn.logits import Logits, Probabilities, Rank
 from raynas.nn.mutable import (
     SKIP,
@@ -48,7 +49,8 @@ class LayerChoice(Mutable):
     """Picks one of several layers, all of which take the same input.
 
     Args:
-        candidates: layers by name, or a list of layers, whose decision is then an index.
+        candidates: layers by name, or a list of layers, whose decision is then an index. A name is
+            text, or what else an option may be, such as a kernel's size or None.
         label: name of the decision; choices with equal labels decide together. None takes the
             module's path in the model.
         reduction: ``none`` returns a list of the one output; the other three (sum, mean, concat)
@@ -68,7 +70,7 @@ class LayerChoice(Mutable):
 
     def __init__(
         self,
-        candidates: Mapping[str, nn.Module] | nn.ModuleDict | Iterable[nn.Module],
+        candidates: Mapping[Any, nn.Module] | nn.ModuleDict | Iterable[nn.Module],
         label: str | None = None,
         *,
         reduction: str = "sum",
@@ -79,11 +81,13 @@ class LayerChoice(Mutable):
         self.label = one_label("LayerChoice", label, key)
         where = f"LayerChoice {self.label!r}" if self.label else "LayerChoice"
         named = isinstance(candidates, Mapping | nn.ModuleDict)
-        layers = _by_name(candidates, where)
+        given = _by_name(candidates, where)
+        layers = dict(zip(_stored(given, where), given.values(), strict=True))
         _check_candidates(layers, where)
         self.candidates = nn.ModuleDict(layers)
         self.names = tuple(layers)
-        self.options: tuple[Atom, ...] = self.names if named else tuple(range(len(layers)))
+        own: Iterable[Any] = given if named else range(len(given))
+        self.options: tuple[Atom, ...] = tuple(map(plain_value, own))
         self.reduction = checked_reduction(reduction, where)
         self.return_mask = return_mask
         self.route: Route = None
@@ -137,8 +141,8 @@ class LayerChoice(Mutable):
 
     def picked(self, arch: Mapping[str, Value]) -> int:
         """Return the position of the candidate that ``arch`` picks, SKIP if it is not reached."""
-        value = arch.get(str(self.label))
-        return SKIP if value is None else self.options.index(value)
+        label = str(self.label)
+        return self.options.index(arch[label]) if label in arch else SKIP
 
     def activate(self, arch: Mapping[str, Value]) -> None:
         """Route ``forward`` to the picked candidate, and its choices likewise."""
@@ -184,11 +188,12 @@ class LayerChoice(Mutable):
         """Return ``[name]``, with the descriptions of the candidate's own choices behind."""
         at = self.picked(arch)
         inner = [mutable.describe(arch) for mutable in outermost(self.layers()[at])]
-        return [self.options[at], *([inner] if inner else [])]
+        return [as_lists(self.options[at]), *([inner] if inner else [])]
 
     def parsed(self, description: Any) -> dict[str, Value]:
         """Read what ``describe`` wrote; a bare name or index will do where nothing is nested."""
-        listed = description if isinstance(description, list | tuple) else [description]
+        bare = not isinstance(description, list | tuple) or plain_value(description) in self.options
+        listed = [description] if bare else description
         if not 1 <= len(listed) <= 2:
             raise InvalidArch(f"{self.label!r}: expected [candidate], got {description!r}")
         label = str(self.label)
@@ -225,7 +230,20 @@ def _dressed(out: Any, reduction: str, mask: torch.Tensor | None) -> Any:
     return listed if mask is None else (listed, mask)
 
 
-def _by_name(candidates: Any, where: str) -> dict[str, nn.Module]:
+def _stored(names: Iterable[Any], where: str) -> list[Any]:
+    """Return the names under which PyTorch stores candidates, text for each that is none."""
+    stored = [n if isinstance(n, str) else _word(plain_value(n)) for n in names]
+    for name in stored:
+        if stored.count(name) > 1:
+            raise InvalidSpace(f"{where}: two candidates would be stored as {name!r}; rename one")
+    return stored
+
+
+def _word(name: Any) -> str:
+    return str(name).replace(".", "_")
+
+
+def _by_name(candidates: Any, where: str) -> dict[Any, nn.Module]:
     if isinstance(candidates, Mapping | nn.ModuleDict):
         return dict(candidates.items())
     if isinstance(candidates, nn.Module) and not isinstance(candidates, Iterable):

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from typing import Any
 
 from raynas.core.arch import Atom, Value
-from raynas.core.decision import Decision
+from raynas.core.decision import Decision, listed
 from raynas.core.errors import InvalidSpace
+from raynas.core.plain_values import plain_value
 
 MAX_COMBINATIONS = 100_000
 NO_VALUES = "this layer takes no values: use raynas.nn's own layers, or raynas.nn.Parametrized"
@@ -131,7 +132,7 @@ class Expression:
         return Expression(operator.ge, self, other)
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, str | int | float):
+        if isinstance(other, str | int | float | tuple):
             raise self._undecided("use value.equals(other)")
         return self is other
 
@@ -187,9 +188,9 @@ class Leaf(Expression):
         return kind if self.label is None else f"{kind} {self.label!r}"
 
     def _listed(self, options: Any) -> tuple[Atom, ...]:
-        if isinstance(options, str | Expression) or not isinstance(options, Iterable):
+        if isinstance(options, Expression):
             raise InvalidSpace(f"{self._where}: expected a list of options, got {options!r}")
-        return tuple(options)
+        return tuple(map(plain_value, listed(self._where, options)))
 
     def _check(self) -> None:
         """Raise what its decision finds wrong, under the name that the user knows."""

@@ -18,6 +18,7 @@ from raynas.core.archspace import ArchSpace
 from raynas.core.decision import Decision
 from raynas.core.errors import InvalidArch, InvalidSpace
 from raynas.core.fixed import read_arch
+from raynas.core.plain_values import as_lists, typed
 from raynas.nn.labels import Labelled, check_references
 from raynas.nn.labels import name_labels as name_labels
 from raynas.nn.logits import Logits, Probabilities, Rank
@@ -74,7 +75,7 @@ class Mutable(Labelled):
     def describe(self, arch: Mapping[str, Value]) -> Any:
         """Return this module's part of an architecture in a form that JSON can hold."""
         reached = ArchSpace(self.choices()).reached(arch)
-        return {k: list(v) if isinstance(v := arch[k], tuple) else v for k in reached}
+        return {label: as_lists(arch[label]) for label in reached}
 
     def parsed(self, description: Any) -> dict[str, Value]:
         """Return the decisions in what ``describe`` wrote.
@@ -144,7 +145,7 @@ def merged(decisions: Iterable[Decision]) -> tuple[Decision, ...]:
 
 def _one_domain(first: Decision, other: Decision) -> bool:
     kinds = [
-        [type(d), getattr(d, "k", 1), d.options, *map(type, d.options)] for d in (first, other)
+        [type(d), getattr(d, "k", 1), d.options, *map(typed, d.options)] for d in (first, other)
     ]
     return kinds[0] == kinds[1]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from raynas.core.arch import Atom
 from raynas.core.checks import whole
 from raynas.core.decision import Choice, Decision, Subset
 from raynas.core.errors import InvalidSpace
@@ -13,10 +12,10 @@ from raynas.nn.expression import Expression, Leaf
 
 
 class ValueChoice(Leaf):
-    """One of several numbers, strings or booleans.
+    """One of several numbers, strings or booleans, None, or tuples of these.
 
     Args:
-        options: at least one, all different.
+        options: at least one, all different; NumPy's numbers become Python's, and lists tuples.
         label: name of the decision; None takes the path of the first layer that uses it, in the
             first model that names it.
 
@@ -24,7 +23,7 @@ class ValueChoice(Leaf):
         InvalidSpace: no list of options, none in it, equal ones, or one that JSON cannot hold.
     """
 
-    def __init__(self, options: Iterable[Atom], label: str | None = None) -> None:
+    def __init__(self, options: Iterable[Any], label: str | None = None) -> None:
         self.label = label
         self.values = self._listed(options)
         self._check()
@@ -63,8 +62,8 @@ class IntegerChoice(ValueChoice):
     ) -> None:
         self.label = label
         width = step if step is not None else 2 if log else 1
-        for name, number in {"low": low, "high": high, "step": width}.items():
-            whole(self._where, name, number)
+        given = {"low": low, "high": high, "step": width}
+        low, high, width = (whole(self._where, name, number) for name, number in given.items())
         if low > high or width < (2 if log else 1) or (log and low < 1):
             raise InvalidSpace(
                 f"{self._where}: expected low <= high and a positive step (with log: low >= 1 "
@@ -77,7 +76,7 @@ class SubsetChoice(Leaf):
     """Several of the options, as a tuple in their order.
 
     Args:
-        options: at least one, all different.
+        options: as of ``ValueChoice``.
         n_chosen: how many; None takes any number, none included.
         label: name of the decision, as for ``ValueChoice``.
 
@@ -86,12 +85,13 @@ class SubsetChoice(Leaf):
     """
 
     def __init__(
-        self, options: Iterable[Atom], n_chosen: int | None = None, label: str | None = None
+        self, options: Iterable[Any], n_chosen: int | None = None, label: str | None = None
     ) -> None:
         self.label = label
         self.values = self._listed(options)
         if n_chosen is not None:
-            whole(self._where, "n_chosen", n_chosen, 1, len(self.values), "or None for any number")
+            most, hint = len(self.values), "or None for any number"
+            n_chosen = whole(self._where, "n_chosen", n_chosen, 1, most, hint)
         self.n_chosen = n_chosen
         self._check()
 

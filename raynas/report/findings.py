@@ -16,7 +16,9 @@ from raynas.core.arch import Arch, Atom, Value
 from raynas.core.config import SearchConfig
 from raynas.core.evaluator import RESERVED
 from raynas.core.objectives import Objective, pareto_mask
+from raynas.core.plain_values import plain_value
 from raynas.report.order import best_first
+from raynas.report.trial_tables import LISTS
 
 CHOICE = "choice."
 COSTS = ("macs", "flops", "latency_ms", "params", "activation_bytes")  # less is better
@@ -73,6 +75,13 @@ class ReportData:
     def archs(self) -> list[Arch]:
         """The architecture of each row of ``told``."""
         return [Arch.from_json(text) for text in self.told["arch"]]
+
+    @cached_property
+    def single(self) -> frozenset[str]:
+        """The decisions known to pick one option, which may be a tuple; others may pick several."""
+        columns = [str(name) for name in self.told if str(name).startswith(CHOICE)]
+        sets = {name for name in columns if self.told[name].map(type).isin(LISTS).any()}
+        return frozenset(name.removeprefix(CHOICE) for name in columns if name not in sets)
 
     @property
     def labels(self) -> list[str]:
@@ -159,29 +168,38 @@ def effects(data: ReportData) -> list[Effect]:
     taken = defaultdict[str, defaultdict[str, list[float]]](lambda: defaultdict(list))
     for at, value in zip(objective.index.tolist(), objective.tolist(), strict=True):
         for label, picked in data.archs[at].items():
-            for atom in atoms(picked):
+            for atom in atoms(picked, single=label in data.single):
                 taken[label][json.dumps(atom)].append(value)  # True, 1 and "1" are three options
     overall = float(objective.mean())
     found = []
     for label in data.labels:
-        for option in sorted(map(json.loads, taken[label]), key=natural):
-            values = taken[label][json.dumps(option)]
+        for text in sorted(taken[label], key=lambda text: natural(json.loads(text))):
+            option, values = plain_value(json.loads(text)), taken[label][text]
             mean = float(np.mean(values))
             found.append(Effect(label, str(option), len(values), mean, mean - overall))
     return found
 
 
-def atoms(value: Value) -> tuple[Atom, ...]:
-    """Return the options that a value stands for: one, or those of a subset."""
-    return value if isinstance(value, tuple) else (value,)
+def atoms(value: Value, *, single: bool = False) -> tuple[Atom, ...]:
+    """Return the options that a value stands for: one, or those of a subset.
+
+    Args:
+        value: at a decision.
+        single: whether the decision picks one option, so that a tuple is one.
+    """
+    return value if isinstance(value, tuple) and not single else (value,)
 
 
-def natural(atom: Atom) -> tuple[bool, float, list[tuple[int, str]]]:
-    """Return a key that sorts numbers by size, before text, and ``block10`` behind ``block2``."""
-    if not isinstance(atom, str):
-        return False, float(atom), []
-    parts = re.findall(r"(\d{1,18})|(\D+)", atom)
-    return True, 0.0, [(int(digits or -1), text) for digits, text in parts]
+def natural(option: Any) -> tuple[int, float, list[tuple[int, str]]]:
+    """Return a key that sorts numbers by size, before text, and ``block10`` behind ``block2``.
+
+    None and lists come last.
+    """
+    if isinstance(option, int | float):
+        return 0, float(option), []
+    parts = re.findall(r"(\d{1,18})|(\D+)", option if isinstance(option, str) else str(option))
+    order = [(int(digits or -1), text) for digits, text in parts]
+    return 1 if isinstance(option, str) else 2, 0.0, order
 
 
 @dataclass(frozen=True)

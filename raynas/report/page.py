@@ -15,7 +15,7 @@ from plotly.offline import get_plotlyjs
 from raynas.core.config import ComponentSpec
 from raynas.core.constraints import Constraint, as_constraints
 from raynas.report.findings import ReportData, Scale, opponent, plain, top
-from raynas.report.pictures import FONT, choices, progress, shown, tradeoff, training
+from raynas.report.pictures import FONT, choices, decided, progress, shown, tradeoff, training
 from raynas.report.relaxed import edge_scores, preferences
 from raynas.report.trial_tables import RESCORED, best_trials, number
 
@@ -137,7 +137,10 @@ def _best(data: ReportData) -> str:
         if pd.notna(row[name])
     ]
     arch = data.archs[int(data.best.index[0])]
-    chips = [f"<li>{escape(label)} <b>{escape(shown(v))}</b></li>" for label, v in arch.items()]
+    chips = [
+        f"<li>{escape(label)} <b>{escape(shown(v, single=label in data.single))}</b></li>"
+        for label, v in arch.items()
+    ]
     return (
         f"<p>Best: trial {row['trial']} <code>{escape(row['arch_key'])}</code></p>"
         f'<dl class="tiles">{"".join(tiles)}</dl>'
@@ -232,7 +235,7 @@ def _top_table(data: ReportData) -> str:
     rows = []
     for at, row in zip(frame.index, frame.to_dict("records"), strict=True):
         arch = data.archs[int(at)]
-        made = ", ".join(f"{label}: {shown(value)}" for label, value in arch.items())
+        made = ", ".join(decided(arch, data.single))
         key = f"<summary><code>{escape(row['arch_key'])}</code></summary>"
         numbers = [number(row[name], name) for name in data.metrics]
         rows.append([str(row["trial"]), *numbers, f"<details>{key}{escape(made)}</details>"])

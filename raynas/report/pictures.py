@@ -7,7 +7,7 @@ A picture that has nothing to show, such as one of a single trial, is None. What
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from html import escape
 from itertools import groupby
 from operator import attrgetter
@@ -291,12 +291,13 @@ def _hovers(data: ReportData, rows: pd.DataFrame, decisions: bool) -> list[str]:
         note = "" if status == "completed" else f", {status}"
         numbers = [f"{n} {number(v, n)}" for n, v in zip(metrics, measured, strict=True)]
         lines = [f"<b>trial {trial}</b> ({escape(key)}){note}", *_wrapped(numbers)]
-        texts.append("<br>".join(lines + (_decisions(data.archs[at]) if decisions else [])))
+        made = _decisions(data.archs[at], data.single) if decisions else []
+        texts.append("<br>".join(lines + made))
     return texts
 
 
-def _decisions(arch: Arch) -> list[str]:
-    lines = _wrapped([f"{label}: {shown(value)}" for label, value in arch.items()])
+def _decisions(arch: Arch, single: Container[str]) -> list[str]:
+    lines = _wrapped(decided(arch, single))
     return ["", *lines[:HOVER_LINES], *(["…"] if len(lines) > HOVER_LINES else [])]
 
 
@@ -306,13 +307,27 @@ def _wrapped(parts: Sequence[str]) -> list[str]:
     return [escape(line) for line in textwrap.wrap(kept, HOVER_COLUMNS, break_on_hyphens=False)]
 
 
-def shown(value: Any) -> str:
+def decided(arch: Arch, single: Container[str]) -> list[str]:
+    """Return what an architecture takes at each label, as text.
+
+    Args:
+        arch: to be told.
+        single: labels at which one option is picked.
+    """
+    return [f"{label}: {shown(v, single=label in single)}" for label, v in arch.items()]
+
+
+def shown(value: Any, *, single: bool = False) -> str:
     """Return a choice as text; the members of a subset are joined.
 
-    >>> shown(3), shown(("conv", "skip")), shown(())
-    ('3', 'conv + skip', 'none')
+    >>> shown(3), shown(("conv", "skip")), shown(()), shown((3, 5), single=True)
+    ('3', 'conv + skip', 'none', '(3, 5)')
+
+    Args:
+        value: at a decision.
+        single: whether the decision picks one option, so that a tuple is one.
     """
-    return " + ".join(map(str, atoms(value))) or "none"
+    return " + ".join(map(str, atoms(value, single=single))) or "none"
 
 
 def short(text: str, limit: int) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.table import Table
 
 if TYPE_CHECKING:
     import pandas as pd
 
+LISTS = (np.ndarray, list)  # what cells with several values are
 RESCORED = "the cheap score with the supernet's weights, measured again on all validation images"
 
 
@@ -35,6 +38,16 @@ def trial_table(frame: pd.DataFrame, metrics: Sequence[str], title: str) -> Tabl
         status = [row["status"]] if mixed else []
         table.add_row(str(at), str(row["trial"]), *cells, *status, row["arch_key"])
     return table
+
+
+def flat(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return trials whose lists are JSON, so that a cell of text can hold them."""
+
+    def text(cell: Any) -> Any:
+        return json.dumps(np.asarray(cell).tolist()) if isinstance(cell, LISTS) else cell
+
+    lists = [name for name in frame if frame[name].map(type).isin(LISTS).any()]
+    return frame.assign(**{str(name): frame[name].map(text) for name in lists})
 
 
 def best_trials(count: int) -> str:

@@ -7,7 +7,7 @@ goes on, after it, and after it was killed. ``docs/trials.md`` explains the colu
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any
@@ -78,14 +78,15 @@ def _schema(choices: Mapping[str, pa.DataType], metrics: Mapping[str, pa.DataTyp
 
 
 def _kind(decision: Decision) -> pa.DataType:
-    kind = pa.string() if _mixed(decision) else _PLAIN[type(decision.options[0])]
+    kind = pa.string() if in_json(decision) else _PLAIN[type(decision.options[0])]
     return pa.list_(pa.field("element", kind)) if isinstance(decision, Subset) else kind
 
 
-def _mixed(decision: Decision) -> bool:
-    """Return whether no one Arrow type holds all options; they stand as JSON then."""
+def in_json(decision: Decision) -> bool:
+    """Return whether no one type of column holds all options, so that they stand as JSON."""
+    kinds = set(map(type, decision.options))
     huge = any(isinstance(o, int) and not -(2**63) <= o < 2**63 for o in decision.options)
-    return huge or len(set(map(type, decision.options))) > 1
+    return huge or len(kinds) > 1 or not kinds <= _PLAIN.keys()
 
 
 class TrialStore:
@@ -106,7 +107,7 @@ class TrialStore:
     ) -> None:
         declared = trial_schema(space, metrics)
         decisions = {} if space is None else space.decisions
-        self._mixed = {label for label, decision in decisions.items() if _mixed(decision)}
+        self._mixed = {label: d for label, d in decisions.items() if in_json(d)}
         self._parts = PartWriter(out, "trials", _one_trial_schema, declared, writer)
         self._filling = _Filling(self.schema, self._mixed)
 
@@ -143,12 +144,12 @@ class TrialStore:
 class _Filling:
     """How the columns of one schema are filled: worked out once, since parts may be small."""
 
-    def __init__(self, schema: pa.Schema, mixed: Container[str]) -> None:
+    def __init__(self, schema: pa.Schema, mixed: Mapping[str, Decision]) -> None:
         self.schema = schema
         self.metrics = _metrics(schema)
         self._names = schema.names
         self._labels = [n.removeprefix(_CHOICE) for n in self._names if _is_choice(n)]
-        self._mixed = [label for label in self._labels if label in mixed]
+        self._mixed = [mixed[label] for label in self._labels if label in mixed]
 
     def rows(self, trials: Sequence[Trial]) -> Rows:
         """Return trials as rows."""
@@ -160,8 +161,8 @@ class _Filling:
         chosen = zip(*(trial.arch.at(self._labels) for trial in trials), strict=True)
         for label, column in zip(self._labels, chosen, strict=True):
             values[_CHOICE + label] = column
-        for label in self._mixed:
-            values[_CHOICE + label] = list(map(_jsoned, values[_CHOICE + label]))
+        for decision in self._mixed:
+            values[_CHOICE + decision.label] = [_jsoned(decision, t.arch) for t in trials]
         for name, kind in self.metrics.items():
             value = _text_of if kind == _TEXT else _number_of
             values[name] = [value(trial, name) for trial in trials]
@@ -201,10 +202,18 @@ def _metrics(schema: pa.Schema) -> dict[str, pa.DataType]:
     return {field.name: field.type for field in own}
 
 
-def _jsoned(value: object) -> object:
-    if isinstance(value, tuple):
-        return [json.dumps(atom) for atom in value]
-    return None if value is None else json.dumps(value)
+def _jsoned(decision: Decision, arch: Arch) -> str | list[str] | None:
+    """Return what an architecture takes as JSON, a set as a list of such; None if it does not."""
+    if decision.label not in arch:
+        return None
+    value = arch[decision.label]
+    if isinstance(decision, Subset) and isinstance(value, tuple):
+        return [_json(option) for option in value]
+    return _json(value)
+
+
+def _json(option: object) -> str:
+    return json.dumps(option, separators=(",", ":"))
 
 
 def _printable(text: str | None) -> str | None:

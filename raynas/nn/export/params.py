@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from raynas.core.fixed import read_arch
+from raynas.core.plain_values import as_lists
 from raynas.nn.export.exporters import EXPORTERS
 from raynas.nn.mutable import space_of
 
@@ -26,5 +27,5 @@ def params(model: nn.Module, arch: Mapping[str, Any], *, with_keys: bool = True)
     """
     space = space_of(model)
     arch = read_arch(space, arch)
-    choices = {k: list(v) if isinstance(v := arch[k], tuple) else v for k in space.reached(arch)}
+    choices = {label: as_lists(arch[label]) for label in space.reached(arch)}
     return choices if with_keys else list(choices.values())
