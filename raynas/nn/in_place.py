@@ -56,7 +56,7 @@ def _writes(layer: nn.Module, inputs: Sequence[Any], keywords: Mapping[str, Any]
     except RuntimeError:  # it holds what is computed, as under functional_call
         return True
     # nobody who counts or records operations is to see this call
-    with _disable_current_modes(), torch.no_grad(), own_random_state(device, 0):
+    with _disable_current_modes(), own_random_state(device, 0):
         copies = tree_map(_copied, (inputs, keywords))
         before = [_state(leaf) for leaf in tree_leaves(copies)]
         twin(*copies[0], **copies[1])
