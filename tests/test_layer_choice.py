@@ -97,7 +97,8 @@ def test_one_label_opens_what_all_its_places_open() -> None:
     space = space_of(net)
     assert space.size() == 3 * 3 + 1
     (both,) = space.choices
-    assert both.opens["deep"].labels == ("left", "right")
+    labels = [choice.label for choice in both.opens["deep"].choices]
+    assert labels == ["left", "right"]
     keeps_the_laws(net, X)
 
 
