@@ -195,7 +195,7 @@ class Training:
     ("values", "status", "epochs"),
     [
         ([{"accuracy": 0.5, "f1": None}] * 2 + [{"accuracy": 0.5, "f1": 0.75}], "completed", 3),
-        ([{"accuracy": 0.5}, {"accuracy": math.nan, "f1": 0.5}, {"accuracy": 0.5}], "failed", 2),
+        ([{"accuracy": 0.5}, {"accuracy": math.nan, "f1": 0.5}, {"accuracy": 0.5}], "failed", 1),
     ],
 )
 def test_a_training_fails_at_the_epoch_whose_objective_is_no_number(
