@@ -37,9 +37,9 @@ def keeps_the_laws(model: nn.Module, *inputs: Any, samples: int = 20, seed: int 
             tree_leaves(net(*inputs)), tree_leaves(model(*inputs)), strict=True
         ):
             assert torch.equal(ours, theirs)
-        found: dict[str, Any] = {}
+        decisions: dict[str, Any] = {}
         for mutable in outermost(model):
-            found |= mutable.parsed(json.loads(json.dumps(mutable.describe(arch))))
-        assert Arch(found) == arch
+            decisions |= mutable.parsed(json.loads(json.dumps(mutable.describe(arch))))
+        assert Arch(decisions) == arch
     assert list(model.state_dict()) == keys
     assert all(torch.equal(x, y) for x, y in zip(kept, tree_leaves(inputs), strict=True))

@@ -125,11 +125,11 @@ class Watched(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.found = nn.Conv2d(2, 2, 1), list[Tensor]()
+        self.conv, self.gradients = nn.Conv2d(2, 2, 1), list[Tensor]()
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.conv(x)
-        y.register_hook(self.found.append)
+        y.register_hook(self.gradients.append)
         return y.view_as(y)
 
 
@@ -140,9 +140,9 @@ def test_gradients_of_the_nodes_are_laid_out_as_the_nodes(layout: torch.memory_f
     y = cell(torch.randn(2, 2, 4, 4).contiguous(memory_format=layout))
     weights = torch.randn(y.shape).contiguous(memory_format=layout)
     (y * weights).sum().backward()
-    found = [g for m in cell.modules() if isinstance(m, Watched) for g in m.found]
-    assert len(found) == 2
-    assert all(g.is_contiguous(memory_format=layout) for g in found)
+    gradients = [g for m in cell.modules() if isinstance(m, Watched) for g in m.gradients]
+    assert len(gradients) == 2
+    assert all(g.is_contiguous(memory_format=layout) for g in gradients)
 
 
 def test_loose_ends_by_hand() -> None:

@@ -92,13 +92,13 @@ def test_the_published_networks(model: ModelSpace, params: int) -> None:
 
 def shapes(net: nn.Module, x: Tensor) -> list[tuple[int, int]]:
     """Channels and height of every cell's output."""
-    found: list[tuple[int, int]] = []
-    hooks = [c.register_forward_hook(lambda *a: found.append(a[2].shape[1:3])) for c in cells(net)]
+    sizes: list[tuple[int, int]] = []
+    hooks = [c.register_forward_hook(lambda *a: sizes.append(a[2].shape[1:3])) for c in cells(net)]
     with torch.no_grad():
         net.eval()(x)
     for hook in hooks:
         hook.remove()
-    return [(channels, height) for channels, height in found]
+    return [(channels, height) for channels, height in sizes]
 
 
 @pytest.mark.parametrize(
@@ -168,17 +168,17 @@ def test_the_last_cell_gets_its_gradient_in_its_own_layout(layout: torch.memory_
     model = darts_cifar(channels=4, layers=3, resolution=32)
     net = model.supernet().to(memory_format=layout)
     activate(net, sampled(model))
-    found: list[Tensor] = []
+    gradients: list[Tensor] = []
 
     def watch(*given: Any) -> Tensor:
         out: Tensor = given[-1]
-        out.register_hook(found.append)
+        out.register_hook(gradients.append)
         return out.view_as(out)
 
     net.get_submodule("cells.2").register_forward_hook(watch)
     x = rows(2, 3, 32, 32, dtype=torch.float32).contiguous(memory_format=layout)
     net(x).sum().backward()
-    assert [g.is_contiguous(memory_format=layout) for g in found] == [True]
+    assert [g.is_contiguous(memory_format=layout) for g in gradients] == [True]
 
 
 @small

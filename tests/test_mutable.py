@@ -303,12 +303,12 @@ def test_a_choice_needs_a_candidate(empty: Any) -> None:
         LayerChoice(empty)
 
 
-@pytest.mark.parametrize("thing", [None, torch.relu, nn.ReLU, "conv"])
-def test_a_candidate_must_be_a_module(thing: Any) -> None:
+@pytest.mark.parametrize("candidate", [None, torch.relu, nn.ReLU, "conv"])
+def test_a_candidate_must_be_a_module(candidate: Any) -> None:
     with pytest.raises(InvalidSpace, match=r"'spot'.*'b' must be an nn\.Module"):
-        LayerChoice({"a": nn.ReLU(), "b": thing}, label="spot")
+        LayerChoice({"a": nn.ReLU(), "b": candidate}, label="spot")
     with pytest.raises(InvalidSpace, match=r"'1' must be an nn\.Module"):
-        LayerChoice([nn.ReLU(), thing])
+        LayerChoice([nn.ReLU(), candidate])
 
 
 @pytest.mark.parametrize(

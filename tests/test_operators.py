@@ -288,9 +288,9 @@ def test_no_operator_trains_a_strided_1x1_convolution_of_few_channels(
     name: str, stride: int
 ) -> None:
     layer = OPERATORS[name](4, 4, stride)
-    with StridedPointwise() as found:
+    with StridedPointwise() as convolutions:
         layer(rows(2, 4, 8, 8).contiguous(memory_format=torch.channels_last))
-    assert found.weights == []
+    assert convolutions.weights == []
 
 
 @pytest.mark.parametrize("stride", [2, 3, (1, 2)])
@@ -303,9 +303,9 @@ def test_a_pointwise_convolution_is_torch_s(
     theirs.load_state_dict(ours.state_dict())
     x = rows(2, 3, *size).contiguous(memory_format=layout).requires_grad_()
     same = x.detach().double().requires_grad_()
-    with StridedPointwise() as found:
+    with StridedPointwise() as convolutions:
         y = ours(x)
-    assert found.weights == []
+    assert convolutions.weights == []
     expected = theirs(same)
     torch.testing.assert_close(y.double(), expected, rtol=1e-5, atol=1e-6)
     g = rows(*y.shape, seed=1)
@@ -314,18 +314,18 @@ def test_a_pointwise_convolution_is_torch_s(
     for gradient, other in zip(gradients, others, strict=True):
         torch.testing.assert_close(gradient.double(), other, rtol=1e-5, atol=1e-5)
     assert gradients[0].is_contiguous(memory_format=layout)
-    with torch.no_grad(), StridedPointwise() as found:
+    with torch.no_grad(), StridedPointwise() as convolutions:
         torch.testing.assert_close(ours(x), y, rtol=1e-5, atol=1e-6)
-    assert found.weights == [ours.weight.shape]  # as it is, where no gradient follows
+    assert convolutions.weights == [ours.weight.shape]  # as it is, where no gradient follows
 
 
 def test_an_elastic_convolution_of_few_channels_is_computed_without_a_stride() -> None:
     layer = Conv2d(ValueChoice([4, 24], label="in"), 2, ValueChoice([1, 3], label="k"), stride=2)
     for channels, kernel, strided in ((4, 1, 0), (24, 1, 1), (4, 3, 0)):
         activate(layer, {"in": channels, "k": kernel})
-        with StridedPointwise() as found:
+        with StridedPointwise() as convolutions:
             out = layer(torch.zeros(2, channels, 8, 8))
-        assert len(found.weights) == strided
+        assert len(convolutions.weights) == strided
         assert out.shape[:2] == (2, 2)
 
 
@@ -615,8 +615,8 @@ def test_the_darts_primitives_in_order_all_take_affine() -> None:
 def test_the_taps_of_the_separable_convolutions() -> None:
     def convs(name: str) -> list[tuple[Any, ...]]:
         layer = OPERATORS[name](4, 4, 2)
-        found = [m for m in layer.modules() if isinstance(m, nn.Conv2d)]
-        return [(m.kernel_size[0], m.stride[0], m.dilation[0], m.groups) for m in found]
+        convolutions = [m for m in layer.modules() if isinstance(m, nn.Conv2d)]
+        return [(m.kernel_size[0], m.stride[0], m.dilation[0], m.groups) for m in convolutions]
 
     pointwise = (1, 1, 1, 1)
     assert convs("sep_conv_5x5") == [(5, 2, 1, 4), pointwise, (5, 1, 1, 4), pointwise]
@@ -647,10 +647,10 @@ def test_a_polyphase_convolution_is_the_dilated_one(
         assert is_polyphase(y) == (layout == torch.channels_last)
         assert y.is_contiguous(memory_format=layout)
         g = rows(*y.shape, seed=1, dtype=torch.float64)
-        found = torch.autograd.grad(y, [x, ours.weight], g)
-        other = torch.autograd.grad(expected, [x, theirs.weight], g)
-        torch.testing.assert_close(found, other, rtol=1e-12, atol=1e-12)
-        assert found[0].is_contiguous(memory_format=layout)
+        gradients = torch.autograd.grad(y, [x, ours.weight], g)
+        others = torch.autograd.grad(expected, [x, theirs.weight], g)
+        torch.testing.assert_close(gradients, others, rtol=1e-12, atol=1e-12)
+        assert gradients[0].is_contiguous(memory_format=layout)
 
 
 @pytest.mark.parametrize("stride", [1, 2])

@@ -223,8 +223,8 @@ def test_choices_become_partial_where_they_can() -> None:
         "stem": "candidate 'a' makes (2, 8, 8, 8) of (2, 3, 8, 8): the channels change",
         "grow": "candidate 'one' makes (2, 16, 4, 4) of (2, 8, 8, 8): the channels change",
     }
-    found = {label: choice.wrapper for label, choice in choices(model).items()}
-    assert found == {
+    wrappers = {label: choice.wrapper for label, choice in choices(model).items()}
+    assert wrappers == {
         "stem": None,
         "outer": PartialChannels(4, (1, 1)),
         "inner": None,  # narrower with the candidate that holds it, not partial once more
@@ -275,9 +275,9 @@ def test_freezing_equals_activating() -> None:
 class TwoLayers(nn.Module):
     """One choice between two layers that a test gives it."""
 
-    def __init__(self, one: Callable[[], nn.Module], other: Callable[[], nn.Module]) -> None:
+    def __init__(self, first: Callable[[], nn.Module], other: Callable[[], nn.Module]) -> None:
         super().__init__()
-        self.pick = LayerChoice({"one": one(), "other": other()}, "pick")
+        self.pick = LayerChoice({"one": first(), "other": other()}, "pick")
         self.head = nn.Linear(1, 10)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -327,8 +327,8 @@ def test_a_mixture_sees_a_share_of_the_channels() -> None:
     """Every candidate of every edge gets and gives a quarter of what it does at full width."""
     space = raynas.space("darts_cifar", channels=8, layers=3, nodes=2, resolution=8)
     seen: list[dict[str, int]] = []
-    for one in (space, PartialSpace(space, 4)):
-        net, sizes = one.supernet(), dict[str, int]()
+    for model_space in (space, PartialSpace(space, 4)):
+        net, sizes = model_space.supernet(), dict[str, int]()
         for name, module in net.named_modules():
             if isinstance(module, LayerChoice):
                 module.route = first_of_all
@@ -482,11 +482,12 @@ def test_an_edge_ranks_by_its_probability_times_its_weight() -> None:
         "beside": 1,
     }
     space_of(run.model).check(arch)
-    found = [Arch(one) for one in algo.top_k(300)]
-    assert found[0] == Arch(arch)
-    assert len(set(found)) == len(found) == space_of(run.model).size() // 1 == 96
+    ranked = [Arch(choices) for choices in algo.top_k(300)]
+    assert ranked[0] == Arch(arch)
+    assert len(set(ranked)) == len(ranked) == space_of(run.model).size() // 1 == 96
     # the swap of one source counts with the weight of the edge
-    odds = {one: log_probability(one, algo.probabilities(), algo.specs()) for one in found}
+    learned_p, specs = algo.probabilities(), algo.specs()
+    odds = {ranked_arch: log_probability(ranked_arch, learned_p, specs) for ranked_arch in ranked}
     swapped = Arch(
         {k: v for k, v in arch.items() if k != "cell/n1/op/n0"}
         | {"cell/n1/from": ("s0", "s1"), "cell/n1/op/s0": "a"}
@@ -663,11 +664,11 @@ def test_a_trained_supernet_scores_again_as_it_did(run: raynas.Result) -> None:
     evaluator = SharedEvaluator(
         supernet.model_space, run.rebuilt.data, weights, 0, model_space=model_space
     )
-    found = evaluator([Arch.from_json(text) for text in run.trials["arch"]], Budget(), 0)
+    measurements = evaluator([Arch.from_json(text) for text in run.trials["arch"]], Budget(), 0)
     for name in ("loss", "params", "macs", "activation_bytes"):
-        told = [one.metrics[name] for one in found]
+        measured = [measurement.metrics[name] for measurement in measurements]
         # in other processes arrays lie elsewhere in memory, and may take another vector kernel
-        np.testing.assert_allclose(told, run.trials[name], rtol=1e-4)
+        np.testing.assert_allclose(measured, run.trials[name], rtol=1e-4)
     wider = resolve_space("darts_cifar", SIZE | {"channels": 8}, data)
     with pytest.raises(ValueError, match="is not one of darts_cifar as it is asked for"):
         evaluation_of("shared", Problem(space=wider, data=data, goals=goals), supernet=run.path)

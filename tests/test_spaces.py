@@ -53,8 +53,8 @@ every_space = pytest.mark.parametrize("name", but_full(SPACES))
 def space(name: str) -> ModelSpace:
     """A registered space, as narrow and shallow and for as small images as it can be made."""
     builder = SPACES[name]
-    known = {option.name: option.default for option in options_of(builder).values()}
-    return builder(**{o: v for o, v in SMALL.items() if type(v) is type(known.get(o))})
+    options = {option.name: option.default for option in options_of(builder).values()}
+    return builder(**{o: v for o, v in SMALL.items() if type(v) is type(options.get(o))})
 
 
 @cache
@@ -101,8 +101,8 @@ def test_a_space_builds_what_it_samples(name: str) -> None:
     out = net(x)
     assert out.shape[0] == 2
     assert out.isfinite().all()
-    if "num_classes" in (known := options_of(SPACES[name])):
-        assert out.shape[1:] == (known["num_classes"].default,)
+    if "num_classes" in (options := options_of(SPACES[name])):
+        assert out.shape[1:] == (options["num_classes"].default,)
     activate(supernet(name), arch)
     assert torch.equal(supernet(name)(x), out)
     built = model.build(arch, supernet(name).state_dict(), seed=1).state_dict()
