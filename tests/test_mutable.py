@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -289,7 +290,11 @@ def test_forward_without_activation_says_what_to_call() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["train", "training", "pop", "half", "forward", "_modules", "a.b", "", 3, None]
+    "name",
+    [
+        *("train", "training", "pop", "half", "forward", "_modules", "a.b", ""),
+        *(b"x", math.nan, (3, b"x"), Plain),
+    ],
 )
 def test_a_candidate_name_that_pytorch_cannot_store_is_refused(name: Any) -> None:
     with pytest.raises(InvalidSpace, match=r"'spot'.*cannot be stored") as caught:
