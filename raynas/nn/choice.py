@@ -232,15 +232,19 @@ def _dressed(out: Any, reduction: str, mask: torch.Tensor | None) -> Any:
 
 def _stored(names: Iterable[Any], where: str) -> list[Any]:
     """Return the names under which PyTorch stores candidates, text for each that is none."""
-    stored = [n if isinstance(n, str) else _word(plain_value(n)) for n in names]
+    stored = [name if isinstance(name, str) else _word(name, where) for name in names]
     for name in stored:
         if stored.count(name) > 1:
             raise InvalidSpace(f"{where}: two candidates would be stored as {name!r}; rename one")
     return stored
 
 
-def _word(name: Any) -> str:
-    return str(name).replace(".", "_")
+def _word(name: Any, where: str) -> str:
+    try:
+        (option,) = Choice("its name", (plain_value(name),)).options
+    except InvalidSpace as error:
+        raise InvalidSpace(f"{where}: candidate {name!r} cannot be stored: {error}") from None
+    return str(option).replace(".", "_")
 
 
 def _by_name(candidates: Any, where: str) -> dict[Any, nn.Module]:
