@@ -14,14 +14,26 @@ from torch.utils.data import TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
 import raynas
+from raynas.algorithms import SPOS
 from raynas.core.config import ComponentSpec, TrainSettings
+from raynas.core.evaluator import Budget
 from raynas.data.module import TensorData
+from raynas.evaluators.shared import SharedEvaluator
+from raynas.nn import freeze
 from raynas.nn.modelspace import ModelSpace
 from raynas.supernet import job as jobs
-from raynas.supernet.checkpoint import load_attributes, load_state, load_weights
+from raynas.supernet.attributes import read_attributes
+from raynas.supernet.calibration import recalibrate
+from raynas.supernet.checkpoint import (
+    load_attributes,
+    load_shared,
+    load_state,
+    load_weights,
+    save_checkpoint,
+)
 from raynas.supernet.job import SupernetJob, run_job
 from raynas.supernet.streams import stream
-from raynas.supernet.training import PROBES
+from raynas.supernet.training import PROBES, SupernetTraining
 from tests.inline import INLINE
 from tests.zoo import CLASSES, ZOO, Odd
 
@@ -48,6 +60,10 @@ def examples(count: int, shape: tuple[int, ...], seed: int) -> tuple[Tensor, Ten
 def data_for(model: Odd) -> tuple[TensorDataset, TensorDataset]:
     train, valid = examples(TRAIN, model.input_shape, 0), examples(VALID, model.input_shape, 1)
     return TensorDataset(*train), TensorDataset(*valid)
+
+
+def space_for(model: Odd) -> ModelSpace:
+    return ModelSpace(model.factory, input_shape=model.input_shape).seeded(SEED)
 
 
 @pytest.fixture(scope="module")
@@ -103,11 +119,45 @@ def test_what_is_scored_is_what_was_trained(
 ) -> None:
     """The last epoch's accuracy is the mean of a few architectures', measured by the training."""
     run, rng = run_of(name, searched, tmp_path_factory), stream(SEED, 7)
-    space = ModelSpace(ZOO[name].factory, input_shape=ZOO[name].input_shape).seeded(SEED)
+    space = space_for(ZOO[name])
     accuracies = {arch: row["accuracy"] for arch, row in rows_of(run)}
     probed = [space.arch_space.sample(rng) for _ in range(PROBES)]
     expected = sum(accuracies[arch] for arch in probed) / PROBES
     assert run.history["accuracy"].iloc[-1] == pytest.approx(expected, abs=0.5 / VALID)
+
+
+@every_model
+def test_what_workers_score_is_the_network_that_training_has_left(
+    name: str, tmp_path: Path
+) -> None:
+    space, data = space_for(ZOO[name]), TensorData(data_for(ZOO[name]))
+    algo = SPOS(seed=SEED, **ALGO)
+    training = SupernetTraining(space.supernet(), algo, data, TrainSettings(**SETTINGS), seed=SEED)
+    for _ in range(SETTINGS["epochs"]):
+        training.run_epoch()
+    attributes = read_attributes(training.model, space.supernet())
+    save_checkpoint(tmp_path, training.model, {}, {"seed": SEED}, attributes)
+    evaluator = SharedEvaluator(space, data, load_shared(tmp_path), SEED)
+    (x, _), (x_valid, y) = data.load().train, data.load().valid
+    for arch in space.arch_space:
+        net = freeze(training.model, arch)
+        recalibrate(net, x)
+        with torch.no_grad():
+            loss = nn.functional.cross_entropy(net.eval()(x_valid), y).item()
+        (row,) = evaluator([arch], Budget(), SEED)
+        assert row.metrics["loss"] == pytest.approx(loss, rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", ["NormsFrozen", "FrozenLayer"])
+def test_frozen_norms_keep_the_statistics_that_they_were_built_with(
+    name: str, searched: Searched, tmp_path_factory: Folders
+) -> None:
+    run = run_of(name, searched, tmp_path_factory)
+    built = space_for(ZOO[name]).supernet().get_submodule("norm")
+    for arch, _ in rows_of(run):
+        norm = run.model(arch).get_submodule("norm")
+        for statistic in ("running_mean", "running_var"):
+            assert torch.equal(norm.get_buffer(statistic), built.get_buffer(statistic))
 
 
 @every_model
@@ -126,7 +176,7 @@ def test_going_on_equals_never_stopping(
 def trained(model: Odd, folder: Path, checkpoint: Path | None) -> Path:
     """Train and return the last checkpoint; each epoch's is in a folder of its own."""
     job = SupernetJob(
-        space=ModelSpace(model.factory, input_shape=model.input_shape).seeded(SEED),
+        space=space_for(model),
         data=TensorData(data_for(model)),
         algo=ComponentSpec(name="spos", options=ALGO),
         settings=TrainSettings(**SETTINGS),

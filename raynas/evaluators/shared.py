@@ -149,10 +149,6 @@ class SharedEvaluator(Evaluator):
         splits = data.load().to(device)
         supernet = supernet.to(device)
         write_attributes(supernet, weights.attributes)
-        other = model_space is not None and model_space is not supernet_space
-        costed = model_space.supernet().to(device) if model_space and other else supernet
-        with attributes_kept(costed):
-            self._costs = CostTable(costed, splits.train[0][:1])
         self._scorer = SubnetScorer(
             supernet,
             splits.train,
@@ -161,6 +157,10 @@ class SharedEvaluator(Evaluator):
             channels_last=weights.channels_last,
             **(settings or {}),
         )
+        other = model_space is not None and model_space is not supernet_space
+        costed = model_space.supernet().to(device) if model_space and other else supernet
+        with attributes_kept(costed):
+            self._costs = CostTable(costed, splits.train[0][:1])
 
     def __call__(self, archs: Sequence[Arch], budget: Budget, seed: int) -> list[Measurement]:
         """Return accuracy, loss and costs of every architecture."""

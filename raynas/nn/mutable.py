@@ -19,6 +19,7 @@ from raynas.core.decision import Decision
 from raynas.core.errors import InvalidArch, InvalidSpace
 from raynas.core.fixed import read_arch
 from raynas.core.plain_values import as_lists, typed
+from raynas.nn.copying import without_graphs
 from raynas.nn.labels import Labelled, check_references
 from raynas.nn.labels import name_labels as name_labels
 from raynas.nn.logits import Logits, Probabilities, Rank
@@ -225,7 +226,7 @@ def freeze(model: nn.Module, arch: Mapping[str, Any]) -> nn.Module:
         InvalidSpace: modules stand in each other too deeply for Python to copy them.
     """
     try:
-        return frozen(model, read_arch(space_of(model), arch), {})
+        return frozen(model, read_arch(space_of(model), arch), {**without_graphs(model)})
     except RecursionError as error:
         raise InvalidSpace(
             f"{type(model).__name__}: modules stand in each other too deeply to be copied; put "

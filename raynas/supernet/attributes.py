@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from raynas.nn.copying import without_graphs
 from raynas.nn.mutable import Mutable
 from raynas.supernet.plain_data import PlainData, holds_arrays, in_place, is_data
 
@@ -169,11 +170,7 @@ def modes_kept(model: nn.Module) -> Iterator[None]:
 
 def copy_of(model: nn.Module, shared: Mapping[int, Tensor]) -> nn.Module:
     """Return a deep copy, but for the tensors that are shared, by identity."""
-    memo: dict[int, Any] = dict(shared)
-    for module in model.modules():  # what was computed from weights cannot be copied with its graph
-        tensors = [t for t in vars(module).values() if isinstance(t, Tensor) and not t.is_leaf]
-        memo |= {id(tensor): tensor.detach() for tensor in tensors}
-    return copy.deepcopy(model, memo)
+    return copy.deepcopy(model, {**without_graphs(model), **shared})
 
 
 def _pairs(
