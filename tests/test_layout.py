@@ -16,6 +16,7 @@ from raynas.data.module import TensorData
 from raynas.nn.layout import laid_out
 from raynas.nn.modelspace import ModelSpace
 from raynas.nn.mutable import mutables, space_of
+from raynas.nn.pointwise import PointwiseConv2d
 from raynas.supernet.memory_layout import lay_out, runs_channels_last
 from raynas.supernet.network_training import NetworkTraining
 from tests.zoo import ZOO, Images
@@ -108,6 +109,25 @@ def test_layers_of_pytorch_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> Non
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 3))
     monkeypatch.setattr(nn.Conv2d, "forward", lambda *_: pytest.fail("it ran"))
     assert runs_channels_last(model, X)
+
+
+@pytest.mark.parametrize(
+    ("layer", "fits"),
+    [
+        (nn.Conv2d(3, 4, 1, 2), False),
+        (nn.Conv2d(15, 4, 1, (1, 2), "valid"), False),
+        (nn.Conv2d(16, 4, 1, 2), True),
+        (nn.Conv2d(3, 4, 1), True),
+        (nn.Conv2d(3, 4, 3, 2, 1), True),
+        (nn.Conv2d(4, 4, 1, 2, groups=2), True),
+        (PointwiseConv2d(3, 4, 2), True),
+    ],
+)
+def test_a_convolution_that_would_overrun_its_memory_is_not_laid_out(
+    layer: nn.Conv2d, fits: bool
+) -> None:
+    model = nn.Sequential(layer, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    assert runs_channels_last(model, torch.zeros(2, layer.in_channels, 8, 8)) == fits
 
 
 def test_a_model_that_fails_anyway_is_left_to_whoever_runs_it() -> None:

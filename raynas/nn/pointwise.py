@@ -7,6 +7,7 @@ is one without a stride, of the pixels that it reads.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -49,11 +50,7 @@ def conv2d(
     """Return what ``torch.nn.functional.conv2d`` does, computed so that its gradient is right."""
     if (
         x.device.type == "cpu"
-        and weight.shape[1] < LANES
-        and tuple(weight.shape[2:]) == (1, 1)
-        and groups == 1
-        and _all(padding, 0)
-        and not _all(stride, 1)
+        and _faulty(weight.shape, stride, padding, groups)
         and torch.is_grad_enabled()
         and weight.requires_grad
         and not torch.compiler.is_exporting()
@@ -61,6 +58,19 @@ def conv2d(
         # The mean of one pixel is that pixel; unlike a slice's, its gradient keeps the layout.
         x, stride = functional.avg_pool2d(x, 1, stride), 1
     return functional.conv2d(x, weight, bias, stride, padding, dilation, groups)
+
+
+def overruns(layer: nn.Module) -> bool:
+    """Return whether a layer calls PyTorch's own convolution where its gradient is faulty."""
+    if not isinstance(layer, nn.Conv2d) or type(layer).forward is not nn.Conv2d.forward:
+        return False
+    shape = (layer.out_channels, layer.in_channels // layer.groups, *layer.kernel_size)
+    return _faulty(shape, layer.stride, layer.padding, layer.groups)
+
+
+def _faulty(weight: Sequence[int], stride: Any, padding: Any, groups: int) -> bool:
+    few = weight[1] < LANES and tuple(weight[2:]) == (1, 1) and groups == 1
+    return few and (padding == "valid" or _all(padding, 0)) and not _all(stride, 1)
 
 
 def _all(sizes: Any, size: int) -> bool:

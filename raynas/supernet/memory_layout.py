@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from raynas.core.covering import covering
 from raynas.nn.mutable import activate_unchecked, each_route, mutables, space_of
+from raynas.nn.pointwise import overruns
 from raynas.nn.random_state import own_random_state
 from raynas.supernet.attributes import attributes_kept, modes_kept, runs_users_code
 
@@ -40,11 +41,14 @@ def runs_channels_last(model: nn.Module, example: Tensor) -> bool:
     """Return whether a model computes outputs and gradients with channels last.
 
     A model that does neither so nor otherwise is said to, since its layout is not what is wrong.
+    One with a layer whose gradient would overrun its memory so (``nn/pointwise.py``) is not tried.
 
     Args:
         model: its mode, routes, gradients and attributes are kept.
         example: a batch, of any number of dimensions.
     """
+    if example.device.type == "cpu" and any(map(overruns, model.modules())):
+        return False
     tensors = (example, *model.parameters(), *model.buffers())
     if all(tensor.dim() != 4 for tensor in tensors) or not runs_users_code(model):
         return True
