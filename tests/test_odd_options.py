@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,7 @@ def odd_space() -> ArchSpace:
 
 
 SPACE = odd_space()
+ONE_WORKER = {"workers": 1, "batch": 1}
 
 
 def score(arch: Mapping[str, Value]) -> dict[str, float]:
@@ -127,6 +129,21 @@ def test_a_run_that_goes_on_equals_one_that_never_stopped(run: Result, tmp_path:
     parts = searched(tmp_path / "run", resume=True)
     when = ["started_utc", "finished_utc", "duration_s"]
     assert_frame_equal(run.trials.drop(columns=when), parts.trials.drop(columns=when))
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_workers_are_sent_and_return_what_this_process_would(tmp_path: Path) -> None:
+    def evaluator(arch: Mapping[str, Value]) -> dict[str, Any]:
+        odd = {"auc": math.nan, "kernel": f"{arch['kernel']}", "curve": [arch["norm"]], "f1": None}
+        return score(arch) | odd
+
+    here = searched(tmp_path / "here", evaluator, trials=8).trials
+    there = searched(tmp_path / "there", evaluator, trials=8, ray=ONE_WORKER).trials
+    assert there["worker"].iloc[0] != here["worker"].iloc[0]
+    changing = ["started_utc", "finished_utc", "duration_s", "worker", "node"]
+    assert_frame_equal(here.drop(columns=changing), there.drop(columns=changing))
+    assert there["left_out"].str.contains("metric 'auc' is nan").all()
+    assert set(there["kernel"]) <= {"(3, 3)", "(5, 7)", "3"}
 
 
 def test_commands_write_and_read_them(
