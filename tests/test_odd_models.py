@@ -22,7 +22,7 @@ from raynas.evaluators.shared import SharedEvaluator
 from raynas.nn import freeze
 from raynas.nn.modelspace import ModelSpace
 from raynas.supernet import job as jobs
-from raynas.supernet.attributes import read_attributes
+from raynas.supernet.attributes import read_attributes, write_attributes
 from raynas.supernet.calibration import recalibrate
 from raynas.supernet.checkpoint import (
     load_attributes,
@@ -31,10 +31,12 @@ from raynas.supernet.checkpoint import (
     load_weights,
     save_checkpoint,
 )
+from raynas.supernet.distributed import ProcessGroup
 from raynas.supernet.job import SupernetJob, run_job
 from raynas.supernet.streams import stream
 from raynas.supernet.training import PROBES, SupernetTraining
 from tests.inline import INLINE
+from tests.ranks import on_two_ranks
 from tests.zoo import CLASSES, ZOO, Odd
 
 every_model = pytest.mark.parametrize("name", ZOO)
@@ -146,6 +148,45 @@ def test_what_workers_score_is_the_network_that_training_has_left(
             loss = nn.functional.cross_entropy(net.eval()(x_valid), y).item()
         (row,) = evaluator([arch], Budget(), SEED)
         assert row.metrics["loss"] == pytest.approx(loss, rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", ["RandomPermutation", "OwnGenerators", "Temperature", "Tied"])
+def test_a_supernet_of_another_seed_is_searched_as_it_was_trained(
+    name: str, searched: Searched, tmp_path: Path, tmp_path_factory: Folders
+) -> None:
+    run = run_of(name, searched, tmp_path_factory)
+    again = raynas.search(
+        ZOO[name].factory,
+        "random",
+        data=data_for(ZOO[name]),
+        supernet=run.path,
+        trials=MOST,
+        seed=SEED + 1,
+        out=str(tmp_path),
+        ray=INLINE,
+    )
+    rows, (x, y) = dict(rows_of(run)), examples(VALID, ZOO[name].input_shape, 1)
+    for arch, row in rows_of(again):
+        assert row["loss"] == pytest.approx(rows[arch]["loss"], rel=TOLERANCE)
+        assert row["params"] == rows[arch]["params"]
+        with torch.no_grad():
+            loss = nn.functional.cross_entropy(again.model(arch)(x), y).item()
+        assert loss == pytest.approx(row["loss"], rel=TOLERANCE)
+
+
+def signs(_rank: int) -> list[Tensor]:
+    """Return what a rank draws, and what it trains with."""
+    model: Any = ZOO["OwnGenerators"].factory()
+    drawn = model.signs[0].clone()
+    write_attributes(model, ProcessGroup().from_first(read_attributes(model)))
+    return [drawn, model.signs[0]]
+
+
+def test_ranks_compute_with_the_first_one_s_attributes(tmp_path: Path) -> None:
+    (first, ours), (other, theirs) = on_two_ranks(signs, tmp_path)
+    assert not torch.equal(first, other)
+    assert torch.equal(ours, first)
+    assert torch.equal(theirs, first)
 
 
 @pytest.mark.parametrize("name", ["NormsFrozen", "FrozenLayer"])

@@ -9,7 +9,7 @@ import random
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -628,8 +628,6 @@ class Nested(nn.Module):
 @odd()
 class OwnTrain(Rows):
     """A ``train`` that sets a flag of its own."""
-
-    noisy: ClassVar[bool]
 
     def __init__(self) -> None:
         super().__init__()
