@@ -17,10 +17,10 @@ def whole(
     most: int | None = None,
     hint: str = "",
 ) -> int:
-    """Return ``value`` if it is a whole number in a range, booleans not counted as numbers.
+    """Return ``value`` if it is a whole number in a range, NumPy's as Python's, no boolean.
 
-    >>> whole("Repeat 'stage'", "depth", 3, 0), whole("Repeat", "depth", np.int64(3))
-    (3, 3)
+    >>> whole("Repeat 'stage'", "depth", 3, 0)
+    3
     >>> whole("Repeat", "depth", 2.0, 0)
     Traceback (most recent call last):
         ...
