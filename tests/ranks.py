@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,14 +10,17 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.multiprocessing.spawn import spawn
+from torch.multiprocessing.spawn import start_processes
 
 WORLD = 2
+# Imported once, by a process that all ranks are forked from: most of what a short test takes.
+SLOW_IMPORTS = ["torch._dynamo", "ray.tune", "raynas.supernet.training"]
 
 
 def on_two_ranks(find: Callable[[int], Any], folder: Path) -> list[Any]:
     """Return what ``find``, a function of a module, gives for each rank in a process of its own."""
-    spawn(_rank_main, (find, str(folder)), nprocs=WORLD)
+    multiprocessing.set_forkserver_preload(SLOW_IMPORTS)
+    start_processes(_rank_main, (find, str(folder)), nprocs=WORLD, start_method="forkserver")
     return [torch.load(folder / f"rank{rank}.pt") for rank in range(WORLD)]
 
 

@@ -147,13 +147,16 @@ def separable(seed: int) -> TensorData:
 
 @learners
 def test_the_right_candidates_are_found(case: tuple[str, dict[str, Any]]) -> None:
-    """All three, on at least 9 of 10 seeds; by chance with less than 10 * 27^-9.
+    """All three, on each of 6 seeds, or else on at least 9 of 10; by chance with less than 27^-5.
 
     Of 40 other seeds every algorithm missed at most one: where the arithmetic differs from this
-    machine's, the weakest miss two of ten with probability 0.025.
+    machine's, the weakest miss two of ten with probability 0.025, and more seldom where six are
+    enough.
     """
     missed, epochs = 0, 12 if case[0] in LONGER else 8
     for seed in range(10):
+        if seed == 6 and not missed:
+            return
         net = ready(case, OneIsRight, seed=seed, features=12)
         algo = algorithm(case, seed, **LONGER.get(case[0], {}))
         settings = TrainSettings(epochs=epochs, batch_size=20, lr=0.2, label_smoothing=0.0)

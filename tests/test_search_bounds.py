@@ -54,7 +54,7 @@ def test_no_architecture_beyond_a_bound_on_costs_is_evaluated(algo: str, tmp_pat
 
 @pytest.mark.usefixtures("local_ray")
 def test_no_worker_evaluates_an_architecture_beyond_a_bound(tmp_path: Path) -> None:
-    only_what_keeps_a_bound_is_evaluated("random", tmp_path / "run", raynas.RayConfig())
+    only_what_keeps_a_bound_is_evaluated("random", tmp_path / "run", raynas.RayConfig(workers=1))
 
 
 @pytest.mark.usefixtures("without_ray")

@@ -179,6 +179,7 @@ def test_a_function_of_a_module_gets_the_built_module(tmp_path: Path) -> None:
     assert sum(p.numel() for p in net.parameters()) == result.best.metrics["size"]
 
 
+@pytest.mark.full  # with larger batches always: test_robust_workers.py
 @pytest.mark.usefixtures("local_ray")
 def test_an_evaluator_that_kills_its_process_fails_alone(tmp_path: Path) -> None:
     def deadly(arch: raynas.Arch) -> float:

@@ -85,7 +85,7 @@ def test_the_best_and_random_ones_are_retrained(
     with pytest.raises(LookupError, match=r"call Result\.verify first"):
         result.rank_correlation()
     training = {"epochs": 1, "batch_size": 64}
-    found = result.verify(top=2, seeds=2, options=training)
+    found = result.verify(top=2, seeds=2, options=training, ray={"workers": 1})
     table = found.table
     assert list(table["group"].value_counts()) == [2, 2]
     assert table["arch_key"].nunique() == 4
