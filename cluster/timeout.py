@@ -15,6 +15,9 @@ class EvaluationTimeout:
         self._waiting: dict[str, asyncio.Task[None]] = {}
         self._late: set[str] = set()
 
+    async def ready(self) -> None:
+        """Return once this process runs: what begins before would have no limit."""
+
     async def began(self, arch: str, worker: Any, seconds: float) -> None:
         """Give ``worker`` so many seconds from now for an architecture."""
         self._forget(arch)

@@ -104,6 +104,8 @@ def _helpers(first: int, config: RayConfig) -> Iterator[tuple[StartBarrier, Any]
     limited = config.timeout_s is not None
     timeout: Any = ray.remote(num_cpus=0)(EvaluationTimeout).remote() if limited else None
     try:
+        if timeout is not None:
+            ray.get(timeout.ready.remote())
         yield barrier, timeout
     finally:
         barrier.clear()
