@@ -390,12 +390,13 @@ def test_text_is_a_column_of_its_own_from_the_first_row_that_has_it(tmp_path: Pa
     store.append([one])
     said = replace(two, text_metrics={"weights": "s3://a", "note": ""}, left_out="curve: a list")
     store.append([said])
+    three = replace(three, text_metrics={"note": ""}, left_out="")
     store.append([three])
     assert load_trials(str(tmp_path)) == [one, said, three]
     table = pq.read_table(tmp_path / "trials")
     assert table["weights"].to_pylist() == [None, "s3://a", None]
-    assert table["note"].to_pylist() == [None, "", None]
-    assert table["left_out"].to_pylist() == [None, "curve: a list", None]
+    assert table["note"].to_pylist() == [None, "", ""]
+    assert table["left_out"].to_pylist() == [None, "curve: a list", ""]
     assert load_trials(str(tmp_path))[1].text_metrics == {"weights": "s3://a", "note": ""}
 
 

@@ -179,7 +179,9 @@ class _Filling:
             for name, text in texts
             if self.metrics[name] == _NUMBER
         ]
-        return "; ".join([*([trial.left_out] if trial.left_out else []), *refused]) or None
+        if not refused:
+            return trial.left_out
+        return "; ".join([*([trial.left_out] if trial.left_out else []), *refused])
 
 
 def _number_of(trial: Trial, name: str) -> float | None:
