@@ -17,7 +17,8 @@ from raynas.results.result import Result
 from raynas.setup.algorithms import name_of, resolve_sampler
 from raynas.setup.prepare import prepared, stem
 from raynas.setup.request import DEFAULT_DATA, SearchRequest
-from raynas.setup.resolve import build, mapping, resolve_data, resolve_space
+from raynas.setup.resolve import build, mapping, resolve_space
+from raynas.setup.resolve_data import resolve_data
 from raynas.setup.run import run_search
 from raynas.setup.runner import runner_of
 from raynas.setup.supernets import claim_supernet, supernet_to_train

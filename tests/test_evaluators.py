@@ -30,7 +30,8 @@ from raynas.evaluators.networks import NetworkMeasurer, NetworkTrainer
 from raynas.evaluators.sample import training_batch
 from raynas.setup.evaluation import Evaluation, evaluation_of
 from raynas.setup.problem import Problem
-from raynas.setup.resolve import resolve_data, resolve_space
+from raynas.setup.resolve import resolve_space
+from raynas.setup.resolve_data import resolve_data
 from tests.inline import INLINE
 from tests.toynet import ToyNet
 

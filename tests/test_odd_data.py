@@ -29,7 +29,7 @@ from raynas.evaluators.standalone import Standalone
 from raynas.nn import LayerChoice
 from raynas.nn.modelspace import ModelSpace
 from raynas.setup.fit import check_fit
-from raynas.setup.resolve import resolve_data
+from raynas.setup.resolve_data import resolve_data
 from raynas.supernet.network_training import NetworkTraining
 from raynas.supernet.protocol import ONE_SHOTS
 from raynas.supernet.training import SupernetTraining

@@ -112,7 +112,8 @@ def test_latency_is_measured_once_where_none_is_given(tmp_path: Path) -> None:
 
 
 def test_the_loss_of_a_search_by_gradients_sees_one_measurement(tmp_path: Path) -> None:
-    from raynas.setup.resolve import resolve_data, resolve_space
+    from raynas.setup.resolve import resolve_space
+    from raynas.setup.resolve_data import resolve_data
 
     space = resolve_space(ToyNet, {}, resolve_data("digits", {}))
     folder = Folder(str(tmp_path))

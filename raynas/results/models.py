@@ -19,7 +19,8 @@ from raynas.nn.modelspace import ModelSpace
 from raynas.nn.mutable import frozen
 from raynas.setup.algorithms import trained_space
 from raynas.setup.problem import Data
-from raynas.setup.resolve import rebuild_data, rebuild_space, resolve_data, resolve_space
+from raynas.setup.resolve import rebuild_space, resolve_space
+from raynas.setup.resolve_data import rebuild_data, resolve_data
 from raynas.supernet.calibration import recalibrate
 from raynas.supernet.checkpoint import find_checkpoint, load_supernet
 from raynas.supernet.memory_layout import lay_out

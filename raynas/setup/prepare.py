@@ -16,7 +16,8 @@ from raynas.setup.evaluation import SHARED
 from raynas.setup.latency_source import LatencySource, latency_source
 from raynas.setup.problem import Data, Problem, Space
 from raynas.setup.request import SearchRequest
-from raynas.setup.resolve import mapping, resolve_data, resolve_space
+from raynas.setup.resolve import mapping, resolve_space
+from raynas.setup.resolve_data import resolve_data
 from raynas.setup.strategy import SearchStrategy, search_strategy
 from raynas.storage.run_folder import Folder, absolute, fresh
 

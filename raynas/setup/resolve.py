@@ -1,4 +1,4 @@
-"""The space and the data behind what a user gives: names, objects, options."""
+"""The space behind what a user gives, and how a registered plug-in is built from options."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from raynas.core.config import ComponentSpec
 from raynas.core.options import checked, options_of
 from raynas.core.registry import Registry
 from raynas.core.spacejson import from_plain, to_plain
-from raynas.setup.objects import own_factory, own_options, own_spec
+from raynas.setup.objects import own_factory, own_spec
 from raynas.setup.problem import Data, Space
 
 if TYPE_CHECKING:
     from raynas.nn.modelspace import ModelSpace
 
 PLAIN_SPACE = "ArchSpace"
-OWN = "own"
 Options = Mapping[str, Any]
 
 
@@ -113,48 +112,6 @@ def _with_shape(space: ModelSpace, data: Data | None) -> ModelSpace:
     shaped = copy.copy(space)
     shaped.input_shape = data.module.input_shape
     return shaped
-
-
-def resolve_data(data: Any, options: Options) -> Data:
-    """Return the data behind a name, a DataModule, or a tuple of datasets."""
-    import torch
-
-    from raynas.data.module import DATA, DataModule, TensorData
-    from raynas.nn.random_state import own_random_state
-
-    if isinstance(data, ComponentSpec):
-        recorded = rebuild_data(data)
-        if recorded is None:
-            raise LookupError("the data of this run were a user's own; pass data=")
-        return recorded
-    if isinstance(data, str):
-        module, spec = build(DATA, data, options)
-        return Data(spec, module)
-    if options:
-        raise TypeError("data options go with a registered name; configure the object instead")
-    if isinstance(data, DataModule):
-        builder = DATA.get(data.name)
-        if type(data) in (builder, getattr(builder, "func", None)):
-            options = own_options(type(data), data)
-            return Data(ComponentSpec(name=data.name, options=options), data)
-        module = data.in_float32() if isinstance(data, TensorData) else data
-        return Data(ComponentSpec(name=OWN), module)
-    if isinstance(data, tuple | list):
-        with own_random_state(torch.device("cpu"), 0):  # splits that transforms draw, read once
-            return Data(ComponentSpec(name=OWN), TensorData(data).in_float32())
-    raise TypeError(
-        "data: expected a registered name, a (train, valid[, test]) tuple of datasets, or a "
-        f"DataModule, got {type(data).__name__}"
-    )
-
-
-def rebuild_data(spec: ComponentSpec | None) -> Data | None:
-    """Return the data that a run folder names; None if it was a user's own."""
-    from raynas.data.module import DATA
-
-    if spec is None or spec.name not in DATA:
-        return None
-    return resolve_data(spec.name, spec.options)
 
 
 def mapping(name: str, given: Any) -> dict[str, Any]:
