@@ -29,7 +29,7 @@ from torch import nn
 
 import raynas
 from raynas.core.config import TrainSettings
-from raynas.data.module import TensorData
+from raynas.data.tensor_data import TensorData
 from raynas.nn import freeze
 from raynas.supernet.protocol import ONE_SHOTS
 from raynas.supernet.training import SupernetTraining

@@ -28,7 +28,7 @@ from torch.utils.data import TensorDataset
 
 import raynas
 from raynas.core.config import TrainSettings
-from raynas.data.module import TensorData
+from raynas.data.tensor_data import TensorData
 from raynas.gradient.base import Differentiable
 from raynas.gradient.mixed.binary_gate import BinaryGate
 from raynas.gradient.mixed.index import Index

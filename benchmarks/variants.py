@@ -20,7 +20,7 @@ from torch.utils.data import TensorDataset
 
 import raynas
 from raynas.core.config import ComponentSpec, TrainSettings
-from raynas.data.module import TensorData
+from raynas.data.tensor_data import TensorData
 from raynas.setup.algorithms import supernet_space
 from raynas.supernet.protocol import ONE_SHOTS
 from raynas.supernet.training import SupernetTraining

@@ -15,7 +15,7 @@ from torch.utils.data import TensorDataset
 
 from raynas.algorithms.darts import DARTS
 from raynas.core.config import TrainSettings
-from raynas.data.module import TensorData
+from raynas.data.tensor_data import TensorData
 from raynas.gradient.unrolled import unrolled_gradients
 from raynas.nn import LayerChoice, freeze, space_of
 from raynas.nn.cell import Cell

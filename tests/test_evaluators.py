@@ -23,7 +23,7 @@ from raynas.core.goals import Goals
 from raynas.core.objectives import Objective
 from raynas.costs import cost_of
 from raynas.data.digits import Digits
-from raynas.data.module import TensorData
+from raynas.data.tensor_data import TensorData
 from raynas.evaluators import NWOT, GradNorm, Standalone, SynFlow, Table
 from raynas.evaluators.loaded import Loaded
 from raynas.evaluators.networks import NetworkMeasurer, NetworkTrainer

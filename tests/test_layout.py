@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from raynas.core.config import TrainSettings
-from raynas.data.module import TensorData
+from raynas.data.tensor_data import TensorData
 from raynas.nn.layout import laid_out
 from raynas.nn.modelspace import ModelSpace
 from raynas.nn.mutable import mutables, space_of

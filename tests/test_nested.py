@@ -30,7 +30,8 @@ from raynas.core.decision import Choice
 from raynas.core.evaluator import Evaluator, Measurement, SuccessiveHalving
 from raynas.core.goals import Goals
 from raynas.core.objectives import Objective
-from raynas.data.module import DataModule, TensorData
+from raynas.data.module import DataModule
+from raynas.data.tensor_data import TensorData
 from raynas.evaluators.spec import EvaluatorSpec, Worker
 from raynas.supernet.network_training import NetworkTraining
 from tests.ranks import on_two_ranks

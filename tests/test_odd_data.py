@@ -20,7 +20,8 @@ from torch.utils.data import Dataset, TensorDataset
 import raynas
 from raynas.cluster.packing import packed
 from raynas.core.config import TrainSettings
-from raynas.data.module import DataModule, DataWarning, Splits, TensorData
+from raynas.data.module import DataModule, DataWarning, Splits
+from raynas.data.tensor_data import TensorData
 from raynas.evaluators.functions import MakeFunctionEvaluator
 from raynas.evaluators.loaded import Loaded
 from raynas.evaluators.networks import MakeNetworkEvaluator

@@ -17,7 +17,7 @@ import raynas
 from raynas.algorithms import SPOS
 from raynas.core.config import ComponentSpec, TrainSettings
 from raynas.core.evaluator import Budget
-from raynas.data.module import TensorData
+from raynas.data.tensor_data import TensorData
 from raynas.evaluators.shared import SharedEvaluator
 from raynas.nn import freeze
 from raynas.nn.modelspace import ModelSpace

@@ -17,7 +17,7 @@ from torch.utils.data import TensorDataset
 from raynas.core.arch import Arch
 from raynas.core.config import TrainSettings
 from raynas.core.errors import InvalidSpace
-from raynas.data.module import TensorData
+from raynas.data.tensor_data import TensorData
 from raynas.gradient.base import Differentiable
 from raynas.gradient.top_architectures import log_probability
 from raynas.nn import InputChoice, LayerChoice, Repeat, ValueChoice, freeze, space_of

@@ -27,7 +27,7 @@ from raynas.core.evaluator import Budget
 from raynas.core.goals import Goals
 from raynas.core.objectives import Objective
 from raynas.data.digits import Digits
-from raynas.data.module import TensorData
+from raynas.data.tensor_data import TensorData
 from raynas.evaluators.shared import SharedEvaluator
 from raynas.gradient.top_architectures import log_probability
 from raynas.nn import LayerChoice, space_of

@@ -16,7 +16,7 @@ import raynas
 from raynas.algorithms.darts import DARTS
 from raynas.algorithms.spos import SPOS
 from raynas.core.config import TrainSettings, validated
-from raynas.data.module import TensorData
+from raynas.data.tensor_data import TensorData
 from raynas.evaluators import Standalone
 from raynas.gradient.base import gradients
 from raynas.gradient.mixed.base import gated

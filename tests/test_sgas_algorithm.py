@@ -13,7 +13,7 @@ from torch.utils.data import TensorDataset
 
 from raynas.algorithms.sgas import SGAS, edge_scores, unit
 from raynas.core.config import TrainSettings
-from raynas.data.module import TensorData
+from raynas.data.tensor_data import TensorData
 from raynas.nn import LayerChoice, freeze, space_of
 from raynas.nn.cell import Cell
 from raynas.nn.mutable import SKIP, activate

@@ -17,7 +17,8 @@ from raynas.algorithms.spos import SPOS
 from raynas.core.arch import Arch, Value
 from raynas.core.config import TrainSettings
 from raynas.data.digits import Digits
-from raynas.data.module import DataModule, TensorData
+from raynas.data.module import DataModule
+from raynas.data.tensor_data import TensorData
 from raynas.nn import LayerChoice, freeze, space_of
 from raynas.nn.mutable import mutables
 from raynas.supernet.checkpoint import load_state, load_weights, save_checkpoint

@@ -17,7 +17,7 @@ from torch.utils.data import TensorDataset
 from raynas.algorithms.darts import DARTS
 from raynas.algorithms.spos import SPOS
 from raynas.core.config import ComponentSpec, TrainSettings
-from raynas.data.module import TensorData
+from raynas.data.tensor_data import TensorData
 from raynas.nn import LayerChoice
 from raynas.nn.modelspace import ModelSpace
 from raynas.nn.random_state import own_random_state

@@ -2,4 +2,4 @@
 
 from raynas.data.module import DataModule as DataModule
 from raynas.data.module import Splits as Splits
-from raynas.data.module import TensorData as TensorData
+from raynas.data.tensor_data import TensorData as TensorData

@@ -67,7 +67,7 @@ def check_batch(size: int | None, data: DataModule) -> None:
     Raises:
         ValueError: the data are in memory and fewer than a batch.
     """
-    from raynas.data.module import TensorData
+    from raynas.data.tensor_data import TensorData
 
     count = len(data.load().train[1]) if isinstance(data, TensorData) else None
     if count is not None and size is not None and size > count:

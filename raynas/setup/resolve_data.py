@@ -16,7 +16,8 @@ def resolve_data(data: Any, options: Options) -> Data:
     """Return the data behind a name, a DataModule, or a tuple of datasets."""
     import torch
 
-    from raynas.data.module import DATA, DataModule, TensorData
+    from raynas.data.module import DATA, DataModule
+    from raynas.data.tensor_data import TensorData
     from raynas.nn.random_state import own_random_state
 
     if isinstance(data, ComponentSpec):
