@@ -1,16 +1,23 @@
-"""What a data set is to raynas: three splits held as tensors, and an augmentation."""
+"""What a data set is to raynas: three splits of examples, and an augmentation."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from raynas.core.nest import Nest, leaves, mapped, signature
 from raynas.core.registry import Registry
+from raynas.data.examples import is_class_index
+from raynas.data.split import MemorySplit, Split, moved, split_of
 
-Examples = tuple[Tensor, Tensor]
+Examples = tuple[Nest, Nest]  # inputs and targets in memory
+Part = Any  # examples in memory, or a Split
+NAMES = ("train", "valid", "test")
+ROWS = 1024  # examples that are looked at together
 
 
 class DataWarning(UserWarning):
@@ -19,64 +26,118 @@ class DataWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Splits:
-    """Inputs, shape (count, ...), and class indices, shape (count,), of each split.
+    """The examples of each split.
 
-    Inputs that were computed from weights are cut off from these.
+    Either a pair of inputs and targets in memory, nests of tensors of shape (count, ...), the
+    targets None without labels; or a ``Split``. Inputs that were computed from weights are cut off
+    from these.
     """
 
-    train: Examples
-    valid: Examples
-    test: Examples | None = None
+    train: Part
+    valid: Part
+    test: Part = None
 
     def __post_init__(self) -> None:
-        """Check that there is something to tell apart.
-
-        Raises:
-            ValueError: the training split has examples of one class only.
-        """
-        for name, examples in zip(("train", "valid", "test"), self.parts(), strict=True):
-            if examples is not None and examples[0].requires_grad:
-                object.__setattr__(self, name, (examples[0].detach(), examples[1]))
-        y = self.train[1]
-        if len(y) and not y.is_meta and bool((y == y[0]).all()):
-            raise ValueError(
-                f"data: the train split has only one class, {int(y[0])}, in {len(y)} examples; "
-                "expected two at least"
-            )
+        for name, part in zip(NAMES, self.parts(), strict=True):
+            if isinstance(part, tuple) and any(leaf.requires_grad for leaf in leaves(part[0])):
+                detached = mapped(lambda leaf: leaf.detach(), part[0])
+                object.__setattr__(self, name, (detached, part[1]))
 
     def to(self, device: torch.device) -> Splits:
-        """Return the splits on a device."""
-        moved = [None if s is None else (s[0].to(device), s[1].to(device)) for s in self.parts()]
-        assert moved[0] is not None
-        assert moved[1] is not None
-        return Splits(moved[0], moved[1], moved[2])
+        """Return the splits on a device, as far as they are in memory."""
+        return Splits(*(_on(part, device) for part in self.parts()))
 
-    def parts(self) -> tuple[Examples, Examples, Examples | None]:
+    def parts(self) -> tuple[Part, Part, Part]:
         """Return train, valid and test."""
         return self.train, self.valid, self.test
 
+    def check_classes(self) -> None:
+        """Check class indices in memory; targets of other kinds, and what is streamed, pass.
+
+        Raises:
+            ValueError: one is negative, or the training split has examples of one class only.
+        """
+        for name, _, targets in self._in_memory():
+            if not is_class_index(targets) or not len(targets):
+                continue
+            lowest, highest = int(targets.min()), int(targets.max())
+            if lowest < 0:
+                raise ValueError(f"data: {name} has the class index {lowest}, which is negative")
+            if name == "train" and lowest == highest:
+                raise ValueError(
+                    f"data: the train split has only one class, {lowest}, in {len(targets)} "
+                    "examples; expected two at least"
+                )
+
+    def check_finite(self) -> None:
+        """Check that inputs in memory are finite numbers; what is streamed passes.
+
+        Raises:
+            ValueError: one is not; the first example that holds one is named.
+        """
+        for name, inputs, _ in self._in_memory():
+            bad = [at for leaf in leaves(inputs) if (at := _first_nonfinite(leaf)) is not None]
+            if bad:
+                raise ValueError(
+                    f"data: {name}[{min(bad)}] has inputs that are infinite or no numbers; replace "
+                    "them, or leave the example out"
+                )
+
+    def _in_memory(self) -> list[tuple[str, Nest, Nest]]:
+        """Return name, inputs and targets of every split in memory."""
+        named = [(n, part) for n, part in zip(NAMES, self.parts(), strict=True) if part is not None]
+        splits = [(name, split_of(part)) for name, part in named]
+        return [(n, s.inputs, s.targets) for n, s in splits if isinstance(s, MemorySplit)]
+
+
+def _on(part: Part, device: torch.device) -> Part:
+    if isinstance(part, Split):
+        return part.to(device)
+    return None if part is None else tuple(moved(nest, device) for nest in part)
+
+
+def _first_nonfinite(leaf: Tensor) -> int | None:
+    """Return the first example with a number that is none."""
+    if leaf.is_floating_point() and leaf.numel():
+        for at, rows in enumerate(leaf.reshape(len(leaf), -1).split(ROWS)):
+            bad = (~rows.isfinite()).any(1)
+            if bad.any():
+                return at * ROWS + int(bad.nonzero()[0])
+    return None
+
 
 class DataModule:
-    """A classification data set that fits into memory.
+    """A data set: how its splits are read, and how training batches are augmented.
 
     Attributes:
         name: what the configuration calls it.
-        input_shape: of one example.
-        num_classes: how many classes there are.
+        input_shape: of one example; None where its inputs are no single tensor.
+        num_classes: how many classes there are; None where targets are no class indices.
         batch_size: a sensible one for training.
     """
 
     name: str
-    input_shape: tuple[int, ...]
-    num_classes: int
+    input_shape: tuple[int, ...] | None = None
+    num_classes: int | None = None
     batch_size: int = 128
+
+    @property
+    def signature(self) -> Any:
+        """Shapes, without the batch, and dtypes of the inputs as a model gets them.
+
+        See ``raynas.core.nest.signature``. One tensor of float32 where ``input_shape`` is set, else
+        those of the first training example.
+        """
+        if self.input_shape is not None:
+            return {"shape": list(self.input_shape), "dtype": "float32"}
+        return signature(split_of(self.load().train).example(1))
 
     def load(self) -> Splits:
         """Read the data; called once in every process that needs it."""
         raise TypeError(f"{type(self).__name__} must define load()")
 
     def augment(self, x: Tensor, rng: torch.Generator) -> Tensor:
-        """Return a training batch, changed at random or as it is."""
+        """Return the inputs of a training batch, changed at random or as they are."""
         return x
 
     def as_loaded(self) -> DataModule:

@@ -3,71 +3,107 @@
 from __future__ import annotations
 
 import copy
-import operator
-import random
 import warnings
-from collections.abc import Sequence, Sized
-from contextlib import suppress
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import TensorDataset
 
-from raynas.data.module import DataModule, DataWarning, Examples, Splits
+from raynas.core.nest import Nest, leaves, mapped, signature, zipped
+from raynas.data.classes import class_count
+from raynas.data.examples import as_float32, is_class_index
+from raynas.data.holding import Hold, part_of, read_all
+from raynas.data.module import DataModule, DataWarning, Examples, Part, Splits
+from raynas.data.reading import Reading
+from raynas.data.seeding import random_states
+from raynas.data.sources import Source, is_ray, plain_tensors, sources_of
+from raynas.data.split import Split, split_of
+from raynas.data.streamed import StreamedSplit
 
 
 class TensorData(DataModule):
-    """Data from a ``(train, valid[, test])`` tuple of torch datasets.
+    """Data from torch datasets, held in memory or streamed.
 
-    A training dataset that gives other items when it is read again is read anew for every epoch.
-    Its transforms should draw from the global generators of torch, numpy or Python, which are
-    seeded for each epoch; what draws from others cannot be repeated.
+    An item is a pair of inputs and target, a tuple of inputs with the target last, or a dict; see
+    ``raynas.data.examples``. Splits of less than 1 GiB are held in memory, others are read by
+    ``loader_workers`` while they are used.
+
+    A training dataset in memory that gives other items when it is read again is read anew for every
+    epoch; a streamed one always is. Its transforms should draw from the global generators of torch,
+    numpy or Python, which are seeded; what draws from others cannot be repeated.
 
     Args:
-        datasets: each with a length, and items of (input tensor, class index).
+        datasets: ``(train, valid[, test])``, or a dict of these: datasets, map-style or iterable,
+            with a length, or DataLoaders, of which dataset, collation, batch size, workers and a
+            sampler are taken. One dataset alone is split by ``split_seed``, a fifth to validate,
+            after a warning.
         name: what the configuration calls it.
         batch_size: for training.
+        hold: ``memory`` or ``stream`` all splits, whatever their size.
+        loader_workers: processes that read a streamed split ahead; two if nothing is said.
+        labels: key of the target in dict items; None takes ``labels``, ``label`` or ``target``.
+        collate_fn: makes a batch of a list of items; without, they are stacked.
+        split_seed: splits one dataset alone.
+        num_classes: of streamed data that do not say it themselves.
 
     Raises:
-        ValueError: not two or three splits, an empty one, inputs of different shapes, a negative
-            class, or only one class to train on.
-        TypeError: an item is not a pair of tensor and class index.
+        ValueError: not two or three splits, an empty one, or inputs of different shapes.
+        TypeError: a split is no dataset with a length, or an item holds what makes no tensor.
+        ReadError: a dataset raises.
     """
 
     def __init__(
-        self, datasets: Sequence[Any], *, name: str = "own", batch_size: int | None = None
+        self,
+        datasets: Any,
+        *,
+        name: str = "own",
+        batch_size: int | None = None,
+        hold: Hold = "auto",
+        loader_workers: int | None = None,
+        labels: str | None = None,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+        split_seed: int = 0,
+        num_classes: int | None = None,
     ) -> None:
-        if len(datasets) not in (2, 3):
-            raise ValueError(f"data: expected (train, valid[, test]), got {len(datasets)} items")
-        names = ("train", "valid", "test")
-        stacked = [_stack(d, split) for d, split in zip(datasets, names, strict=False)]
-        shapes = {split[0].shape[1:] for split in stacked}
-        if len(shapes) > 1:
-            raise ValueError(f"data: splits have inputs of different shapes: {sorted(shapes)}")
-        self._splits = Splits(stacked[0], stacked[1], stacked[2] if len(stacked) > 2 else None)
+        sources = [
+            _with(source, loader_workers, collate_fn) for source in sources_of(datasets, split_seed)
+        ]
+        readings = [Reading(labels=labels, collate_fn=source.collate_fn) for source in sources]
+        pairs = zip(sources, readings, strict=True)
+        self._splits = Splits(*(part_of(source, reading, hold) for source, reading in pairs))
         self.name = name
-        self.input_shape = tuple(stacked[0][0].shape[1:])
-        self.num_classes = 1 + max(int(split[1].max()) for split in stacked)
+        self._check_shapes()
+        self.input_shape = _lone_shape(self.signature)
+        declared = class_count(self._parts(), labels)
+        self.num_classes = declared if num_classes is None else num_classes
+        count, own = len(split_of(self._splits.train)), batch_size or sources[0].batch_size
         # a BatchNorm refuses to train on one example
-        self.batch_size = batch_size or min(128, max(2, len(stacked[0][1]) // 30))
-        self._varying = datasets[0] if _varies(datasets[0], stacked[0]) else None
+        self.batch_size = own or min(128, max(2, count // 30))
+        self._reading = readings[0]
+        self._varying = sources[0].dataset if self._varies(sources[0].dataset) else None
 
     def load(self) -> Splits:
         """Return the splits."""
         return self._splits
 
+    @cached_property
+    def signature(self) -> Any:
+        """Shapes, without the batch, and dtypes of the inputs as a model gets them."""
+        return signature(split_of(self._splits.train).example(1))
+
     def in_float32(self) -> TensorData:
-        """Return the data with inputs of the weights' own type, after a warning if they change."""
-        parts = [part for part in self._splits.parts() if part is not None]
-        others = [x.dtype for x, _ in parts if x.dtype != torch.float32]
+        """Return the data with floats of the weights' own type, after a warning if they change."""
+        others = [text for part in self._parts() for text in _other_floats(part)]
         if not others:
             return self
-        text = f"data: inputs of {others[0]} are used in float32, as weights are"
+        text = f"data: {others[0]} are used in float32, as weights are"
         warnings.warn(text, DataWarning, stacklevel=2)
         other = copy.copy(self)
-        other._splits = Splits(*((x.float(), y) for x, y in parts))
+        other._splits = Splits(*(_in_float32(part) for part in self._parts()))
+        other.__dict__.pop("signature", None)
         return other
 
     def as_loaded(self) -> TensorData:
@@ -85,78 +121,107 @@ class TensorData(DataModule):
         """
         if self._varying is None:
             return None
-        x, y = _stack(self._varying, "train")
-        now, before = tuple(x.shape), tuple(self._splits.train[0].shape)
+        x, y = read_all(self._varying, "train", self._reading)
+        now, before = _shapes(x), _shapes(self._splits.train[0])
         if now != before:
             raise ValueError(
                 f"data: the train split has inputs of shape {now}, and had {before} when it was "
                 "first read"
             )
-        if int(y.max()) >= self.num_classes:
+        if is_class_index(y) and self.num_classes is not None and int(y.max()) >= self.num_classes:
             raise ValueError(
                 f"data: the train split has the class {int(y.max())}, and there were only "
                 f"{self.num_classes} classes when it was first read"
             )
-        return x.to(self._splits.train[0].dtype).detach(), y
+        return _like(x, self._splits.train[0]), None if y is None else _like(
+            y, self._splits.train[1]
+        )
 
+    def _parts(self) -> list[Part]:
+        return [part for part in self._splits.parts() if part is not None]
 
-def _varies(dataset: Any, examples: Examples) -> bool:
-    """Return whether a dataset that is read again gives other items, now or some time."""
-    if _two_tensors(dataset):
-        return False
-    before = _random_states()
-    again = (_pair(dataset[i], f"train[{i}]") for i in range(len(dataset)))
-    pairs = zip(*examples, again, strict=True)
-    differ = any(not _equal(x, other[0]) or y != other[1] for x, y, other in pairs)
-    # transforms that are seldom applied draw nevertheless
-    return differ or _random_states() != before
-
-
-def _equal(x: Tensor, y: Tensor) -> bool:
-    return (x.shape, x.dtype) == (y.shape, y.dtype) and torch.allclose(
-        x, y, rtol=0, atol=0, equal_nan=True
-    )
-
-
-def _random_states() -> tuple[object, ...]:
-    numpys = np.random.get_state(legacy=False)  # noqa: NPY002 - which users draw from
-    return torch.get_rng_state().numpy().tobytes(), repr(numpys), random.getstate()
-
-
-def _stack(dataset: Any, split: str) -> Examples:
-    if not isinstance(dataset, Sized) or not hasattr(dataset, "__getitem__"):
-        kind = type(dataset).__name__
-        raise TypeError(f"data: the {split} split must be a dataset with a length, got a {kind}")
-    if not len(dataset):
-        raise ValueError(f"data: the {split} split is empty")
-    if pair := _two_tensors(dataset):
-        x, y = pair
-    else:
-        items = [_pair(dataset[i], f"{split}[{i}]") for i in range(len(dataset))]
-        shapes = {item[0].shape for item in items}
+    def _check_shapes(self) -> None:
+        """Raise ValueError if splits have inputs of different shapes, none of them padded."""
+        splits = [split_of(part) for part in self._parts()]
+        if any(isinstance(s, StreamedSplit) and s.reading.collate_fn for s in splits):
+            return
+        shapes = {str(_shapes_in(signature(split.example(1)))) for split in splits}
         if len(shapes) > 1:
-            raise ValueError(f"data: {split} has inputs of different shapes: {sorted(shapes)}")
-        x, y = torch.stack([item[0] for item in items]), torch.tensor([item[1] for item in items])
-    if y.dim() != 1 or y.is_floating_point():
-        kind = f"shape {tuple(y.shape)} of {y.dtype}"
-        raise TypeError(f"data: {split} must have one class index for each input, got {kind}")
-    if not x.is_floating_point():
-        raise TypeError(f"data: {split} must have floating-point inputs, got {x.dtype}")
-    if int(y.min()) < 0:
-        raise ValueError(f"data: {split} has the class index {int(y.min())}, which is negative")
-    return x, y.long()
+            text = ", ".join(sorted(shapes))
+            raise ValueError(f"data: splits have inputs of different shapes: {text}")
+
+    def _varies(self, dataset: Any) -> bool:
+        """Return whether a dataset in memory gives other items when read again, now or some time.
+
+        Transforms that are seldom applied draw nevertheless.
+        """
+        train = self._splits.train
+        plain = plain_tensors(dataset) and self._reading.collate_fn is None
+        if isinstance(train, Split) or is_ray(dataset) or plain:
+            return False
+        before = random_states()
+        again = read_all(dataset, "train", self._reading)
+        return not _equal(train, again) or random_states() != before
 
 
-def _two_tensors(dataset: Any) -> tuple[Tensor, ...]:
-    """Return the two tensors whose rows are the items, or nothing if more is done to these."""
-    plain = type(dataset).__getitem__ is TensorDataset.__getitem__
-    return dataset.tensors if plain and len(dataset.tensors) == 2 else ()
+def _with(
+    source: Source, workers: int | None, collate_fn: Callable[[list[Any]], Any] | None
+) -> Source:
+    """Return a source with what the user says beside it."""
+    if workers is not None:
+        source = replace(source, loading=replace(source.loading, workers=workers))
+    return source if collate_fn is None else replace(source, collate_fn=collate_fn)
 
 
-def _pair(item: Any, where: str) -> tuple[Tensor, int]:
-    listed = isinstance(item, tuple | list)
-    if listed and len(item) == 2 and isinstance(item[0], Tensor):
-        with suppress(TypeError):
-            return item[0], operator.index(item[1])
-    kinds = ", ".join(type(part).__name__ for part in (item if listed else [item]))
-    raise TypeError(f"data: {where} must be (tensor, class index), got ({kinds})")
+def _equal(examples: Examples, others: Examples) -> bool:
+    if str(_shapes(examples)) != str(_shapes(others)):
+        return False
+    pairs = zip(leaves(examples), leaves(others), strict=True)
+    return all(x is y or _same(x, y) for x, y in pairs)
+
+
+def _same(x: Tensor, y: Tensor) -> bool:
+    return x.dtype == y.dtype and torch.allclose(x, y, rtol=0, atol=0, equal_nan=True)
+
+
+def _shapes(nest: Nest) -> Any:
+    """Return the shapes of a nest of tensors, None where there are no targets."""
+    return mapped(lambda leaf: None if leaf is None else tuple(leaf.shape), nest)
+
+
+def _like(nest: Nest, other: Nest) -> Nest:
+    """Return a nest, cut off from weights, in the types of another."""
+    return zipped(lambda pair: pair[0].to(pair[1].dtype).detach(), [nest, other])
+
+
+def _shapes_in(signed: Any) -> Any:
+    """Return the shapes in a signature."""
+    if isinstance(signed, list):
+        return [_shapes_in(part) for part in signed]
+    if "keywords" in signed:
+        return {name: _shapes_in(part) for name, part in signed["keywords"].items()}
+    return signed["shape"]
+
+
+def _lone_shape(signed: Any) -> tuple[int, ...] | None:
+    """Return the shape in the signature of one tensor, None of a nest."""
+    return tuple(signed["shape"]) if isinstance(signed, Mapping) and "shape" in signed else None
+
+
+def _other_floats(part: Part) -> list[str]:
+    """Return which floats of a split, if any, are not of the weights' own type."""
+    split = split_of(part)
+    batch = split.held([0])
+    roles = {"inputs": batch.inputs, "targets": batch.targets}
+    return [
+        f"{role} of {leaf.dtype}"
+        for role, nest in roles.items()
+        for leaf in leaves(nest)
+        if leaf is not None and leaf.is_floating_point() and leaf.dtype != torch.float32
+    ]
+
+
+def _in_float32(part: Part) -> Part:
+    if isinstance(part, Split):
+        return part.in_float32()
+    return tuple(as_float32(nest) for nest in part)

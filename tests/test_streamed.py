@@ -1,0 +1,776 @@
+"""Splits that are streamed: the same examples as in memory, whoever reads them, and errors told."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
+
+from raynas.core.nest import mapped
+from raynas.data import TensorData
+from raynas.data.errors import ReadError
+from raynas.data.holding import LIMIT
+from raynas.data.module import DataWarning, Splits
+from raynas.data.readers import Loading
+from raynas.data.reading import Reading
+from raynas.data.split import MemorySplit, Split, split_of
+from raynas.data.streamed import StreamedSplit
+from raynas.setup.resolve_data import resolve_data
+from tests.nests import same
+
+COUNT, SIZE = 23, 6
+GPU = torch.device("cuda")
+every_number_of_readers = pytest.mark.parametrize("workers", [0, 1, 2])
+
+
+def pixels(index: int, *shape: int) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(index).integers(256, size=shape, dtype=np.uint8)
+
+
+def rows(index: int) -> Tensor:
+    return torch.arange(4.0) + index
+
+
+ITEMS: dict[str, Callable[[int], Any]] = {
+    "tensor and class": lambda i: (rows(i), i % 3),
+    "two inputs": lambda i: (rows(i), pixels(i, 2), i % 3),
+    "dict": lambda i: {"x": rows(i), "n": i, "labels": i % 3},
+    "dict in a pair": lambda i: ({"a": rows(i), "b": (i, rows(i))}, [0.5, i]),
+    "no labels": rows,
+    "tokens": lambda i: {"ids": [i, 1, 2], "mask": [True, False, True]},
+    "numpy": lambda i: (rows(i).double().numpy(), np.float32(i)),
+    "image": lambda i: (Image.fromarray(pixels(i, 5, 4, 3)), i % 3),
+    "mask": lambda i: (pixels(i, 3, 4, 5), Image.fromarray(pixels(i, 4, 5) % 2)),
+}
+
+
+class Items(Dataset[Any]):
+    """Items that a function makes."""
+
+    def __init__(self, make: Callable[[int], Any], count: int = COUNT) -> None:
+        self.make, self.count = make, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Any:
+        if not 0 <= index < self.count:
+            raise IndexError(index)
+        return self.make(index)
+
+
+class InTurn(IterableDataset[Any]):
+    """The same, one after another."""
+
+    def __init__(self, make: Callable[[int], Any], count: int = COUNT, says: int = COUNT) -> None:
+        self.make, self.count, self.says = make, count, says
+
+    def __len__(self) -> int:
+        return self.says
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(self.make, range(self.count))
+
+
+def streamed(dataset: Any, workers: int = 0, **reading: Any) -> StreamedSplit:
+    return StreamedSplit(dataset, reading=Reading(**reading), loading=Loading(workers))
+
+
+def order_of(count: int = COUNT) -> Any:
+    return np.random.default_rng(7).permutation(count)
+
+
+def batches(split: Split, order: Any = None, *, epoch: int = 0, seed: int = 0, **ranks: Any) -> Any:
+    return list(split.batches(order, SIZE, epoch=epoch, seed=seed, **ranks))
+
+
+# --- the same as in memory ---
+
+
+@every_number_of_readers
+@pytest.mark.parametrize("kind", ITEMS)
+def test_a_stream_gives_what_memory_gives(kind: str, workers: int) -> None:
+    dataset = Items(ITEMS[kind])
+    held = split_of(TensorData((dataset, dataset), hold="memory").load().train)
+    split = TensorData((dataset, dataset), hold="stream", loader_workers=workers).load().train
+    assert (held.in_memory, split.in_memory) == (True, False)
+    assert len(held) == len(split) == COUNT
+    for order in (None, order_of()):
+        assert same(batches(held, order), batches(split, order))
+    assert same(held.some([5, 2, 5]), split.some([5, 2, 5]))
+    assert same(held.example(3), split.example(3))
+    assert same(held.example(99), split.example(99))
+    assert held.nbytes() == split.nbytes()
+
+
+@every_number_of_readers
+def test_an_iterable_gives_what_memory_gives(workers: int) -> None:
+    make = ITEMS["two inputs"]
+    held = split_of(TensorData((Items(make), Items(make))).load().train)
+    split = streamed(InTurn(make), workers)
+    for _ in range(2):
+        assert same(batches(held), batches(split))
+    # an order says how many examples there are, and that the last batch is left out
+    assert same(batches(held)[:-1], batches(split, order_of()))
+    assert same(held.some([5, 2, 5]), split.some([5, 2, 5]))
+    assert split_of(TensorData((InTurn(make), Items(make))).load().train).in_memory
+
+
+def test_an_order_is_a_batch_sampler() -> None:
+    """Batches are those of torch's own loader over the same order."""
+    dataset, order = Items(ITEMS["tensor and class"]), order_of()
+    loader = DataLoader(dataset, SIZE, sampler=order.tolist(), drop_last=True)
+    assert same(batches(streamed(dataset, 2), order), [tuple(batch) for batch in loader])
+
+
+@pytest.mark.parametrize("make", [Items, InTurn])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_ranks_share_every_batch(make: Any, workers: int) -> None:
+    whole, order = Items(ITEMS["dict"]), order_of()
+    for split in (
+        streamed(make(ITEMS["dict"]), workers),
+        split_of(TensorData((whole, whole)).load().train),
+    ):
+        for given in (None, order):
+            every = batches(split, given)
+            parts = [batches(split, given, rank=rank, world=2) for rank in (0, 1)]
+            assert len(parts[0]) == len(parts[1]) == len(every)
+            for batch, first, second in zip(every, *parts, strict=True):
+                mine, others = (mapped(lambda leaf, r=r: leaf[r::2], batch) for r in (0, 1))  # type: ignore[misc]
+                assert same(first, mine)
+                assert same(second, others)
+                seen = [*first[0]["n"].tolist(), *second[0]["n"].tolist()]
+                assert sorted(seen) == sorted(batch[0]["n"].tolist())
+
+
+def test_a_rank_without_a_share_of_the_last_batch_yields_none() -> None:
+    dataset = Items(ITEMS["no labels"], 4)
+    for split in (streamed(dataset), MemorySplit(torch.stack([rows(i) for i in range(4)]))):
+        lengths = [
+            [len(x) for x, _ in split.batches(None, 3, epoch=0, seed=0, rank=rank, world=3)]
+            for rank in range(3)
+        ]
+        assert lengths == [[1, 1], [1], [1]]
+
+
+# --- types ---
+
+
+def test_types_of_inputs_and_targets() -> None:
+    def item(index: int) -> Any:
+        image, mask = pixels(index, 3, 4, 5), pixels(index, 4, 5) > 9
+        return {"image": image, "few": pixels(index, 7), "half": np.float16(1), "label": mask}
+
+    (inputs, targets), *_ = batches(streamed(Items(item)))
+    expected = {"image": torch.float32, "few": torch.int64, "half": torch.float16}
+    assert {name: leaf.dtype for name, leaf in inputs.items()} == expected
+    assert targets.dtype == torch.int64
+    assert torch.equal(inputs["image"][2], torch.tensor(pixels(2, 3, 4, 5)) / 255)
+    assert torch.equal(targets[2], torch.tensor(pixels(2, 4, 5) > 9).long())
+    held = TensorData((Items(item), Items(item)))
+    assert held.load().train[0]["image"].dtype == torch.uint8  # a quarter of the memory
+    assert held.signature["keywords"]["image"] == {"shape": [3, 4, 5], "dtype": "float32"}
+    assert held.input_shape is None
+
+
+def test_palettes_are_colours_of_inputs_and_classes_of_masks() -> None:
+    colours = Image.fromarray(pixels(0, 4, 5, 3))
+    palette = colours.convert("P")
+    data = TensorData((Items(lambda _: (palette, palette)), Items(lambda _: (palette, palette))))
+    x, y = data.load().train
+    assert torch.equal(x[0], torch.tensor(np.asarray(palette.convert("RGB"))).permute(2, 0, 1))
+    assert torch.equal(y[0], torch.tensor(np.asarray(palette)).long())
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("code", ["i2", "u2", "f4", "f8"])
+def test_arrays_of_any_byte_order_are_read(order: str, code: str) -> None:
+    array = np.arange(6, dtype=f"{order}{code}")[::-1].reshape(2, 3)
+    array.flags.writeable = False
+    x, _ = TensorData((Items(lambda _: (array, 0)), Items(lambda _: (array, 0)))).load().train
+    assert x[0].tolist() == array.tolist()
+    assert x.dtype == {"i": torch.int64, "u": torch.int64}.get(
+        code[0], torch.float32 if code == "f4" else torch.float64
+    )
+
+
+@pytest.mark.parametrize("hold", ["memory", "stream"])
+def test_floats_are_used_in_float32_after_one_notice(hold: Any) -> None:
+    dataset = Items(lambda i: (rows(i).double(), torch.tensor(0.5 * i).double()))
+    assert TensorData((dataset, dataset), hold=hold).signature["dtype"] == "float64"
+    with pytest.warns(DataWarning) as notices:
+        data = resolve_data((dataset, dataset), {"hold": hold, "loader_workers": 0}).module
+    assert [str(notice.message) for notice in notices] == [
+        "data: inputs of torch.float64 are used in float32, as weights are"
+    ]
+    x, y = next(split_of(data.load().train).batches(None, SIZE, epoch=0, seed=0))
+    assert (x.dtype, y.dtype, data.signature["dtype"]) == (torch.float32, torch.float32, "float32")
+    assert torch.equal(x[3], rows(3))
+
+
+def test_the_labels_of_a_dict_may_have_any_key() -> None:
+    dataset = Items(lambda i: {"x": rows(i), "label": i, "price": 0.5 * i})
+    x, y = split_of(TensorData((dataset, dataset), labels="price").load().train).some([3])
+    assert set(x) == {"x", "label"}
+    assert y.tolist() == [1.5]
+    with pytest.raises(ValueError, match="no key 'prize'; did you mean 'price'"):
+        TensorData((dataset, dataset), labels="prize")
+    pairs = Items(ITEMS["tensor and class"])
+    with pytest.raises(
+        TypeError, match=r"labels='y' is a key of dict items, and train\[0\] is a t"
+    ):
+        TensorData((pairs, pairs), labels="y")
+
+
+# --- random transforms ---
+
+
+def from_torch() -> float:
+    return float(torch.rand(()))
+
+
+def from_numpy() -> float:
+    return float(np.random.rand())  # noqa: NPY002 - which users draw from
+
+
+def from_python() -> float:
+    return random.random()
+
+
+class Noise:
+    """Makes rows with a random number added, of 24 bits at least."""
+
+    def __init__(self, draw: Callable[[], float]) -> None:
+        self.draw = draw
+
+    def __call__(self, index: int) -> tuple[Tensor, int]:
+        return torch.tensor([index + self.draw()], dtype=torch.float64), index
+
+
+every_draw = pytest.mark.parametrize("draw", [from_torch, from_numpy, from_python])
+
+
+@every_draw
+@pytest.mark.parametrize("make", [Items, InTurn])
+def test_what_is_drawn_depends_on_seed_epoch_and_example_alone(make: Any, draw: Any) -> None:
+    """Two draws of 24 bits agree by chance: less than 1e-5 in all that must differ here."""
+    splits = [streamed(make(Noise(draw)), workers) for workers in (0, 1, 2)]
+    first = batches(splits[0], order_of(), epoch=1, seed=3)
+    for split in splits:
+        assert same(batches(split, order_of(), epoch=1, seed=3), first)
+    assert same(batches(splits[1], order_of(), epoch=1, seed=3), first)
+    by_index = dict(zip(*numbers(first), strict=True))
+    for other in ({"epoch": 2, "seed": 3}, {"epoch": 1, "seed": 4}):
+        drawn = dict(zip(*numbers(batches(splits[0], order_of(), **other)), strict=True))
+        assert all(by_index[index] != drawn[index] for index in by_index)
+    parts = [x % 1 for x in by_index.values()]
+    assert len(set(parts)) == len(parts)
+    two = [batches(splits[2], order_of(), epoch=1, seed=3, rank=r, world=2) for r in (0, 1)]
+    assert {
+        **dict(zip(*numbers(two[0]), strict=True)),
+        **dict(zip(*numbers(two[1]), strict=True)),
+    } == by_index
+
+
+def numbers(given: Any) -> tuple[list[int], list[float]]:
+    y, x = torch.cat([y for _, y in given]), torch.cat([x for x, _ in given])
+    return y.tolist(), x[:, 0].tolist()
+
+
+@every_draw
+def test_order_does_not_change_what_an_example_draws(draw: Any) -> None:
+    split = streamed(Items(Noise(draw)))
+    whole = dict(zip(*numbers(batches(split)), strict=True))
+    shuffled = dict(zip(*numbers(batches(split, order_of())), strict=True))
+    assert all(whole[index] == x for index, x in shuffled.items())
+
+
+@every_draw
+@every_number_of_readers
+def test_reading_leaves_the_global_random_states_alone(draw: Any, workers: int) -> None:
+    before = states()
+    split = streamed(Items(Noise(draw)), workers)
+    drawn = []
+    for _ in split.batches(order_of(), SIZE, epoch=0, seed=0):
+        assert states() == before
+        drawn.append(random.random())
+        before = states()
+    split.example(2)
+    split.nbytes()
+    assert states() == before
+    assert len(set(drawn)) == len(drawn)
+
+
+def states() -> tuple[object, ...]:
+    numpys: Any = np.random.get_state()  # noqa: NPY002 - which users draw from
+    return torch.get_rng_state().tolist(), numpys[1].tolist(), numpys[2], random.getstate()
+
+
+# --- processes ---
+
+
+class ReadBy:
+    """Makes the id of the process that reads."""
+
+    def __call__(self, index: int) -> Tensor:
+        return torch.tensor([os.getpid(), index])
+
+
+def test_processes_read_and_stay_from_epoch_to_epoch() -> None:
+    split = streamed(Items(ReadBy()), 2)
+    readers = [
+        {int(x[0]) for batch, _ in batches(split, epoch=e) for x in batch} for e in (0, 1, 2)
+    ]
+    assert len(readers[0]) == 2
+    assert readers[0] == readers[1] == readers[2]
+    assert os.getpid() not in readers[0]
+    alone = {int(x[0]) for batch, _ in batches(streamed(InTurn(ReadBy()), 2)) for x in batch}
+    assert len(alone) == 1
+    assert os.getpid() not in alone
+
+
+@every_number_of_readers
+def test_two_iterations_of_a_split_do_not_disturb_each_other(workers: int) -> None:
+    split = streamed(Items(ITEMS["dict"]), workers)
+    expected = batches(split, order_of())
+    outer = split.batches(order_of(), SIZE, epoch=0, seed=0)
+    seen = [next(outer)]
+    assert same(batches(split, order_of()), expected)
+    seen += list(outer)
+    assert same(seen, expected)
+
+
+@every_number_of_readers
+@pytest.mark.parametrize("make", [Items, InTurn])
+def test_an_iteration_that_was_left_does_not_reach_into_the_next(make: Any, workers: int) -> None:
+    split = streamed(make(ITEMS["dict"]), workers)
+    expected = batches(split)
+    for _ in range(2):
+        left: Any = split.batches(None, SIZE, epoch=0, seed=0)
+        next(left)
+        left.close()
+        assert same(batches(split), expected)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_split_travels(workers: int) -> None:
+    split = streamed(Items(Noise(from_python)), workers)
+    expected = batches(split, epoch=1)
+    assert same(batches(pickle.loads(pickle.dumps(split)), epoch=1), expected)
+
+
+def test_readers_are_not_held_to_be_too_many() -> None:
+    many = streamed(Items(ITEMS["dict"], 4), 1 + len(os.sched_getaffinity(0)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(batches(many)) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [({"workers": -1}, "loader_workers is 0 or more, got -1"), ({"prefetch": 0}, "prefetch is 1")],
+)
+def test_numbers_of_readers_that_make_no_sense_are_told(options: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Loading(**options)
+
+
+# --- errors ---
+
+
+class Broken:
+    """Raises, or ends its process, at one example."""
+
+    def __init__(self, ending: str) -> None:
+        self.ending = ending
+
+    def __call__(self, index: int) -> Any:
+        if index == 17 and self.ending == "raise":
+            raise ValueError("a broken file\nof two lines")
+        if index == 17 and self.ending == "exit":
+            os._exit(3)
+        return (torch.zeros(2 if index == 17 and self.ending == "ragged" else 3), index % 2)
+
+
+@every_number_of_readers
+@pytest.mark.parametrize("make", [Items, InTurn])
+def test_what_a_dataset_raises_is_one_sentence(make: Any, workers: int) -> None:
+    split = streamed(make(Broken("raise")), workers)
+    says = f"data: train[17] of {make.__name__} raised ValueError: a broken file of two lines"
+    for _ in range(2):  # and the split is of use thereafter
+        with pytest.raises(ReadError) as caught:
+            batches(split)
+        assert str(caught.value) == says
+        assert len(list(split.batches(np.arange(12), 12, epoch=0, seed=0))) == 1
+
+
+def test_what_a_dataset_raises_while_it_is_read_in_is_the_same_sentence() -> None:
+    with pytest.raises(ReadError, match=r"^data: valid\[17\] of Items raised ValueError: a broken"):
+        TensorData((Items(ITEMS["tensor and class"]), Items(Broken("raise"))))
+
+
+@every_number_of_readers
+def test_sizes_that_differ_are_told_where_they_are_read(workers: int) -> None:
+    split = streamed(Items(Broken("ragged")), workers)
+    says = (
+        r"train has inputs of different shapes: \(3,\) float32 in train\[12\] and \(2,\) float32 in"
+    )
+    with pytest.raises(ValueError, match=says + r" train\[17\]; make them alike"):
+        batches(split)
+
+
+def test_a_reader_that_ends_is_told() -> None:
+    says = "a process that reads the train split ended unexpectedly.*fewer loader_workers than 1"
+    with pytest.raises(ReadError, match=says):
+        batches(streamed(Items(Broken("exit")), 1))
+
+
+@every_number_of_readers
+def test_an_iterable_that_ends_too_early_is_told(workers: int) -> None:
+    split = streamed(InTurn(ITEMS["dict"], count=20), workers)
+    says = "the train split, a InTurn, ended after 20 examples, and its length is 23"
+    with pytest.raises(ReadError, match=says):
+        batches(split)
+    long = streamed(InTurn(ITEMS["dict"], count=99), workers)
+    assert sum(len(y) for _, y in batches(long)) == COUNT
+
+
+# --- collation ---
+
+
+class Padded:
+    """Pads sequences to the longest of a batch."""
+
+    def __call__(self, items: list[Any]) -> Any:
+        xs = torch.nn.utils.rnn.pad_sequence([x for x, _ in items], batch_first=True)
+        return {"ids": xs, "labels": torch.tensor([y for _, y in items])}
+
+
+def ragged(index: int) -> Any:
+    return torch.arange(1 + index % 5), index % 3
+
+
+@every_number_of_readers
+def test_a_collate_fn_is_honoured(workers: int) -> None:
+    data = TensorData((Items(ragged), Items(ragged)), collate_fn=Padded(), loader_workers=workers)
+    split = data.load().train
+    assert not split.in_memory  # each batch is as long as its longest
+    for (x, y), start in zip(batches(split), range(0, COUNT, SIZE), strict=True):
+        items = [ragged(i) for i in range(start, min(COUNT, start + SIZE))]
+        assert same((x, y), ({"ids": Padded()(items)["ids"]}, torch.tensor([c for _, c in items])))
+    assert data.num_classes is None
+    held = TensorData((Items(ragged), Items(ragged)), collate_fn=Padded(), hold="memory")
+    assert held.load().train[0]["ids"].shape == (COUNT, 5)
+    assert held.num_classes == 3
+
+
+class BadCollation:
+    def __call__(self, items: list[Any]) -> Any:
+        raise KeyError("ids")
+
+
+@every_number_of_readers
+def test_what_a_collate_fn_raises_is_one_sentence(workers: int) -> None:
+    says = r"^data: collate_fn raised KeyError: 'ids' for train\[0\] and 5 more$"
+    with pytest.raises(ReadError, match=says):
+        batches(streamed(Items(ragged), workers, collate_fn=BadCollation()))
+
+
+# --- what is given ---
+
+
+def test_loaders_say_how_they_are_read() -> None:
+    dataset = Items(ragged)
+    loader = DataLoader(
+        dataset, batch_size=5, collate_fn=Padded(), num_workers=2, prefetch_factor=3, shuffle=True
+    )
+    data = TensorData((loader, DataLoader(dataset, collate_fn=Padded())))
+    train, valid = data.load().train, data.load().valid
+    assert train.loading == Loading(workers=2, prefetch=3, pin_memory=False)
+    assert valid.loading == Loading(workers=0, prefetch=2, pin_memory=False)
+    assert (train.dataset, train.sampler, data.batch_size) == (dataset, None, 5)
+    assert isinstance(train.reading.collate_fn, Padded)
+    more = TensorData((loader, loader), loader_workers=1, batch_size=4)
+    assert (more.load().train.loading.workers, more.batch_size) == (1, 4)
+
+
+def plain_dataset() -> TensorDataset:
+    return TensorDataset(torch.stack([rows(i) for i in range(COUNT)]), torch.arange(COUNT) % 3)
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        SequentialSampler(plain_dataset()),
+        RandomSampler(plain_dataset()),
+        DistributedSampler(plain_dataset(), num_replicas=2, rank=0),
+    ],
+)
+def test_loaders_over_all_examples_are_read_in_our_order(sampler: Any) -> None:
+    """A DistributedSampler's ranks are ours."""
+    loader = DataLoader(plain_dataset(), batch_size=4, sampler=sampler)
+    x, y = TensorData((loader, loader)).load().train
+    assert same((x, y), plain_dataset().tensors)
+
+
+def test_a_loader_over_a_subset_is_that_subset() -> None:
+    loader = DataLoader(plain_dataset(), sampler=SubsetRandomSampler([7, 3, 4]))
+    x, y = TensorData((plain_dataset(), loader)).load().valid
+    assert same((x, y), plain_dataset()[[7, 3, 4]])
+
+
+def test_what_another_sampler_draws_is_an_epoch() -> None:
+    """That two epochs of 40 draws agree has a chance of less than 1e-16."""
+    weights = [0.0] * 10 + [1.0] * 13
+    own = torch.Generator()
+    for sampler in (
+        WeightedRandomSampler(weights, 40),
+        WeightedRandomSampler(weights, 40, generator=own),
+    ):
+        loader = DataLoader(Items(ITEMS["dict"]), sampler=sampler)
+        split = TensorData((loader, Items(ITEMS["dict"]))).load().train
+        assert len(split) == 40
+        drawn = [
+            torch.cat([x["n"] for x, _ in batches(split, order_of(40), epoch=e)]).tolist()
+            for e in (0, 0, 1)
+        ]
+        assert drawn[0] == drawn[1] != drawn[2]
+        assert len(drawn[0]) == 36
+        assert min(map(min, drawn)) >= 10
+        assert split.some([0, 39])[0]["n"].shape == (2,)
+    with pytest.raises(ValueError, match="does not go with the WeightedRandomSampler of the train"):
+        TensorData((loader, loader), hold="memory")
+
+
+class Reversed(torch.utils.data.Sampler[int]):
+    """Backwards, from where an epoch says."""
+
+    epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(COUNT - 1 - self.epoch, -1, -1))
+
+    def __len__(self) -> int:
+        return COUNT
+
+
+def test_a_sampler_is_told_its_epoch_and_one_of_batches_is_taken_apart() -> None:
+    dataset = Items(ITEMS["dict"])
+    for loader in (
+        DataLoader(dataset, sampler=Reversed()),
+        DataLoader(dataset, batch_sampler=BatchSampler(Reversed(), 4, drop_last=False)),
+    ):
+        split = TensorData((loader, dataset)).load().train
+        for epoch in (2, 0):
+            seen = torch.cat([x["n"] for x, _ in batches(split, epoch=epoch)])
+            assert seen.tolist() == list(range(COUNT - 1 - epoch, -1, -1))
+
+
+def test_what_a_loader_cannot_hand_over_is_told() -> None:
+    with pytest.raises(ValueError, match="the train DataLoader has batch_size=None"):
+        TensorData((DataLoader(plain_dataset(), batch_size=None), plain_dataset()))
+    seeding = DataLoader(plain_dataset(), worker_init_fn=print)
+    with pytest.warns(DataWarning, match="worker_init_fn of the valid DataLoader is not called"):
+        TensorData((plain_dataset(), seeding))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loader_over_an_iterable_is_read_by_one_process(workers: int) -> None:
+    loader = DataLoader(InTurn(ITEMS["dict"]), batch_size=5, num_workers=workers)
+    data = TensorData((loader, plain_like()), hold="stream")
+    assert same(batches(data.load().train), batches(streamed(Items(ITEMS["dict"]))))
+    assert data.batch_size == 5
+
+
+def plain_like() -> Items:
+    return Items(ITEMS["dict"])
+
+
+@pytest.mark.parametrize("valid", ["valid", "val", "validation"])
+def test_splits_may_have_names(valid: str) -> None:
+    small = Subset(plain_dataset(), [0, 1])
+    data = resolve_data({"test": small, valid: small, "train": plain_dataset()}, {}).module
+    assert [len(split_of(part)) for part in data.load().parts()] == [COUNT, 2, 2]
+    with pytest.raises(ValueError, match="no split is called 'trian'; did you mean 'train'"):
+        TensorData({"trian": small})
+    with pytest.raises(ValueError, match=r"one train and one valid split, got \['val', 'valid'\]"):
+        TensorData({"val": small, "valid": small})
+
+
+# --- one dataset alone ---
+
+
+@pytest.mark.parametrize("hold", ["memory", "stream"])
+@pytest.mark.parametrize("given", [plain_dataset(), Items(ITEMS["tensor and class"])])
+def test_one_dataset_alone_is_split_by_seed_and_said(given: Any, hold: Any) -> None:
+    says = "one dataset alone is split by seed 3: 18 examples to train, 5 to validate; give (train,"
+    with pytest.warns(DataWarning, match=re.escape(says)):
+        data = resolve_data(given, {"hold": hold, "split_seed": 3, "loader_workers": 0}).module
+    with pytest.warns(DataWarning):
+        other = TensorData({"train": given, "test": plain_dataset()}, hold=hold, split_seed=4)
+    parts = [
+        split_of(part).some(range(n))[0]
+        for part, n in zip(data.load().parts(), (18, 5), strict=False)
+    ]
+    whole = plain_dataset().tensors[0]
+    assert torch.equal(torch.cat(parts).sort(dim=0).values, whole)
+    assert not torch.equal(split_of(other.load().valid).some(range(5))[0], parts[1])
+    assert len(split_of(other.load().test)) == COUNT
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (
+            Items(ITEMS["dict"], 1),
+            "1 example cannot be split into train and valid; give two at least",
+        ),
+        (InTurn(ITEMS["dict"]), "a InTurn that is read in its own order cannot be split by seed"),
+        (DataLoader(plain_dataset(), sampler=Reversed()), "TensorDataset that is read in its own"),
+    ],
+)
+def test_what_cannot_be_split_is_told(given: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        resolve_data(given, {})
+
+
+def test_two_examples_can_be_split() -> None:
+    with pytest.warns(DataWarning, match="1 examples to train, 1 to validate"):
+        TensorData(Items(ITEMS["dict"], 2))
+
+
+# --- what is held ---
+
+
+class Counted:
+    """Makes images of 3 MB, and counts them."""
+
+    read = 0
+
+    def __call__(self, index: int) -> tuple[Tensor, int]:
+        self.read += 1
+        return torch.zeros(3, 1000, 1000, dtype=torch.uint8), index % 2
+
+
+def test_what_takes_a_gigabyte_is_streamed_without_being_read() -> None:
+    many, few = Counted(), Counted()
+    data = TensorData((Items(many, LIMIT // 3_000_000 + 1), Items(few, 3)))
+    assert not data.load().train.in_memory
+    assert split_of(data.load().valid).in_memory
+    assert many.read < 20
+    assert LIMIT <= data.load().train.nbytes() < 1.01 * LIMIT
+
+
+def test_tensors_that_lie_in_memory_stay_there() -> None:
+    x = torch.zeros(1, 2).expand(LIMIT, 2)  # of 8 GiB, if it were not one row
+    data = TensorData((TensorDataset(x, torch.zeros(1).expand(LIMIT)), plain_dataset_of_two()))
+    assert data.load().train[0] is x
+
+
+def plain_dataset_of_two() -> TensorDataset:
+    return TensorDataset(torch.zeros(2, 2), torch.zeros(2))
+
+
+def test_a_way_to_hold_data_that_is_none_is_told() -> None:
+    with pytest.raises(ValueError, match="no way to hold data is 'streams'; did you mean 'stream'"):
+        TensorData((plain_dataset(), plain_dataset()), hold="streams")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="data 'own' has no option 'workers'; did you mean"):
+        resolve_data((plain_dataset(), plain_dataset()), {"workers": 2})
+
+
+# --- how many classes ---
+
+
+class Named(Items):
+    classes = ("ant", "bee", "cat", "dog")
+
+
+class WithTargets(Items):
+    targets = (0, 1, 2, 2, 4)
+
+
+class Feature:
+    num_classes = 7
+
+
+class WithFeatures(Items):
+    """As a dataset of Hugging Face says it."""
+
+    features = {"labels": Feature(), "x": object()}  # noqa: RUF012
+
+
+@pytest.mark.parametrize(
+    ("dataset", "classes"),
+    [
+        (Named(ITEMS["tensor and class"]), 4),
+        (Subset(Named(ITEMS["tensor and class"]), [1, 2]), 4),
+        (WithTargets(ITEMS["tensor and class"]), 5),
+        (WithFeatures(ITEMS["dict"]), 7),
+        (Items(ITEMS["dict"]), None),
+        (Named(ITEMS["mask"]), None),
+        (Named(ITEMS["numpy"]), None),
+    ],
+)
+def test_streamed_classes_are_as_many_as_a_dataset_says(dataset: Any, classes: int | None) -> None:
+    data = TensorData((dataset, dataset), hold="stream")
+    assert data.num_classes == classes
+    assert TensorData((dataset, dataset), hold="stream", num_classes=9).num_classes == 9
+
+
+def test_classes_in_memory_are_counted_and_other_targets_have_none() -> None:
+    for kind, classes in (("tensor and class", 3), ("dict in a pair", None), ("no labels", None)):
+        dataset = Items(ITEMS[kind])
+        assert TensorData((dataset, dataset)).num_classes == classes
+
+
+# --- splits of a module ---
+
+
+def test_a_module_may_mix_pairs_and_splits() -> None:
+    x, y = plain_dataset().tensors
+    parts = Splits((x, y), streamed(plain_dataset()), MemorySplit(x, y))
+    moved = parts.to(torch.device("cpu"))
+    for part in moved.parts():
+        assert same(batches(split_of(part)), batches(split_of((x, y))))
+    assert moved.valid is parts.valid
+
+
+def test_lengths_that_differ_are_told() -> None:
+    with pytest.raises(ValueError, match="different lengths"):
+        MemorySplit(torch.zeros(3), torch.zeros(2))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_lie_on_the_device(workers: int) -> None:
+    expected = batches(streamed(Items(ITEMS["image"])))
+    for split in (streamed(Items(ITEMS["image"]), workers), streamed(Items(ITEMS["image"])).held()):
+        on_gpu = batches(split, device=GPU)
+        assert {x.device.type for x, _ in on_gpu} == {"cuda"}
+        assert same([(x.cpu(), y.cpu()) for x, y in on_gpu], expected)
