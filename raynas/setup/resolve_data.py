@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,11 +58,13 @@ def resolve_data(data: Any, options: Options) -> Data:
 
 def rebuild_data(spec: ComponentSpec | None) -> Data | None:
     """Return the data that a run folder names; None if it was a user's own."""
-    from raynas.data.module import DATA
+    from raynas.data.module import DATA, DataWarning
 
     if spec is None or spec.name not in DATA:
         return None
-    return resolve_data(spec.name, spec.options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # it was given when the run began
+        return resolve_data(spec.name, spec.options)
 
 
 def _named(data: Any, options: Options) -> tuple[str, dict[str, Any]] | None:
