@@ -111,16 +111,15 @@ class ProxylessRL(Differentiable):
     def reward(self, batch: Batch, path: Mapping[str, int]) -> Tensor:
         """Return what the network that was drawn is worth, shape ()."""
         with self._quiet(self.training.model):
-            right = self.training.outputs(batch).argmax(-1) == batch[1]
-        accuracy = right.double().mean()
+            worth = self.training.reward(batch).double()
         if self.penalty is None or self.penalty.reference is None:
-            return accuracy
+            return worth
         picked = {
             label: nn.functional.one_hot(torch.tensor(path[label]), len(vector)).to(vector)
             for label, vector in self.relaxation.vectors.items()
         }
         cost = self.penalty.expected(picked).double().clamp_min(1e-12)
-        return accuracy * (self.penalty.reference / cost) ** self.reward_power
+        return worth * (self.penalty.reference / cost) ** self.reward_power
 
     @staticmethod
     def _gradient(alpha: Tensor, taken: list[tuple[int, float]]) -> Tensor:

@@ -28,7 +28,7 @@ import torch
 from torch import nn
 
 import raynas
-from raynas.core.config import TrainSettings
+from raynas.core.train_settings import TrainSettings
 from raynas.data.tensor_data import TensorData
 from raynas.nn import freeze
 from raynas.supernet.protocol import ONE_SHOTS

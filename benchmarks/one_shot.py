@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 import raynas
-from raynas.core.config import TrainSettings
+from raynas.core.train_settings import TrainSettings
 from raynas.data.tensor_data import TensorData
 from raynas.gradient.base import Differentiable
 from raynas.gradient.mixed.binary_gate import BinaryGate

@@ -32,8 +32,8 @@ from torch import Tensor
 
 import raynas
 from raynas.core.arch import Arch
-from raynas.core.config import TrainSettings
 from raynas.core.evaluator import EVALUATORS
+from raynas.core.train_settings import TrainSettings
 from raynas.core.trial import Trial
 from raynas.data.module import DATA, DataModule, Splits, flipped, shifted
 from raynas.evaluators.loaded import Loaded
@@ -149,6 +149,7 @@ class Study:
         self.setting, self.kept = setting, Kept(out, setting)
         data = DATA["digits"]() if root is None else Images(root, setting.train, setting.valid)
         self.loaded = Loaded(data, torch.device("cpu"))
+        assert data.input_shape is not None
         channels, resolution, _ = data.input_shape
         self.space = raynas.space(
             SPACE, in_channels=channels, resolution=resolution, width=setting.width

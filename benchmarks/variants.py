@@ -19,7 +19,8 @@ import torch
 from torch.utils.data import TensorDataset
 
 import raynas
-from raynas.core.config import ComponentSpec, TrainSettings
+from raynas.core.config import ComponentSpec
+from raynas.core.train_settings import TrainSettings
 from raynas.data.tensor_data import TensorData
 from raynas.setup.algorithms import supernet_space
 from raynas.supernet.protocol import ONE_SHOTS

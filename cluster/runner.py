@@ -1,4 +1,4 @@
-"""Supernet training and studies on Ray, behind what a search knows of either."""
+"""Trainings and studies on Ray, behind what a search knows of either."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from raynas.core.config import RayConfig
 from raynas.core.progress import Progress
 from raynas.core.study import Study
 from raynas.evaluators.spec import EvaluatorSpec
-from raynas.supernet.job import SupernetJob
+from raynas.supernet.train_job import TrainJob
 
 
 class RayRunner:
@@ -23,16 +23,16 @@ class RayRunner:
     def __init__(self, config: RayConfig, connect: Callable[[], None]) -> None:
         self.config, self._connect = config, connect
 
-    def train_supernet(self, job: SupernetJob, out: str, progress: Progress) -> None:
-        """Train a supernet as a Ray Train job."""
-        from raynas.cluster.train import is_trained_here, train_supernet
+    def train(self, job: TrainJob, out: str, progress: Progress) -> None:
+        """Train as a Ray Train job."""
+        from raynas.cluster.train import is_trained_here, train
 
         if is_trained_here(self.config):  # Ray starts meanwhile
             progress.phase("starting training")
         else:
             self._connected(progress)
             progress.phase("starting Ray Train")
-        train_supernet(job, out, self.config, progress)
+        train(job, out, self.config, progress)
 
     def run_study(
         self,

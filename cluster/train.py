@@ -1,4 +1,4 @@
-"""Supernet training as a Ray Train job, in workers of its own or in this process.
+"""A training as a Ray Train job, in workers of its own or in this process.
 
 In workers, a controller and six actors that help it watch over ranks that wait for each other; to
 start them takes 30 s of processor time. One rank that nothing is asked for needs none of this where
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -25,26 +25,25 @@ from raynas.core.config import RayConfig
 from raynas.core.errors import Interrupted
 from raynas.core.evaluator import describe
 from raynas.core.progress import Progress
-from raynas.gradient.hardware import options_with_latency
-from raynas.storage.run_folder import SUPERNET, local_copy
+from raynas.storage.run_folder import local_copy
 from raynas.storage.tables import HistoryStore, read_history
 from raynas.storage.training_record import TrainingRecord
 from raynas.supernet.checkpoint import WEIGHTS, checkpoint_in
-from raynas.supernet.job import SupernetJob, run_job
+from raynas.supernet.train_job import TrainJob
 
 POLL_S = 0.5
 
 
 class _History(ray.train.UserCallback):
-    """Appends every report of rank 0 to the run's history; runs in Ray Train's controller."""
+    """Appends every report of rank 0 to the history; runs in Ray Train's controller."""
 
-    def __init__(self, out: str, algo: str) -> None:
-        self._out, self._algo = out, algo
+    def __init__(self, out: str, columns: Mapping[str, str]) -> None:
+        self._out, self._columns = out, dict(columns)
 
     def after_report(
         self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any
     ) -> None:
-        HistoryStore(self._out).append([{"algo": self._algo, **metrics[0]}])
+        HistoryStore(self._out).append([{**self._columns, **metrics[0]}])
 
 
 def is_trained_here(config: RayConfig) -> bool:
@@ -53,12 +52,12 @@ def is_trained_here(config: RayConfig) -> bool:
     return config.train_workers == 1 and asked == (None, 0.0) and is_on_this_machine(config)
 
 
-def train_supernet(job: SupernetJob, out: str, config: RayConfig, progress: Progress) -> None:
+def train(job: TrainJob, out: str, config: RayConfig, progress: Progress) -> None:
     """Run the job, or go on with it where ``out`` holds a part; leave a checkpoint there.
 
     Args:
         job: what to train.
-        out: run folder; checkpoints go to ``supernet/``, history to ``history/``.
+        out: folder; checkpoints go to the job's folder in it, history to ``history/``.
         config: how many ranks, and on what.
         progress: told of every epoch.
 
@@ -74,20 +73,20 @@ def train_supernet(job: SupernetJob, out: str, config: RayConfig, progress: Prog
             _train_in_workers(job, out, config, progress)
 
 
-def _train_here(job: SupernetJob, out: str, config: RayConfig) -> None:
+def _train_here(job: TrainJob, out: str, config: RayConfig) -> None:
     """Run the only rank in this process: Ray Train's local mode, which starts no other."""
     before = torch.get_num_threads()
     given = {
         "job": job,
         "threads": max((config.num_cpus or len(os.sched_getaffinity(0))) - 1, 1),
         "out": out,
-        "record": TrainingRecord(out, job.algo.name, last=WEIGHTS),
+        "record": TrainingRecord(out, job.folder, job.columns, last=WEIGHTS),
     }
     trainer = TorchTrainer(
         _worker,
         train_loop_config=given,
         scaling_config=ray.train.ScalingConfig(num_workers=0),
-        run_config=ray.train.RunConfig(name=SUPERNET, storage_path=out),
+        run_config=ray.train.RunConfig(name=job.folder, storage_path=out),
     )
     try:
         with torch.random.fork_rng(devices=[]), _without("LOCAL_RANK"):
@@ -95,7 +94,7 @@ def _train_here(job: SupernetJob, out: str, config: RayConfig) -> None:
     except KeyboardInterrupt:
         raise Interrupted from None
     except Exception as failure:
-        raise RuntimeError(f"supernet training failed: {describe(failure)}") from failure
+        raise RuntimeError(f"{job.title} failed: {describe(failure)}") from failure
     finally:
         torch.set_num_threads(before)
 
@@ -111,7 +110,7 @@ def _without(name: str) -> Iterator[None]:
             os.environ[name] = value
 
 
-def _train_in_workers(job: SupernetJob, out: str, config: RayConfig, progress: Progress) -> None:
+def _train_in_workers(job: TrainJob, out: str, config: RayConfig, progress: Progress) -> None:
     each = {"CPU": float(_cpus_each(config)), "GPU": config.gpus_per_train_worker}
     each = {name: share for name, share in each.items() if share}
     _check_fits(each, config, progress)
@@ -124,9 +123,9 @@ def _train_in_workers(job: SupernetJob, out: str, config: RayConfig, progress: P
             resources_per_worker=each,
         ),
         run_config=ray.train.RunConfig(
-            name=SUPERNET,
+            name=job.folder,
             storage_path=out,
-            callbacks=[_History(out, job.algo.name)],  # type: ignore[list-item]
+            callbacks=[_History(out, job.columns)],  # type: ignore[list-item]
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
             failure_config=ray.train.FailureConfig(max_failures=1),
         ),
@@ -136,9 +135,9 @@ def _train_in_workers(job: SupernetJob, out: str, config: RayConfig, progress: P
     except SystemExit:  # what Ray Train makes of Ctrl-C
         raise Interrupted from None
     except ray.train.TrainingFailedError as failure:
-        raise RuntimeError(f"supernet training failed: {_cause(failure)}") from failure
+        raise RuntimeError(f"{job.title} failed: {_cause(failure)}") from failure
     if result.checkpoint is None:
-        raise RuntimeError("supernet training left no checkpoint")
+        raise RuntimeError(f"{job.title} left no checkpoint")
 
 
 def _check_fits(each: dict[str, float], config: RayConfig, progress: Progress) -> None:
@@ -161,17 +160,15 @@ def _cpus_each(config: RayConfig) -> int:
 
 def _worker(given: dict[str, Any]) -> None:
     """Train on one rank; the loop itself knows nothing of Ray."""
-    job: SupernetJob = given["job"]
+    job: TrainJob = given["job"]
     record: TrainingRecord | None = given["record"]
     torch.set_num_threads(given["threads"])
     cuda = record is None and torch.cuda.is_available()
     gpu = cuda and ray.train.torch.get_device().type == "cuda"
     device = ray.train.torch.get_device() if gpu else None
     # the newest of all: one that was left by a training in this process is on no list of Ray's
-    checkpoint = checkpoint_in(local_copy(f"{given['out']}/{SUPERNET}"))
-    with options_with_latency(job.algo.options, job.latency) as options:
-        report = partial(_report, record)
-        run_job(job, options, device=device, checkpoint=checkpoint, report=report)
+    checkpoint = checkpoint_in(local_copy(f"{given['out']}/{job.folder}"))
+    job.run(partial(_report, record), device=device, checkpoint=checkpoint)
 
 
 def _report(record: TrainingRecord | None, row: dict[str, Any], folder: Path | None) -> None:

@@ -10,6 +10,7 @@ from raynas.core.versions import VERSION
 
 if TYPE_CHECKING:
     from raynas.api import load as load
+    from raynas.api import retrain as retrain
     from raynas.api import sampler as sampler
     from raynas.api import search as search
     from raynas.api import space as space
@@ -24,15 +25,19 @@ if TYPE_CHECKING:
     from raynas.costing import profile as profile
     from raynas.nn.modelspace import ModelSpace as ModelSpace
     from raynas.results.result import Result as Result
+    from raynas.results.trained import Trained as Trained
     from raynas.setup.registries import available as available
     from raynas.setup.registries import describe as describe
+    from raynas.tasks import Task as Task
 
 __version__ = VERSION
 _announce_moves()
 
 # torch, ray and pandas take seconds to import: every public name loads its module when first used
 _HOMES = {
-    **dict.fromkeys(("load", "sampler", "search", "space", "train_supernet"), "raynas.api"),
+    **dict.fromkeys(
+        ("load", "retrain", "sampler", "search", "space", "train_supernet"), "raynas.api"
+    ),
     **dict.fromkeys(("available", "describe"), "raynas.setup.registries"),
     **dict.fromkeys(("cost", "profile"), "raynas.costing"),
     "Arch": "raynas.core.arch",
@@ -42,9 +47,11 @@ _HOMES = {
     "RayConfig": "raynas.core.config",
     "Result": "raynas.results.result",
     "Subset": "raynas.core.decision",
+    "Task": "raynas.tasks",
+    "Trained": "raynas.results.trained",
     "Trial": "raynas.core.trial",
 }
-_PACKAGES = ("algorithms", "cluster", "data", "evaluators", "nn", "search_spaces")
+_PACKAGES = ("algorithms", "cluster", "data", "evaluators", "nn", "search_spaces", "tasks")
 __all__ = sorted([*_HOMES, *_PACKAGES])
 
 

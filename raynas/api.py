@@ -10,15 +10,20 @@ from raynas.core.archspace import ArchSpace
 from raynas.core.config import RayConfig, ray_config
 from raynas.core.constraints import Constraints
 from raynas.core.errors import Interrupted
+from raynas.core.metrics import probed
 from raynas.core.progress import Progress
 from raynas.core.sampler import Sampler
 from raynas.report.console import progress_of
 from raynas.results.result import Result
+from raynas.results.retraining import retrained
+from raynas.results.trained import Trained
 from raynas.setup.algorithms import name_of, resolve_sampler
 from raynas.setup.prepare import prepared, stem
 from raynas.setup.request import DEFAULT_DATA, SearchRequest
 from raynas.setup.resolve import build, mapping, resolve_space
 from raynas.setup.resolve_data import resolve_data
+from raynas.setup.resolve_task import with_task
+from raynas.setup.retrain_request import RetrainRequest
 from raynas.setup.run import run_search
 from raynas.setup.runner import runner_of
 from raynas.setup.supernets import claim_supernet, supernet_to_train
@@ -35,6 +40,9 @@ def search(
     algo: Any = None,
     *,
     data: Any = None,
+    task: Any = None,
+    loss: Any = None,
+    metrics: Mapping[str, Any] | None = None,
     evaluator: Any = None,
     supernet: Any = None,
     objectives: Mapping[str, str] | None = None,
@@ -65,8 +73,15 @@ def search(
         algo: a registered sampler or one-shot algorithm, or a configured one-shot algorithm such
             as ``raynas.algorithms.DARTS(unrolled=True)`` (whose seed is the run's); by default
             ``regularized_evolution``.
-        data: a registered name, a ``(train, valid[, test])`` tuple of datasets, or a DataModule;
-            by default ``digits`` where the evaluator looks at data, and none elsewhere.
+        data: a registered name, a ``(train, valid[, test])`` tuple of datasets or loaders, one
+            dataset, which is split, or a DataModule; by default ``digits`` where the evaluator
+            looks at data, and none elsewhere.
+        task: what is to be learned: a registered name such as ``regression``, alone or with options
+            as ``("segmentation", {"ignore_index": 0})``, or a ``raynas.Task``; by default
+            ``classification``.
+        loss: a function of (output, target), in place of the task's.
+        metrics: further columns by name, each a function of (outputs, targets) or an object of
+            torchmetrics.
         evaluator: a registered name such as ``shared`` (the default) or ``standalone``, alone or
             with options as ``("table", {"path": "scores.parquet"})``; an object such as
             ``raynas.evaluators.Standalone(epochs=5)`` or one of your own with its methods; or a
@@ -75,7 +90,8 @@ def search(
         supernet: the path of a trained one (``train_supernet``, or an earlier run's folder), or how
             to train one: options of ``spos`` and of its training, or a configured algorithm
             (whose seed is the run's).
-        objectives: the metrics to optimise, each to "max" or "min"; by default the accuracy.
+        objectives: the metrics to optimise, each to "max" or "min"; by default what the task goes
+            by, such as the accuracy.
         scalarize: weights of several objectives, whose weighted sum is then the one objective;
             never assumed: without it, several need an algorithm that takes them. A run that goes
             on under other weights counts by these: what it has measured is merged anew.
@@ -112,6 +128,9 @@ def search(
         space=space,
         algo=algo,
         data=data,
+        task=task,
+        loss=loss,
+        metrics=metrics,
         evaluator=evaluator,
         supernet=supernet,
         objectives=objectives,
@@ -129,12 +148,14 @@ def search(
     news = progress_of(progress)
     completed = _completed(request, out, resume, news)
     run = prepared(completed, out, resume=resume)
+    news.metric = probed(run.config.task_metric)
     run_search(run, news)
     own_space = isinstance(space, str | ArchSpace | None)
     return Result(
         run.config.out,
         space=None if own_space else space,
         data=None if isinstance(data, str) else data,
+        task=None if run.problem.data is None else run.problem.data.module.task,
     )
 
 
@@ -160,6 +181,9 @@ def train_supernet(
     algo: Any = "spos",
     *,
     data: Any = DEFAULT_DATA,
+    task: Any = None,
+    loss: Any = None,
+    metrics: Mapping[str, Any] | None = None,
     epochs: int | None = None,
     seed: int = 0,
     out: str | None = None,
@@ -175,7 +199,10 @@ def train_supernet(
     Args:
         space: as for ``search``, but for a plain ArchSpace, which has no weights.
         algo: a registered one-shot algorithm, or a configured one.
-        data: as for ``search``.
+        data: as for ``search``, and so are ``task``, ``loss`` and ``metrics``.
+        task: likewise.
+        loss: likewise.
+        metrics: likewise.
         epochs: passes over the training split.
         seed: fixes weights, paths and batches.
         out: local folder; ``runs/<space>-<algo>-<n>`` by default.
@@ -191,6 +218,7 @@ def train_supernet(
         Interrupted: Ctrl-C; the last checkpoint is in ``out``.
     """
     resolved_data = resolve_data(data, mapping("data_options", data_options))
+    resolved_data = with_task(resolved_data, task, loss, metrics)
     resolved_space = resolve_space(space, mapping("space_options", space_options), resolved_data)
     resolved_space = resolved_space.seeded(seed)
     supernet = supernet_to_train(
@@ -199,6 +227,7 @@ def train_supernet(
     folder = absolute(str(out or fresh(stem(resolved_space, supernet.spec))))
     claim_supernet(folder, resume)
     news = progress_of(progress)
+    news.metric = probed(resolved_data.module.task.objective[0])
     try:
         with runner_of(ray_config(ray)) as runner:
             supernet.train(folder, seed, runner, news)
@@ -209,18 +238,98 @@ def train_supernet(
     return f"{folder}/{SUPERNET}"
 
 
-def load(path: str, *, space: Any = None, data: Any = None) -> Result:
+def retrain(
+    what: Any,
+    *,
+    arch: Any = None,
+    space: Any = None,
+    data: Any = None,
+    task: Any = None,
+    loss: Any = None,
+    metrics: Mapping[str, Any] | None = None,
+    epochs: int | None = None,
+    inherit: bool = False,
+    seed: int | None = None,
+    out: str | None = None,
+    resume: bool = False,
+    ray: RayConfig | Mapping[str, Any] | None = None,
+    options: Options | None = None,
+    space_options: Options | None = None,
+    data_options: Options | None = None,
+    progress: Progress | bool | None = None,
+) -> Trained:
+    """Train an architecture to the end, as a Ray Train job on one worker or several.
+
+    The weights of the best epoch on the validation split are kept besides the last ones, and tested
+    once, after the last epoch, if there is a test split.
+
+    Args:
+        what: a Result, or the path of its run, whose best architecture is trained; or an
+            architecture: a mapping from label to choice, its JSON or the path of a ``.json`` file,
+            or a genotype.
+        arch: another architecture of the run's space.
+        space: of an architecture, as for ``search``; a run has its own.
+        data: as for ``search``; by default the run's, of an architecture ``digits``.
+        task: as for ``search``, and so are ``loss`` and ``metrics``; by default the run's.
+        loss: likewise.
+        metrics: likewise.
+        epochs: passes over the training split; 100 by default.
+        inherit: begin with the weights of the run's supernet; else from scratch.
+        seed: fixes weights, batches and all that is drawn; by default the run's, or 0.
+        out: local folder or ``pyarrow.fs`` URI; ``RUN/retrained/<n>`` by default, of an
+            architecture ``runs/<space>-retrain-<n>``.
+        resume: go on with the training in ``out``, or with the newest of the run, by its own
+            settings where none are said.
+        ray: how to use Ray; ``train_workers`` is how many processes train together.
+        options: of the training (see ``raynas.core.train_settings.TrainSettings``), such as
+            ``{"optimizer": "adamw", "lr": 1e-3, "mixup": 0.2, "drop_path": 0.2}``.
+        space_options: that differ from the run's, such as ``{"channels": 36, "layers": 20}``; or
+            those of ``space``.
+        data_options: of a registered data set, likewise.
+        progress: told of every epoch, as for ``search``.
+
+    Raises:
+        ValueError, LookupError, TypeError: an architecture, option or combination that does not
+            exist, said before anything starts.
+        FileExistsError: ``out`` holds another training and ``resume`` is off.
+        StoreMismatch: ``out`` holds a training of another configuration.
+        RuntimeError: the training failed.
+        Interrupted: Ctrl-C; the last checkpoint is in ``out``.
+    """
+    request = RetrainRequest(
+        what=what,
+        arch=arch,
+        space=space,
+        data=data,
+        task=task,
+        loss=loss,
+        metrics=metrics,
+        epochs=epochs,
+        inherit=inherit,
+        seed=seed,
+        out=out,
+        resume=resume,
+        ray=ray,
+        options=options,
+        space_options=space_options,
+        data_options=data_options,
+    )
+    return retrained(request, progress_of(progress))
+
+
+def load(path: str, *, space: Any = None, data: Any = None, task: Any = None) -> Result:
     """Return the result of a run from its folder alone.
 
     Args:
         path: local folder or ``pyarrow.fs`` URI.
         space: the user's own space, where ``Result.model`` cannot import it.
         data: the user's own data, likewise.
+        task: the user's own task, likewise.
 
     Raises:
         FileNotFoundError: the folder holds no run.
     """
-    return Result(path, space=space, data=data)
+    return Result(path, space=space, data=data, task=task)
 
 
 def space(name: str, **options: Any) -> ModelSpace:

@@ -56,6 +56,9 @@ def search(
     data: Annotated[
         str | None, typer.Option(help="Registered data set. [default: digits, where any is used]")
     ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="What is to be learned. [default: classification]")
+    ] = None,
     evaluator: Annotated[
         str | None, typer.Option(help="Registered evaluator. [default: shared]")
     ] = None,
@@ -90,6 +93,7 @@ def search(
     option: Annotated[Pairs | None, typer.Option(help="key=value, of the algorithm.")] = None,
     space_option: Annotated[Pairs | None, typer.Option(help="key=value, of the space.")] = None,
     data_option: Annotated[Pairs | None, typer.Option(help="key=value, of the data.")] = None,
+    task_option: Annotated[Pairs | None, typer.Option(help="key=value, of the task.")] = None,
     evaluator_option: Annotated[
         Pairs | None, typer.Option(help="key=value, of the evaluator.")
     ] = None,
@@ -109,6 +113,7 @@ def search(
 
     trained = pairs(supernet_option or [], "--supernet-option")
     scoring = pairs(evaluator_option or [], "--evaluator-option")
+    of_task = pairs(task_option or [], "--task-option")
     if supernet and trained:
         raise ValueError(
             "--supernet-option is for training one, and --supernet gives a trained one"
@@ -117,6 +122,7 @@ def search(
         space if space is None or ":" not in space else _own(space),
         algo,
         data=data,
+        task=[task or "classification", of_task] if of_task else task,
         evaluator=[evaluator or "shared", scoring] if scoring else evaluator,
         supernet=absolute(supernet) if supernet else trained or None,
         objectives=dict(map(parse_goal, objective)) if objective else None,
@@ -167,7 +173,9 @@ def _show(result: Any) -> None:
     best = result.best
     inherited = result.config.supernet is not None
     top = result.rescore(10) if inherited else result.top(10)
-    out_console.print(trial_table(top, [*metrics, "test_accuracy"], best_trials(len(top))))
+    out_console.print(
+        trial_table(top, [*metrics, f"test_{result.config.task_metric}"], best_trials(len(top)))
+    )
     shown = ", ".join(f"{n} {number(best.metrics[n], n)}" for n in metrics if n in best.metrics)
     if len(result.config.objectives) > 1:
         front = result.pareto()
@@ -323,15 +331,109 @@ def verify(
         progress=Line(),
     )
     out_console.print()
-    out_console.print(verification_table(found.table, rescored=result.config.supernet is not None))
+    rescored = result.config.supernet is not None
+    out_console.print(verification_table(found.table, rescored=rescored, metric=found.metric))
     out_console.print(str(found), highlight=False, soft_wrap=True)
+
+
+@app.command()
+def retrain(
+    run: Annotated[
+        str,
+        typer.Argument(
+            help="Folder of a run; or, with --space, an architecture: a .json file or a genotype."
+        ),
+    ],
+    trial: Annotated[int | None, typer.Option(help="Its number. [default: the best]")] = None,
+    space: Annotated[
+        str | None, typer.Option(help="Of an architecture: registered, or module:Class.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Registered data set. [default: RUN's]")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Of the training. [default: 100]")] = None,
+    inherit: Annotated[
+        bool, typer.Option("--inherit", help="Begin with the weights of the run's supernet.")
+    ] = False,
+    seed: Annotated[int | None, typer.Option(help="Fixes the training. [default: RUN's]")] = None,
+    out: Annotated[
+        str | None, typer.Option(help="Folder or URI. [default: RUN/retrained/N]")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with --out, or the newest in RUN.")
+    ] = False,
+    option: Annotated[
+        Pairs | None,
+        typer.Option(help="key=value, of the training: optimizer, lr, mixup, drop_path, ..."),
+    ] = None,
+    space_option: Annotated[
+        Pairs | None, typer.Option(help="key=value that differs, of the space: channels, ...")
+    ] = None,
+    data_option: Annotated[Pairs | None, typer.Option(help="key=value, of the data.")] = None,
+    ray_option: Annotated[
+        Pairs | None, typer.Option(help="key=value, of Ray: train_workers, ...")
+    ] = None,
+) -> None:
+    """Train an architecture to the end: the best of RUN, from scratch, unless other is said."""
+    from raynas.api import retrain as train
+    from raynas.report.console import Line
+    from raynas.results.result import Result
+
+    trained = stoppable(train)(
+        run,
+        arch=None if trial is None else _arch_of(Result(run), trial),
+        space=space if space is None or ":" not in space else _own(space),
+        data=data,
+        epochs=epochs,
+        inherit=inherit,
+        seed=seed,
+        out=out,
+        resume=resume,
+        ray=pairs(ray_option, "--ray-option") if ray_option else None,
+        options=pairs(option, "--option") if option else None,
+        space_options=pairs(space_option, "--space-option") if space_option else None,
+        data_options=pairs(data_option, "--data-option") if data_option else None,
+        progress=Line(),
+    )
+    _show_trained(trained)
+
+
+def _arch_of(result: Any, trial: int) -> Any:
+    """Return the architecture of a run's trial."""
+    from raynas.core.arch import Arch
+
+    frame = result.trials
+    archs = frame.loc[frame["trial"] == trial, "arch"].tolist()
+    if not archs:
+        known = f"{frame['trial'].min()} to {frame['trial'].max()}" if len(frame) else "none"
+        raise ValueError(f"--trial: {result.path} has no trial {trial}; it has {known}")
+    return Arch.from_json(archs[0])
+
+
+def _show_trained(trained: Any) -> None:
+    """Print what a network that was trained to the end can do, and where it lies."""
+    from raynas.report.metric_table import metric_table
+
+    epochs = trained.config.settings["epochs"]
+    out_console.print()
+    out_console.print(metric_table(trained.metrics, f"The best of {epochs} epochs"))
+    line = f"\nBest: epoch {trained.best_epoch + 1} of {epochs} of {trained.arch.key}"
+    out_console.print(f"{line}, in {trained.path}", highlight=False, soft_wrap=True)
+    for name, what in (
+        ("history/", "every epoch, as Parquet"),
+        ("model.pt", "the best weights, a state_dict"),
+        ("best/", "the same, as safetensors"),
+        ("network/", "the last checkpoint"),
+        ("metrics.json", "the metrics of the best weights"),
+        ("retrain.json", "the configuration"),
+    ):
+        out_console.print(f"  {name:<12} {what}", highlight=False)
 
 
 @app.command()
 def export(
     run: Run,
     file: Annotated[
-        str, typer.Argument(help="Ends in .json (decisions), .pt2 or .onnx (network).")
+        str,
+        typer.Argument(help="Ends in .json (decisions), .pt (weights), .pt2 or .onnx (network)."),
     ],
     trial: Annotated[int | None, typer.Option(help="Its number. [default: the best]")] = None,
     whole: Annotated[
@@ -339,18 +441,13 @@ def export(
     ] = False,
 ) -> None:
     """Write an architecture of a run to a file."""
-    from raynas.core.arch import Arch
     from raynas.results.result import Result
 
     result = Result(run)
-    frame = result.trials
     number = result.best.number if trial is None else trial
-    found = frame.loc[frame["trial"] == number, "arch"].tolist()
-    if not found:
-        known = f"{frame['trial'].min()} to {frame['trial'].max()}" if len(frame) else "none"
-        raise ValueError(f"--trial: {run} has no trial {number}; it has {known}")
-    result.export(file, Arch.from_json(found[0]), whole=whole)
-    line = f"{file}: trial {number} ({Arch.from_json(found[0]).key})"
+    arch = _arch_of(result, number)
+    result.export(file, arch, whole=whole)
+    line = f"{file}: trial {number} ({arch.key})"
     if whole:
         line += ", at full width, with fresh weights: untrained"
     elif not file.endswith(".json") and result.rebuilt.narrow:

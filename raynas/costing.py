@@ -21,6 +21,7 @@ def cost(
     arch: Mapping[str, Any] | None = None,
     *,
     input_shape: tuple[int, ...] | None = None,
+    example: Any = None,
 ) -> Cost:
     """Return parameters, multiply-accumulates and peak activation bytes of one example's pass.
 
@@ -29,19 +30,20 @@ def cost(
             ModelSpace, or the name of a registered one.
         arch: which of its architectures, if it has choices.
         input_shape: of one example, without the batch.
+        example: a batch of one in its place, for networks that take a tuple or dict of tensors, or
+            whole numbers.
 
     Raises:
         ValueError: the input shape, or a space's architecture, is missing.
         TypeError: ``what`` is none of these, or the input shape is no tuple of whole numbers.
     """
-    import torch
     from torch import nn
 
     from raynas.costs.network_cost import cost_of
     from raynas.nn.modelspace import ModelSpace
     from raynas.nn.mutable import freeze, mutables
 
-    _check_shape(input_shape)
+    given = example_of(input_shape, example)
     if isinstance(what, str):
         what = resolve_space(what, {}, None).model_space
     elif callable(what) and not isinstance(what, nn.Module):
@@ -54,15 +56,14 @@ def cost(
     if isinstance(what, ModelSpace):
         if arch is None:
             raise ValueError("the cost of a space depends on the architecture: pass arch=")
-        example = what.example_input() if input_shape is None else torch.zeros(1, *input_shape)
-        return cost_of(what.build(arch), example)
+        return cost_of(what.build(arch), what.example_input() if given is None else given)
     if any(mutables(what)):
         if arch is None:
             raise ValueError("the cost of a model with choices depends on them: pass arch=")
         what = freeze(what, arch)
-    if input_shape is None:
+    if given is None:
         raise ValueError("pass input_shape=, the shape of one example without the batch")
-    return cost_of(what, torch.zeros(1, *input_shape))
+    return cost_of(what, given)
 
 
 def profile(
@@ -74,6 +75,7 @@ def profile(
     seed: int = 0,
     space_options: Mapping[str, Any] | None = None,
     input_shape: tuple[int, ...] | None = None,
+    example: Any = None,
 ) -> SpaceProfile:
     """Return what a space costs, before anything is trained: print it, or read its fields.
 
@@ -88,13 +90,13 @@ def profile(
         seed: fixes the draws.
         space_options: of a registered space.
         input_shape: of one example, where the space does not know it.
+        example: a batch of one in its place, as for ``cost``.
 
     Raises:
         ValueError: a malformed or contradictory constraint, or one on a metric that is not known
             before training; or the input shape is not known.
         TypeError: ``space`` is none of these, or the input shape is no tuple of whole numbers.
     """
-    import torch
     from torch import nn
 
     from raynas.core.constraints import as_constraints
@@ -105,7 +107,6 @@ def profile(
 
     wanted = as_constraints(constraints)
     check_metrics(wanted, latency is not None)
-    _check_shape(input_shape)
     if isinstance(space, nn.Module):
         space = ModelSpace(partial(copy.deepcopy, space), name=type(space).__name__)
         space.spec = ComponentSpec(name=space.name)
@@ -113,12 +114,13 @@ def profile(
     if searched.model_space is None:
         raise TypeError("an ArchSpace has no networks whose costs could be told")
     model, name = searched.model_space, searched.spec.name.rpartition(":")[2]
-    if input_shape is None and model.input_shape is None:
+    given = example_of(input_shape, example)
+    if given is None and model.signature is None:
         raise ValueError(
             f"the input shape of {name} is not known; pass input_shape= (--input-shape), such as "
             "(3, 32, 32) for images"
         )
-    example = model.example_input() if input_shape is None else torch.zeros(1, *input_shape)
+    example = model.example_input() if given is None else given
     supernet = model.supernet()
     if latency is not None and not isinstance(latency, LatencyTable):
         latency = latency_from(latency, supernet, example)
@@ -134,10 +136,24 @@ def profile(
     )
 
 
-def _check_shape(shape: object) -> None:
-    whole = isinstance(shape, list | tuple) and all(type(n) is int and n > 0 for n in shape)
-    if shape is not None and not whole:
+def example_of(shape: object, example: Any) -> Any:
+    """Return a batch of one, by its shape or as it was given; None if neither is.
+
+    Raises:
+        TypeError: both are, or the shape is no tuple of whole numbers.
+    """
+    import torch
+
+    from raynas.core.nest import taken
+
+    if shape is None:
+        return None if example is None else taken(example, slice(1))
+    if example is not None:
+        raise TypeError("pass either input_shape= or example=, an example tells its shape")
+    sizes = tuple(shape) if isinstance(shape, list | tuple) else ()
+    if not isinstance(shape, list | tuple) or any(type(n) is not int or n < 1 for n in sizes):
         raise TypeError(
             "input_shape: expected a tuple of positive whole numbers without the batch, such as "
             f"(3, 32, 32), got {shape!r}"
         )
+    return torch.zeros(1, *sizes)

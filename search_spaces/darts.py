@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from raynas.nn.auxiliary_head import AuxiliaryHead
 from raynas.nn.cell import Cell
 from raynas.nn.layout import laid_out
 from raynas.nn.modelspace import SPACES, ModelSpace, image_shape
@@ -84,6 +85,8 @@ class Cells(nn.Module):
         nodes: of a cell, all concatenated in its output.
         num_classes: length of the output.
         affine: give the cells' BatchNorms weights.
+        auxiliary: size of the feature map at two thirds of the depth, on which a second classifier
+            is trained beside; None has none.
     """
 
     def __init__(
@@ -97,9 +100,12 @@ class Cells(nn.Module):
         nodes: int,
         num_classes: int,
         affine: bool,
+        auxiliary: int | None = None,
     ) -> None:
         super().__init__()
         self.stem = stem
+        self.auxiliary: nn.Module | None = None
+        self._auxiliary_at = 2 * layers // 3
         self.cells = nn.ModuleList()
         before = last = stem_channels
         for layer in range(layers):
@@ -116,19 +122,24 @@ class Cells(nn.Module):
                 )
             )
             before, last, halve = last, nodes * channels, reduction
+            if layer == self._auxiliary_at and auxiliary is not None:
+                self.auxiliary = AuxiliaryHead(last, num_classes, auxiliary)
         self.classifier = nn.Linear(last, num_classes)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits of shape (batch, num_classes).
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Return logits of shape (batch, num_classes), in training mode auxiliary ones as well.
 
         Args:
             x: shape (batch, in_channels, height, width).
         """
         before, last = self.stem(x)
-        for cell in self.cells:
+        beside: Tensor | None = None
+        for layer, cell in enumerate(self.cells):
             before, last = last, cell(before, last)
+            if self.auxiliary is not None and self.training and layer == self._auxiliary_at:
+                beside = self.auxiliary(last)
         logits: Tensor = self.classifier(laid_out(last).mean((2, 3)))
-        return logits
+        return logits if beside is None else (logits, beside)
 
 
 class SmallStem(nn.Module):
@@ -203,14 +214,15 @@ def darts_cifar(
     in_channels: int = 3,
     resolution: int = 32,
     affine: bool = False,
+    auxiliary: bool = False,
 ) -> ModelSpace:
     """Cells of DARTS: every node sums two of seven operations on two different earlier states.
 
     A normal and a reduction cell of (180 * 7**8) architectures each. Supernets also mix in the
     operation ``none``, which no architecture picks.
 
-    Source: Liu et al., 2019, arXiv:1806.09055. Differs: no auxiliary head; a built network has the
-    supernet's BatchNorms, also behind pools, so that it can inherit; the authors' retrained ones
+    Source: Liu et al., 2019, arXiv:1806.09055. Differs: a built network has the supernet's
+    BatchNorms, also behind pools, so that it can inherit; the authors' retrained ones
     have none there, and weights in all others, as with ``affine``.
 
     Args:
@@ -222,6 +234,7 @@ def darts_cifar(
         in_channels: of the images.
         resolution: height and width of the images.
         affine: give the cells' BatchNorms weights, as for training from scratch.
+        auxiliary: add the second classifier that published networks are trained with.
 
     Raises:
         ValueError: a size is not positive.
@@ -235,7 +248,8 @@ def darts_cifar(
     }
     shape = image_shape(name, in_channels=in_channels, resolution=resolution, **sizes)
     options = {"in_channels": in_channels, "num_classes": num_classes, "affine": affine, **sizes}
-    return ModelSpace(partial(cifar_net, **options), input_shape=shape, name=name)
+    size = resolution // 4 if auxiliary else None
+    return ModelSpace(partial(cifar_net, auxiliary=size, **options), input_shape=shape, name=name)
 
 
 @SPACES.register("darts_imagenet", aliases=("ImageNet_DARTS",))
@@ -248,6 +262,7 @@ def darts_imagenet(
     in_channels: int = 3,
     resolution: int = 224,
     affine: bool = False,
+    auxiliary: bool = False,
 ) -> ModelSpace:
     """Cells of DARTS behind a stem of three convolutions, each of stride 2, for large images.
 
@@ -263,6 +278,7 @@ def darts_imagenet(
         in_channels: of the images.
         resolution: height and width of the images.
         affine: give the cells' BatchNorms weights, as for training from scratch.
+        auxiliary: add the second classifier that published networks are trained with.
 
     Raises:
         ValueError: a size is not positive.
@@ -271,4 +287,5 @@ def darts_imagenet(
     sizes = {"channels": channels, "layers": layers, "nodes": nodes}
     shape = image_shape(name, in_channels=in_channels, resolution=resolution, **sizes)
     options = {"in_channels": in_channels, "num_classes": num_classes, "affine": affine, **sizes}
-    return ModelSpace(partial(imagenet_net, **options), input_shape=shape, name=name)
+    size = resolution // 32 if auxiliary else None
+    return ModelSpace(partial(imagenet_net, auxiliary=size, **options), input_shape=shape, name=name)

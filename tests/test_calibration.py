@@ -19,7 +19,7 @@ from raynas.nn import LayerChoice, activate, freeze, space_of
 from raynas.supernet.calibration import (
     CalibratedBatchNorm,
     Calibration,
-    RunsTwice,
+    NeedsOwnPasses,
     calibrated,
     recalibrate,
 )
@@ -217,7 +217,7 @@ def test_the_control_keeps_one_pair_for_each_norm() -> None:
     assert control.of(norm, torch.tensor([[8.0]])) is first
     control.begin(2)
     control.of(norm, torch.tensor([[7.0]]))
-    with pytest.raises(RunsTwice):
+    with pytest.raises(NeedsOwnPasses):
         control.of(norm, torch.tensor([[7.0]]))
 
 
@@ -228,7 +228,7 @@ def test_a_norm_that_runs_twice_is_not_calibrated_in_passing(
     net = build(make)
     control = calibrated(net)
     control.begin(20)
-    with pytest.raises(RunsTwice), torch.no_grad():
+    with pytest.raises(NeedsOwnPasses), torch.no_grad():
         net(torch.cat([rows(20, shape), rows(7, shape, 1)]))
 
 

@@ -475,13 +475,16 @@ class Rewired(nn.Module):
         return y
 
 
+ROW = {"shape": [3], "dtype": "float32"}
+
+
 def test_what_cannot_be_rebuilt_is_refused_by_name() -> None:
-    check_rebuilding(ModelSpace(Drawn), (3,))
-    check_rebuilding(ModelSpace(lambda: Hides(np.random.default_rng(3))), (3,))
+    check_rebuilding(ModelSpace(Drawn), ROW)
+    check_rebuilding(ModelSpace(lambda: Hides(np.random.default_rng(3))), ROW)
     with pytest.raises(InvalidSpace, match=r"Hides computes something else .*: see signed \(func"):
-        check_rebuilding(ModelSpace(Hides), (3,))
+        check_rebuilding(ModelSpace(Hides), ROW)
     with pytest.raises(InvalidSpace, match=r"Rewired is built otherwise each time, though by one"):
-        check_rebuilding(ModelSpace(Rewired), (3,))
+        check_rebuilding(ModelSpace(Rewired), ROW)
 
 
 def kept(space: ModelSpace, folder: Path, about: dict[str, Any]) -> Path:

@@ -14,7 +14,7 @@ from torch.func import functional_call
 from torch.utils.data import TensorDataset
 
 from raynas.algorithms.darts import DARTS
-from raynas.core.config import TrainSettings
+from raynas.core.train_settings import TrainSettings
 from raynas.data.tensor_data import TensorData
 from raynas.gradient.unrolled import unrolled_gradients
 from raynas.nn import LayerChoice, freeze, space_of

@@ -23,7 +23,9 @@ from raynas.data.digits import Digits
 from raynas.data.image_sets import FOLDER
 from raynas.data.module import DATA, flipped, shifted
 from raynas.data.split import MemorySplit
+from raynas.setup.problem import Data
 from raynas.setup.resolve_data import resolve_data
+from raynas.setup.resolve_task import with_task
 
 Raw = NDArray[np.uint8]
 
@@ -196,6 +198,8 @@ def test_an_image_set_is_read_from_its_files(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = DATA[name](root=str(tmp_path), valid=7, split_seed=3)
+    assert data.input_shape is not None
+    assert data.num_classes is not None
     numbers = np.random.default_rng(0)
     parts: dict[str, tuple[Raw, list[int]]] = {}
     for split, count in (("train", 30), ("test", 12)):
@@ -380,8 +384,11 @@ def test_classes_that_cannot_be_learned_are_told(train: Tensor, message: str) ->
     data = TensorDataset(X, train), GOOD
     with pytest.raises(ValueError, match=message):
         TensorData(data).load().check_classes()
+    resolved = resolve_data(data, {}).module
     with pytest.raises(ValueError, match=message):
-        resolve_data(data, {})
+        resolved.check(resolved.load())
+    numbers = with_task(Data(None, resolved), "regression").module
+    numbers.check(numbers.load())  # of which there may be any
     numbers = TensorDataset(X, train.float()), GOOD
     TensorData(numbers).load().check_classes()  # another task's targets are no class indices
 

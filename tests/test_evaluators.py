@@ -21,6 +21,7 @@ from raynas.core.errors import StoreMismatch, UnknownName
 from raynas.core.evaluator import EVALUATORS, Budget, Measurement, measure
 from raynas.core.goals import Goals
 from raynas.core.objectives import Objective
+from raynas.core.train_settings import TrainSettings
 from raynas.costs import cost_of
 from raynas.data.digits import Digits
 from raynas.data.tensor_data import TensorData
@@ -83,11 +84,9 @@ def test_every_way_to_name_an_evaluator_leaves_all_its_options(given: Any) -> No
     spec = planned(given, ToyNet).component
     assert spec.name == "standalone"
     assert spec.options == {
-        **{"epochs": 3, "lr": 0.1, "batch_size": None, "momentum": 0.9, "nesterov": True},
-        **{"weight_decay": 4e-5, "label_smoothing": 0.1, "clip": 5.0, "early_stopping": True},
+        **TrainSettings().model_dump(),
+        **{"epochs": 3, "lr": 0.1, "early_stopping": True},
         **{"grace_epochs": 1, "reduction_factor": 4.0},
-        **{"precision": "float32", "channels_last": True, "sync_batch_norm": False},
-        "aux_weight": 0.4,
     }
 
 

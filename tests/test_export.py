@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import raynas
 from raynas.cli import main
+from raynas.core.nest import call
 from raynas.nn import LayerChoice
 from raynas.nn.operators import OPERATORS
 from tests.inline import INLINE
@@ -115,7 +116,7 @@ def test_the_command_writes_any_trial(
 
 
 def test_what_cannot_be_written_is_said(run: raynas.Result, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"ending in \.json .* got .*net\.h5"):
+    with pytest.raises(ValueError, match=r"ending in \.json, .* got .*net\.h5"):
         run.export(tmp_path / "net.h5")
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere"):
         run.export(tmp_path / "nowhere" / "net.json")
@@ -157,26 +158,50 @@ def searched(space: Any, out: Path, **more: Any) -> raynas.Result:
     )
 
 
-def test_a_network_of_two_inputs_is_refused_in_a_sentence(
+def test_a_network_of_two_inputs_needs_an_example_of_both(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = r"TwoInputs\.forward takes 2 inputs \(x, mask\), and an example is one tensor here"
+    told = r"TwoInputs\.forward takes 2 inputs \(x, mask\), and the example is one tensor"
     for name, space in {"own": TwoInputs, "shaped": raynas.ModelSpace(TwoInputs)}.items():
         run = searched(space, tmp_path / name)
         run.export(tmp_path / "best.json")
         assert json.loads((tmp_path / "best.json").read_text()) == {"layer": "b"}
         for file in ("net.onnx", "net.pt2"):
-            with pytest.raises(ValueError, match=f"{told}: write Result.model"):
+            with pytest.raises(LookupError, match=r"is not known; .* or \(\.\.\., example="):
                 run.export(tmp_path / file)
     assert main(["export", str(tmp_path / "own"), str(tmp_path / "net.onnx")]) == 1
-    assert "takes 2 inputs (x, mask)" in capsys.readouterr().err
+    assert "the shape of an example is not known" in capsys.readouterr().err
     assert not (tmp_path / "net.onnx").exists()
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=f"{told}; .* a dict of x, mask: example="):
         raynas.profile(TwoInputs, input_shape=(4,))
     space = raynas.ModelSpace(TwoInputs, input_shape=(4,))
     with pytest.raises(ValueError, match=told):
         searched(space, tmp_path / "bounded", constraints="macs < 100")
     assert not (tmp_path / "bounded").exists()
+
+
+@pytest.mark.parametrize("kind", ["tuple", "dict"])
+def test_a_network_of_two_inputs_is_written_with_an_example_of_both(
+    kind: str, tmp_path: Path
+) -> None:
+    x, mask = torch.randn(5, 4), torch.rand(5, 1)
+    inputs: Any = (x, mask) if kind == "tuple" else {"x": x, "mask": mask}
+    space = raynas.ModelSpace(TwoInputs, example=inputs)
+    run = searched(space, tmp_path / "run", constraints="macs < 100")
+    expected = call(run.model(), inputs)
+    run.export(tmp_path / "net.pt2")
+    program = torch.export.load(tmp_path / "net.pt2").module()
+    torch.testing.assert_close(call(program, inputs), expected)
+    run.export(tmp_path / "net.onnx")
+    session = ReferenceEvaluator(str(tmp_path / "net.onnx"))
+    names = ["input_0", "input_1"] if kind == "tuple" else ["x", "mask"]
+    (logits,) = session.run(["logits"], dict(zip(names, (x.numpy(), mask.numpy()), strict=True)))
+    torch.testing.assert_close(torch.from_numpy(np.array(logits)), expected)
+    run.export(tmp_path / "net.pt")
+    weights = torch.load(tmp_path / "net.pt", weights_only=True)
+    assert weights.keys() == run.model().state_dict().keys()
+    assert raynas.cost(TwoInputs, {"layer": "b"}, example=inputs).macs == 12
+    assert "12" in str(raynas.profile(TwoInputs, example=inputs))
 
 
 def test_without_data_the_space_knows_the_shape(tmp_path: Path) -> None:

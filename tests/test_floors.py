@@ -27,6 +27,7 @@ FLOORS = {
     "raynas.core": 0,
     "raynas.storage": 1,
     "raynas.data": 1,
+    "raynas.tasks": 1,
     "raynas.nn": 1,
     "raynas.costs": 1,
     "raynas.supernet": 1,

@@ -21,7 +21,7 @@ from raynas.algorithms.gdas import GDAS
 from raynas.algorithms.proxyless import Init, Proxyless
 from raynas.algorithms.proxyless_rl import ProxylessRL
 from raynas.algorithms.snas import SNAS
-from raynas.core.config import TrainSettings
+from raynas.core.train_settings import TrainSettings
 from raynas.data.tensor_data import TensorData
 from raynas.gradient.base import Differentiable
 from raynas.gradient.hardware import Hardware, Penalty

@@ -330,7 +330,7 @@ class Removable(DataModule):
         """Return them while they are there."""
         if not self.there:
             raise OSError("the disk is gone")
-        return Splits(DATA[0].tensors, DATA[1].tensors)  # type: ignore[arg-type]
+        return Splits(DATA[0].tensors, DATA[1].tensors)
 
 
 class Removing(Progress):

@@ -25,11 +25,11 @@ from raynas.cluster.work_queue import WorkQueue
 from raynas.cluster.worker import SubnetEvaluator, Task
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
-from raynas.core.config import TrainSettings
 from raynas.core.decision import Choice
 from raynas.core.evaluator import Evaluator, Measurement, SuccessiveHalving
 from raynas.core.goals import Goals
 from raynas.core.objectives import Objective
+from raynas.core.train_settings import TrainSettings
 from raynas.data.module import DataModule
 from raynas.data.tensor_data import TensorData
 from raynas.evaluators.spec import EvaluatorSpec, Worker

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 import raynas
 from raynas.cluster.packing import packed
-from raynas.core.config import TrainSettings
+from raynas.core.train_settings import TrainSettings
 from raynas.data.module import DataModule, DataWarning, Splits
 from raynas.data.tensor_data import TensorData
 from raynas.evaluators.functions import MakeFunctionEvaluator
@@ -231,7 +231,7 @@ def test_supernets_read_anew_too_and_calibrate_on_the_first_reading() -> None:
     first = training.example.clone()
     read = []
     for _ in range(2):
-        read.append(training._epoch_examples()[0])
+        read.append(training._epoch_examples().example(24))
         training.run_epoch()
     assert not torch.equal(*read)
     assert torch.equal(training.example, first)
@@ -270,7 +270,7 @@ class WithFeatures(Net):
 
 class DictOutput(Net):
     def forward(self, x: Tensor) -> Any:
-        return {"logits": super().forward(x)}
+        return {"scores": super().forward(x)}
 
 
 class DictInTraining(Net):
@@ -325,9 +325,9 @@ def test_auxiliary_logits_join_the_loss_with_their_weight(weight: float) -> None
 @pytest.mark.parametrize(
     ("model", "says"),
     [
-        (DictOutput, "DictOutput: the model returns dict, expected logits, or a tuple"),
-        (DictInTraining, r"returns \(shape \(2, 3\), dict\) in training mode"),
-        (FeaturesInTraining, r"\(shape \(2, 3\), shape \(2, 8\)\) in training mode"),
+        (DictOutput, r"DictOutput: the model returns \{"),
+        (DictInTraining, r"in training mode: the model returns \(\(2, 3\) float32, \{"),
+        (FeaturesInTraining, r"returns \(\(2, 3\) float32, \(2, 8\) float32\) in training mode"),
     ],
 )
 def test_other_outputs_are_refused_before_training(model: Any, says: str, tmp_path: Path) -> None:

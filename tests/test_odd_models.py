@@ -15,8 +15,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import raynas
 from raynas.algorithms import SPOS
-from raynas.core.config import ComponentSpec, TrainSettings
+from raynas.core.config import ComponentSpec
 from raynas.core.evaluator import Budget
+from raynas.core.train_settings import TrainSettings
 from raynas.data.tensor_data import TensorData
 from raynas.evaluators.shared import SharedEvaluator
 from raynas.nn import freeze

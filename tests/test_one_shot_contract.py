@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from raynas.core.arch import Arch
-from raynas.core.config import TrainSettings
 from raynas.core.errors import InvalidSpace
+from raynas.core.train_settings import TrainSettings
 from raynas.data.tensor_data import TensorData
 from raynas.gradient.base import Differentiable
 from raynas.gradient.top_architectures import log_probability

@@ -21,11 +21,11 @@ from raynas.algorithms.pc_darts import PCDARTS
 from raynas.cli import main
 from raynas.core.arch import Arch
 from raynas.core.config import ComponentSpec as Spec
-from raynas.core.config import TrainSettings
 from raynas.core.errors import InvalidSpace
 from raynas.core.evaluator import Budget
 from raynas.core.goals import Goals
 from raynas.core.objectives import Objective
+from raynas.core.train_settings import TrainSettings
 from raynas.data.digits import Digits
 from raynas.data.tensor_data import TensorData
 from raynas.evaluators.shared import SharedEvaluator
@@ -646,7 +646,7 @@ def test_an_exported_network_is_said_to_be_narrow_or_untrained(
     assert main(["export", str(out), decisions]) == 0
     assert "narrow" not in capsys.readouterr().out.replace(str(tmp_path), "")
     assert main(["export", str(out), decisions, "--whole"]) == 1
-    assert "whole goes with a network (.pt2, .onnx), not with .json" in capsys.readouterr().err
+    assert "whole goes with a network (.pt, .pt2, .onnx), not with .json" in capsys.readouterr().err
 
 
 def test_a_trained_supernet_scores_again_as_it_did(run: raynas.Result) -> None:

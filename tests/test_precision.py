@@ -15,7 +15,8 @@ from torch.utils.data import TensorDataset
 import raynas
 from raynas.algorithms.darts import DARTS
 from raynas.algorithms.spos import SPOS
-from raynas.core.config import TrainSettings, validated
+from raynas.core.config import validated
+from raynas.core.train_settings import TrainSettings
 from raynas.data.tensor_data import TensorData
 from raynas.evaluators import Standalone
 from raynas.gradient.base import gradients
@@ -89,7 +90,7 @@ def test_convolutions_are_in_bfloat16_and_all_that_is_kept_in_float32(make: Any)
     grads = [p.grad for p in run.model.parameters() if p.grad is not None]
     assert {g.dtype for g in grads} == {torch.float32}
     batch = images().load().train
-    assert run.outputs(batch).dtype == run.loss(batch).dtype == torch.float32
+    assert run.loss(batch).dtype == torch.float32
     relaxation: Any = getattr(run._algo, "relaxation", None)
     if relaxation is not None:
         assert {v.dtype for v in relaxation.vectors.values()} == {torch.float32}
@@ -157,7 +158,7 @@ def gate_gradients(mode: Mode, settings: TrainSettings, at: int) -> list[Tensor]
         return out
 
     loss = nn.functional.cross_entropy(
-        PrecisionPolicy(settings, CPU).logits(run, x)[0], torch.arange(16) % 3
+        PrecisionPolicy(settings, CPU).run(run, x), torch.arange(16) % 3
     )
     return list(torch.autograd.grad(loss, [x, logits, *net.parameters()]))
 
@@ -192,12 +193,12 @@ def test_dilated_convolutions_learn_in_bfloat16(groups: int, channels_last: bool
     passes = PrecisionPolicy(settings, CPU)
     torch.manual_seed(0)
     conv = nn.Conv2d(4, 4, 3, padding=2, dilation=2, groups=groups)
-    x = passes.images(torch.randn(4, 4, 32, 32))
+    x = passes.laid_out(torch.randn(4, 4, 32, 32))
     layer = passes.placed(conv, x)
     seen: list[torch.dtype] = []
     layer.register_forward_hook(lambda _m, _i, out: seen.append(out.dtype))
     found, exact = (
-        torch.autograd.grad(one.logits(layer, x)[0].square().mean(), list(layer.parameters()))
+        torch.autograd.grad(one.run(layer, x).square().mean(), list(layer.parameters()))
         for one in (passes, PrecisionPolicy(TrainSettings(channels_last=channels_last), CPU))
     )
     assert seen == [torch.bfloat16, torch.float32]
@@ -283,9 +284,9 @@ def test_a_network_is_trained_alone_in_bfloat16_and_validated_in_float32() -> No
     assert rows[-1]["accuracy"] > 0.5  # of three classes
 
 
-@pytest.mark.parametrize("name", ["float16", "bf16", "half", ""])
+@pytest.mark.parametrize("name", ["fp16", "bf16", "half", ""])
 def test_other_precisions_are_refused(name: str) -> None:
-    expected = f"precision: input should be 'float32' or 'bfloat16', got {name!r}"
+    expected = f"precision: input should be 'float32', 'bfloat16' or 'float16', got {name!r}"
     with pytest.raises(ValueError, match=expected):
         validated(TrainSettings, {"precision": name})
     with pytest.raises(ValueError, match=expected):
@@ -302,3 +303,8 @@ def test_descriptions_list_them() -> None:
         assert f"\n  lr = {lr}\n" in text
     assert "precision = 'float32'" in raynas.describe("standalone")
     assert "precision" not in raynas.describe("random")
+
+
+def test_float16_needs_a_gpu_and_says_so_before_the_first_step() -> None:
+    with pytest.raises(ValueError, match="precision float16 needs a GPU; on a CPU use float32"):
+        training(SPOS(), precision="float16")

@@ -17,7 +17,7 @@ README = (Path(__file__).parent.parent / "README.md").read_text()
 def test_the_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": "readme"}
-    first, second, third = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    first, second, third, fourth = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     exec(first, names)
     assert len(names["result"].trials) == 6
     assert names["result"].best.metrics["accuracy"] > 0.2  # chance is 0.1
@@ -27,6 +27,23 @@ def test_the_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     exec(third, names)
     assert names["space"].size() == 8
     assert names["small"][0][0].weight.shape == (16, 3, 3, 3)
+    with pytest.warns(UserWarning, match="split"):
+        exec(fourth, names)
+    assert names["result"].config.objectives == {"r2": "max"}
+    assert names["trained"].metrics["valid_r2"] > -1
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_the_examples_of_tasks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"__name__": "tasks"}
+    text = (Path(__file__).parent.parent / "docs" / "tasks.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 3
+    for block in blocks:
+        exec(block, names)
+    told = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
+    assert told == set(raynas.available("tasks"))
 
 
 def test_what_the_table_names_is_registered() -> None:
@@ -39,4 +56,5 @@ def test_what_the_table_names_is_registered() -> None:
     assert named("Spaces") - {"ArchSpace"} == set(raynas.available("spaces"))
     assert named("Mutables") <= set(vars(raynas.nn))
     assert named("Evaluation") == set(raynas.available("evaluators"))
+    assert named("Tasks") == set(raynas.available("tasks"))
     assert named("Data") == set(raynas.available("data"))

@@ -15,10 +15,11 @@ from torch import nn
 import raynas
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
-from raynas.core.config import ComponentSpec, SearchConfig, TrainSettings
+from raynas.core.config import ComponentSpec, SearchConfig
 from raynas.core.errors import StoreMismatch
 from raynas.core.evaluator import Budget, Evaluator, Measurement
 from raynas.core.objectives import pareto_mask
+from raynas.core.train_settings import TrainSettings
 from raynas.costs import LatencyTable
 from raynas.costs.latency_files import Entry, from_json, to_json
 from raynas.costs.timing import latency_from

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from raynas.algorithms.sgas import SGAS, edge_scores, unit
-from raynas.core.config import TrainSettings
+from raynas.core.train_settings import TrainSettings
 from raynas.data.tensor_data import TensorData
 from raynas.nn import LayerChoice, freeze, space_of
 from raynas.nn.cell import Cell

@@ -15,15 +15,16 @@ import torch
 from torch import Tensor, nn
 
 import raynas
-from raynas.core.config import TrainSettings
 from raynas.core.errors import StoreMismatch
 from raynas.core.evaluator import Budget, Measurement
 from raynas.core.goals import goals_of
 from raynas.core.sampler import Sampler
 from raynas.core.study import Study, StudyInfo
+from raynas.core.train_settings import TrainSettings
 from raynas.core.trial import Trial
 from raynas.data.digits import Digits
 from raynas.data.module import DataModule, Splits
+from raynas.data.split import split_of
 from raynas.evaluators import Standalone
 from raynas.evaluators.loaded import Loaded
 from raynas.evaluators.networks import NetworkTrainer
@@ -113,7 +114,7 @@ def test_validation_is_of_the_whole_split_in_evaluation_mode() -> None:
         logits = training.model.eval()(x)
     assert found["accuracy"] == float((logits.argmax(1) == y).double().mean())
     assert found["loss"] == pytest.approx(float(nn.functional.cross_entropy(logits, y)), rel=1e-5)
-    assert training.validate((x[:7], y[:7])) != found
+    assert training.validate(split_of((x[:7], y[:7]))) != found
 
 
 def test_a_loss_that_is_no_number_is_said() -> None:

@@ -15,7 +15,7 @@ from raynas.algorithms.darts import DARTS
 from raynas.algorithms.proxyless import Proxyless
 from raynas.algorithms.proxyless_rl import ProxylessRL
 from raynas.algorithms.spos import SPOS
-from raynas.core.config import TrainSettings
+from raynas.core.train_settings import TrainSettings
 from raynas.data.tensor_data import TensorData
 from raynas.nn import BatchNorm2d, Conv2d, LayerChoice, ValueChoice
 from raynas.supernet.network_training import NetworkTraining

@@ -15,7 +15,7 @@ from torch.utils.data import TensorDataset
 
 from raynas.algorithms.spos import SPOS
 from raynas.core.arch import Arch, Value
-from raynas.core.config import TrainSettings
+from raynas.core.train_settings import TrainSettings
 from raynas.data.digits import Digits
 from raynas.data.module import DataModule
 from raynas.data.tensor_data import TensorData

@@ -13,8 +13,8 @@ from torch.utils.data import TensorDataset
 
 import raynas
 from raynas.algorithms.darts import DARTS
-from raynas.core.config import TrainSettings
 from raynas.core.errors import InvalidSpace
+from raynas.core.train_settings import TrainSettings
 from raynas.data.module import DataModule, Splits
 from raynas.nn import LayerChoice
 from raynas.supernet.training import SupernetTraining
@@ -89,7 +89,7 @@ def test_a_candidate_that_changes_shape_is_refused_at_once(tmp_path: Path) -> No
     ("options", "message"),
     [
         ({"batch_size": 25}, "batch_size 25 is larger than the 24 training examples"),
-        ({"precision": "float16"}, "precision: input should be 'float32' or 'bfloat16'"),
+        ({"precision": "fp16"}, "precision: input should be 'float32', 'bfloat16' or 'float16'"),
         ({"channels_last": 3}, "channels_last: input should be a valid boolean"),
         ({"sync_batchnorm": True}, "no option 'sync_batchnorm'; did you mean 'sync_batch_norm'"),
     ],

@@ -16,7 +16,8 @@ from torch.utils.data import TensorDataset
 
 from raynas.algorithms.darts import DARTS
 from raynas.algorithms.spos import SPOS
-from raynas.core.config import ComponentSpec, TrainSettings
+from raynas.core.config import ComponentSpec
+from raynas.core.train_settings import TrainSettings
 from raynas.data.tensor_data import TensorData
 from raynas.nn import LayerChoice
 from raynas.nn.modelspace import ModelSpace

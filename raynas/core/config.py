@@ -21,18 +21,20 @@ from raynas.core.errors import nearest
 Goal = Literal["max", "min"]
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """A model whose fields are fixed, and which has no others."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ComponentSpec(_Strict):
+class ComponentSpec(Strict):
     """A registered name with its options, or the import path of a user's own object."""
 
     name: str
     options: dict[str, Any] = Field(default_factory=dict)
 
 
-class RayConfig(_Strict):
+class RayConfig(Strict):
     """How a run uses Ray.
 
     Attributes:
@@ -85,54 +87,23 @@ class RayConfig(_Strict):
         return self
 
 
-class TrainSettings(_Strict):
-    """How a supernet's weights are trained, whatever the algorithm.
-
-    Attributes:
-        epochs: passes over the training split.
-        batch_size: images per step over all ranks; None takes the data set's own.
-        lr: learning rate of SGD at the top of its schedule.
-        momentum: of SGD.
-        nesterov: whether the momentum is Nesterov's.
-        weight_decay: of SGD.
-        label_smoothing: of the cross-entropy.
-        aux_weight: of the cross-entropy of each of a model's auxiliary logits (a model may return a
-            tuple of logits and such in training mode), beside that of its logits; 0.4 as in DARTS.
-        clip: largest norm of the gradient; None does not clip.
-        precision: of convolutions and matrix products; ``bfloat16`` runs them under autocast.
-            Weights, gradients, logits and the loss stay in float32, and so does all scoring. As
-            bfloat16 has the range of float32, no loss is scaled; float16, which needs that, is
-            not offered. It is for GPUs: CPUs without matrix units take longer with it.
-        channels_last: whether images and weights lie in memory with channels last (NHWC).
-        sync_batch_norm: whether BatchNorm takes its statistics from the batches of all ranks
-            together, so that more ranks train as one would; one rank has the whole batch anyway.
-    """
-
-    epochs: PositiveInt = 30
-    batch_size: PositiveInt | None = None
-    lr: float = Field(default=0.05, gt=0.0)
-    momentum: float = Field(default=0.9, ge=0.0, lt=1.0)
-    nesterov: bool = True
-    weight_decay: float = Field(default=4e-5, ge=0.0)
-    label_smoothing: float = Field(default=0.1, ge=0.0, lt=1.0)
-    aux_weight: float = Field(default=0.4, ge=0.0)
-    clip: float | None = Field(default=5.0, gt=0.0)
-    precision: Literal["float32", "bfloat16"] = "float32"
-    channels_last: bool = True
-    sync_batch_norm: bool = False
-
-
-class SearchConfig(_Strict):
+class SearchConfig(Strict):
     """Everything that a search depends on.
 
     Attributes:
-        input_shape: of one example of a model's, as it was known.
+        task: what was learned; None is the classification of releases that knew no other, or
+            where there are no data.
+        task_metric: what the task goes by.
+        input_shape: of one example of a model's, as it was known, where that is one tensor.
+        inputs: shapes and dtypes of an example (``raynas.core.nest.signature``).
         space_digest: of choices and shapes of weights, for a space that is a user's own.
     """
 
     space: ComponentSpec
     algo: ComponentSpec
     data: ComponentSpec | None = None
+    task: ComponentSpec | None = None
+    task_metric: str = "accuracy"
     evaluator: ComponentSpec
     supernet: ComponentSpec | None = None
     objectives: dict[str, Goal]
@@ -140,6 +111,7 @@ class SearchConfig(_Strict):
     constraints: dict[str, tuple[float | None, float | None]] = Field(default_factory=dict)
     latency: str | None = None
     input_shape: tuple[int, ...] | None = None
+    inputs: Any = None
     space_digest: str | None = None
     trials: PositiveInt = 100
     seed: int = Field(default=0, ge=0, lt=2**63)  # a column of the trial table

@@ -5,3 +5,12 @@ from __future__ import annotations
 COSTS = ("params", "macs", "activation_bytes")  # counted from the architecture alone
 LATENCY = "latency_ms"  # by a table, or measured
 DEVICES = ("cpu", "gpu")  # that latency is measured on
+
+
+def probed(metric: str) -> str:
+    """Return the column of a training's history for what is measured on validation data.
+
+    >>> probed("accuracy"), probed("loss")
+    ('accuracy', 'valid_loss')
+    """
+    return "valid_loss" if metric == "loss" else metric  # there, loss is that of training

@@ -103,17 +103,31 @@ def _kind(nest: Nest) -> str:
     return "tensor"
 
 
+def first(nest: Nest) -> Any:
+    """Return the first leaf."""
+    return next(leaves(nest))
+
+
+def moved(nest: Nest, device: Any, *, non_blocking: bool = False) -> Nest:
+    """Return a nest of tensors on a device; what is there already is not copied."""
+    return mapped(lambda leaf: leaf.to(device, non_blocking=non_blocking), nest)
+
+
+def arguments(inputs: Nest) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return positional and keyword arguments with which a model is called on inputs."""
+    if isinstance(inputs, Mapping):
+        return (), dict(inputs)
+    return (tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)), {}
+
+
 def call(model: Callable[..., Any], inputs: Nest) -> Any:
     """Run a model on inputs: a tuple's parts are its positional arguments, a dict's its keywords.
 
     >>> call(max, (1, 2)), call(dict, {"a": 1}), call(len, "abc")
     (2, {'a': 1}, 3)
     """
-    if isinstance(inputs, Mapping):
-        return model(**inputs)
-    if isinstance(inputs, tuple | list):
-        return model(*inputs)
-    return model(inputs)
+    positional, keywords = arguments(inputs)
+    return model(*positional, **keywords)
 
 
 def signature(nest: Nest) -> Any:
@@ -148,3 +162,10 @@ def described(nest: Nest) -> str:
     if not hasattr(nest, "shape"):
         return "None" if nest is None else type(nest).__name__
     return f"{tuple(nest.shape)} {str(nest.dtype).removeprefix('torch.')}"
+
+
+def lone_shape(signed: Any) -> tuple[int, ...] | None:
+    """Return the shape in the signature of one tensor; None of a nest, or of nothing."""
+    if not isinstance(signed, Mapping) or "shape" not in signed:
+        return None
+    return tuple(signed["shape"])

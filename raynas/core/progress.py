@@ -8,7 +8,15 @@ from raynas.core.study import Study
 
 
 class Progress:
-    """Takes news of a run; a subclass shows them."""
+    """Takes news of a run; a subclass shows them.
+
+    Attributes:
+        metric: column of a training's history that says how well it does.
+        trains: what is trained.
+    """
+
+    metric: str = "accuracy"
+    trains: str = "supernet"
 
     def phase(self, text: str) -> None:
         """Begin a part of the run."""

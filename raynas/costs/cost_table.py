@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from raynas.core.arch import Arch, Value
 from raynas.core.errors import InvalidSpace, nearest
+from raynas.core.nest import Nest, moved
 from raynas.costs.expectation import (
     Expectation,
     Term,
@@ -30,7 +31,7 @@ from raynas.costs.regions import Regions
 from raynas.costs.walk import measured_tree
 from raynas.nn.elastic import Elastic
 from raynas.nn.mutable import frozen, inner_space, mutables, name_labels
-from raynas.nn.single_input import check_single_input
+from raynas.nn.single_input import check_takes
 
 REMEMBERED = 10_000
 CHECKED = 4
@@ -79,18 +80,18 @@ class CostTable:
 
     Args:
         model: a supernet; its routes, mode and state are kept.
-        example: a batch of one, shape (1, ...).
+        example: a batch of one: inputs of shape (1, ...).
 
     Attributes:
         exact_per_arch: why no table can be made; None if there is one.
 
     Raises:
         InvalidSpace: candidates of one choice give different shapes.
-        ValueError: the model takes several inputs.
+        ValueError: the model takes several inputs, and the example is one tensor.
     """
 
-    def __init__(self, model: nn.Module, example: Tensor) -> None:
-        check_single_input(model)
+    def __init__(self, model: nn.Module, example: Nest) -> None:
+        check_takes(model, example)
         name_labels(model)
         self.exact_per_arch: str | None = None
         self._root = Part()
@@ -110,7 +111,7 @@ class CostTable:
             self._measure = _Measure(model, example)
         self._expectation: Expectation | None = None
 
-    def _tabulate(self, model: nn.Module, example: Tensor) -> None:
+    def _tabulate(self, model: nn.Module, example: Nest) -> None:
         plain = PlainLayers(model)
         self._root.add(params_tree(model, plain))
         regions = Regions(model, plain).find(example)
@@ -166,7 +167,7 @@ class CostTable:
 class _Measure:
     """Measures architectures one by one, on a copy of the model without memory if that will do."""
 
-    def __init__(self, model: nn.Module, example: Tensor) -> None:
+    def __init__(self, model: nn.Module, example: Nest) -> None:
         self._model, self._example, self._memo = model, example, kept(model)
         self._remembered: OrderedDict[str, Cost] = OrderedDict()
         rng, space = np.random.default_rng(0), inner_space(model)
@@ -175,7 +176,7 @@ class _Measure:
         try:
             to_meta: dict[int, Any] = {key: _weightless(t) for key, t in self._memo.items()}
             self._model = copy.deepcopy(model, to_meta)
-            self._example, self._memo = example.to("meta"), kept(self._model)
+            self._example, self._memo = moved(example, "meta"), kept(self._model)
             self._remembered.clear()
             same = all(self.cost(arch) == cost for arch, cost in costs.items())
         except Exception:  # whatever it is that meta tensors cannot do, real ones can

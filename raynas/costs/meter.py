@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from raynas.core.nest import Nest, leaves
+
 aten = torch.ops.aten
 
 
@@ -88,18 +90,18 @@ class Meter(TorchDispatchMode):
     """Counts while it is entered; parts are told apart by ``part``.
 
     Args:
-        example: the input, which counts as alive throughout.
+        example: the inputs, which count as alive throughout.
     """
 
-    example: Tensor
+    example: Nest
     total: Tally = field(default_factory=Tally)
 
     def __post_init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._stack = [self.total]
-        # of its own size: its storage may be that of a whole data set
-        self._alive = self.total.peak_bytes = self.example.nbytes
-        self._counted = {storage_key(self.example)}
+        # of their own size: their storage may be that of a whole data set
+        self._alive = self.total.peak_bytes = sum(leaf.nbytes for leaf in leaves(self.example))
+        self._counted = {storage_key(leaf) for leaf in leaves(self.example)}
         self._paused = False
 
     @contextmanager

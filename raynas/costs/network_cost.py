@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import nn
 
+from raynas.core.nest import Nest, call
 from raynas.costs.meter import Meter, evaluating
 
 
@@ -33,14 +34,14 @@ class Cost:
         }
 
 
-def cost_of(net: nn.Module, example: Tensor) -> Cost:
+def cost_of(net: nn.Module, example: Nest) -> Cost:
     """Return what ``net`` costs on ``example``, a batch of one.
 
     Args:
         net: any module, choices (if any) activated; its mode and state are kept.
-        example: shape (1, ...).
+        example: inputs, each of shape (1, ...).
     """
     params = sum(p.numel() for p in net.parameters())
     with evaluating(net), Meter(example) as meter:
-        net(example)
+        call(net, example)
     return Cost(params, meter.total.macs, meter.total.peak_bytes)

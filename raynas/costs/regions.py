@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
-from torch import Tensor, nn
+from torch import nn
 
 from raynas.core.arch import Value
+from raynas.core.nest import Nest, arguments
 from raynas.costs.plain import PlainLayers, labels_of
 from raynas.costs.walk import NoGauge, Walk, shapes_of
 from raynas.nn.elastic import Elastic
@@ -46,7 +47,7 @@ class Regions:
         self._layers = [layer for layer in plain.layers if layer.leaves()]
         self._parents = _parents(model, self._layers)
 
-    def find(self, example: Tensor) -> dict[nn.Module, tuple[str, ...]]:
+    def find(self, example: Nest) -> dict[nn.Module, tuple[str, ...]]:
         """Return the labels to enumerate by module.
 
         Raises:
@@ -54,7 +55,7 @@ class Regions:
         """
         if self._layers:
             with Walk(self.model, self.plain, NoGauge()).attached():
-                self._split(self.model, Call((example,), {}, None), list(self.plain.domains))
+                self._split(self.model, Call(*arguments(example), None), list(self.plain.domains))
         return self.labels
 
     def _split(self, module: nn.Module, call: Call, labels: list[str]) -> None:

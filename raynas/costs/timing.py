@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from raynas.core.arch import Value
 from raynas.core.decision import Choice
 from raynas.core.metrics import DEVICES, LATENCY
+from raynas.core.nest import Nest, call, first, moved
 from raynas.costs.latency import LatencyTable
 from raynas.costs.latency_files import ANY, Entry
 from raynas.costs.meter import evaluating
@@ -57,7 +58,7 @@ class LatencyResult:
 
 def measure_latency(
     net: nn.Module,
-    example: Tensor,
+    example: Nest,
     *,
     warmup: int = 10,
     repeats: int = 50,
@@ -68,7 +69,7 @@ def measure_latency(
 
     Args:
         net: with choices (if any) activated; its mode is kept.
-        example: shape (batch, ...).
+        example: inputs of shape (batch, ...).
         warmup: passes that are not timed.
         repeats: passes that are, each on its own, the device idle before and behind.
         device: to run on; a network that is elsewhere is copied. None takes the example's.
@@ -78,12 +79,12 @@ def measure_latency(
         ValueError: no passes to time, or no threads.
     """
     _check_counts(warmup, repeats)
-    place = example.device if device is None else torch.device(device)
+    place = first(example).device if device is None else torch.device(device)
     if any(t.device != place for t in (*net.parameters(), *net.buffers())):
         net = copy.deepcopy(net).to(place)
-    example = example.to(place)
+    example = moved(example, place)
     with _threads(threads), evaluating(net, fused=True), torch.inference_mode():
-        times = timed(lambda: net(example), warmup, repeats, place)
+        times = timed(lambda: call(net, example), warmup, repeats, place)
     return LatencyResult(
         statistics.median(times), min(times), statistics.fmean(times), repeats, str(place)
     )
@@ -91,7 +92,7 @@ def measure_latency(
 
 def latency_table(
     space: ModelSpace | nn.Module,
-    example: Tensor | None = None,
+    example: Nest | None = None,
     *,
     warmup: int = 3,
     repeats: int = 20,
@@ -105,7 +106,7 @@ def latency_table(
 
     Args:
         space: a ModelSpace, or a supernet, which is kept as it is.
-        example: shape (batch, ...); None takes a batch of one from the ModelSpace.
+        example: inputs of shape (batch, ...); None takes a batch of one from the ModelSpace.
         warmup: passes of a candidate that are not timed.
         repeats: passes that are.
         threads: of torch, during the measurement; None leaves them as they are.
@@ -117,20 +118,20 @@ def latency_table(
     _check_counts(warmup, repeats)
     if isinstance(space, ModelSpace):
         example = space.example_input() if example is None else example
-        model = space.supernet().to(example.device)
+        model = space.supernet().to(first(example).device)
     else:
         model = space
     if example is None:
         raise ValueError("pass example=, a batch for the supernet")
     name_labels(model)
-    gauge = _Clock(warmup, repeats, example.device)
+    gauge = _Clock(warmup, repeats, first(example).device)
     with _threads(threads), evaluating(model, fused=True):
         try:
             plain = PlainLayers(model, remember=True)
             regions = Regions(model, plain).find(example)
             walk = Walk(model, plain, gauge, regions)
             with walk.attached():
-                model(example)
+                call(model, example)
         except Varies as reason:
             raise ValueError(f"latency does not add up over parts: {reason}") from None
         entries = _entries(walk.root, model)
@@ -141,7 +142,7 @@ def latency_table(
 
 
 def latency_from(
-    source: str | File, model: nn.Module, example: Tensor, *, threads: int | None = None
+    source: str | File, model: nn.Module, example: Nest, *, threads: int | None = None
 ) -> LatencyTable:
     """Return the latencies of a supernet's candidates, measured here or read.
 
@@ -164,9 +165,9 @@ def latency_from(
     if source == "gpu" and not torch.cuda.is_available():
         raise ValueError("latency 'gpu' needs a GPU here, or a table of latencies")
     device = torch.device("cpu" if source == "cpu" else "cuda")
-    if example.device.type != device.type:
+    if first(example).device.type != device.type:
         model = copy.deepcopy(model).to(device)
-    return latency_table(model, example.to(device), threads=threads)
+    return latency_table(model, moved(example, device), threads=threads)
 
 
 class _Clock:
@@ -227,14 +228,14 @@ def _entries(root: Part, model: nn.Module) -> list[Entry]:
     return entries
 
 
-def _base(model: nn.Module, example: Tensor, table: LatencyTable, gauge: _Clock) -> float:
+def _base(model: nn.Module, example: Nest, table: LatencyTable, gauge: _Clock) -> float:
     rng, space, rests = np.random.default_rng(0), inner_space(model), []
     for _ in range(BASES):
         arch = space.sample(rng)
         with torch.random.fork_rng(devices=[]):
             net = frozen(model, arch, {})
         with evaluating(net, fused=True):
-            rests.append(gauge.time(partial(net, example)) - table.cost(arch).latency_ms)
+            rests.append(gauge.time(partial(call, net, example)) - table.cost(arch).latency_ms)
     return max(0.0, statistics.median(rests))
 
 

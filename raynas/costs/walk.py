@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from raynas.core.errors import InvalidSpace
+from raynas.core.nest import Nest, call
 from raynas.costs.meter import Meter, storage_key, tensors_in
 from raynas.costs.parts import Part, Rule, Switch
 from raynas.costs.plain import PlainLayers, Varies, calling, labels_of
@@ -224,7 +225,7 @@ class Walk:
         return plain(*args, **kwargs)
 
 
-def measured_tree(model: nn.Module, example: Tensor, plain: PlainLayers, regions: Regions) -> Part:
+def measured_tree(model: nn.Module, example: Nest, plain: PlainLayers, regions: Regions) -> Part:
     """Return the tree of multiply-accumulates and bytes of one pass.
 
     Raises:
@@ -234,7 +235,7 @@ def measured_tree(model: nn.Module, example: Tensor, plain: PlainLayers, regions
     with Meter(example) as meter:
         walk = Walk(model, plain, MeterGauge(meter), regions)
         with walk.attached():
-            model(example)
+            call(model, example)
     walk.root.amount, walk.root.peak_bytes = meter.total.macs, meter.total.peak_bytes
     return walk.root
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,6 +13,8 @@ from raynas.core.nest import Nest, leaves, mapped, signature
 from raynas.core.registry import Registry
 from raynas.data.examples import is_class_index
 from raynas.data.split import MemorySplit, Split, moved, split_of
+from raynas.tasks import Task
+from raynas.tasks.classification import Classification
 
 Examples = tuple[Nest, Nest]  # inputs and targets in memory
 Part = Any  # examples in memory, or a Split
@@ -114,12 +116,39 @@ class DataModule:
         input_shape: of one example; None where its inputs are no single tensor.
         num_classes: how many classes there are; None where targets are no class indices.
         batch_size: a sensible one for training.
+        task: what is to be learned.
+        at_hand: whether ``load`` takes no time, since nothing large is read.
+        device: where all splits lie; None if that is left to who trains.
     """
 
     name: str
     input_shape: tuple[int, ...] | None = None
     num_classes: int | None = None
     batch_size: int = 128
+    task: Task = Classification()
+    at_hand: ClassVar[bool] = False
+    device: torch.device | None = None
+
+    def check(self, splits: Splits) -> None:
+        """Check what only loading shows.
+
+        Raises:
+            ValueError: of a classification, a negative class, or only one class to train on.
+        """
+        if isinstance(self.task, Classification):
+            splits.check_classes()
+
+    @property
+    def width(self) -> int | None:
+        """How many outputs a model needs for the targets; None if that is not known."""
+        if isinstance(self.task, Classification):
+            return self.num_classes
+        if not self.at_hand:
+            return None
+        parts = [split_of(part) for part in self.load().parts() if part is not None]
+        held = [part.targets for part in parts if isinstance(part, MemorySplit)]
+        widths = [width for targets in held if (width := self.task.width(targets)) is not None]
+        return max(widths, default=None)
 
     @property
     def signature(self) -> Any:

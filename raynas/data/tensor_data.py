@@ -55,6 +55,8 @@ class TensorData(DataModule):
         ReadError: a dataset raises.
     """
 
+    at_hand = True
+
     def __init__(
         self,
         datasets: Any,

@@ -6,18 +6,17 @@ import copy
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from raynas.core.evaluator import EVALUATORS
+from raynas.core.nest import call, first
 from raynas.data.module import DataModule
 from raynas.evaluators.sample import training_batch
 from raynas.nn.random_state import own_random_state
-from raynas.supernet.outputs import logits_in
 
 
 @EVALUATORS.register("grad_norm", aliases=("gradnorm",))
 class GradNorm:
-    """Gives ``grad_norm``: the norm of the cross-entropy's gradient on one batch, untrained.
+    """Gives ``grad_norm``: the norm of the loss' gradient on one batch, untrained.
 
     In training mode: BatchNorm takes the batch's own statistics.
 
@@ -37,10 +36,10 @@ class GradNorm:
 
     def measure(self, net: nn.Module, data: DataModule, seed: int) -> dict[str, float]:
         """Return the norm; the network is left as it was."""
-        x, y = training_batch(data, self.batch_size, seed)
+        inputs, targets = training_batch(data, self.batch_size, seed)
         twin = copy.deepcopy(net).train()
-        with own_random_state(x.device, seed), torch.enable_grad():
-            loss = functional.cross_entropy(logits_in(twin(x)), y)
+        with own_random_state(first(inputs).device, seed), torch.enable_grad():
+            loss = data.task.loss(data.task.output(call(twin, inputs)), targets)
         weights = [p for p in twin.parameters() if p.requires_grad]
         found = torch.autograd.grad(loss, weights, allow_unused=True)
         norms = [g.double().norm() for g in found if g is not None]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from raynas.core.nest import moved
 from raynas.data.module import DataModule, Examples, Splits
 
 
@@ -19,8 +22,13 @@ class Loaded(DataModule):
     def __init__(self, data: DataModule, device: torch.device) -> None:
         self.name, self.device = data.name, device
         self.input_shape, self.num_classes = data.input_shape, data.num_classes
-        self.batch_size = data.batch_size
+        self.task, self.batch_size = data.task, data.batch_size
         self._source, self._splits = data, data.load().to(device)
+
+    @property
+    def signature(self) -> Any:
+        """Shapes and dtypes of the inputs, as the module says."""
+        return self._source.signature
 
     def load(self) -> Splits:
         """Return the splits, always the same tensors."""
@@ -33,4 +41,4 @@ class Loaded(DataModule):
     def epoch_examples(self) -> Examples | None:
         """Return the training split of one epoch, on the device, or None as the module does."""
         examples = self._source.epoch_examples()
-        return examples and (examples[0].to(self.device), examples[1].to(self.device))
+        return examples and moved(examples, self.device)

@@ -68,8 +68,10 @@ class Networks:
     @cached_property
     def _costs(self) -> CostTable:
         from raynas.costs.cost_table import CostTable
+        from raynas.data.first_examples import first_inputs
+        from raynas.data.split import split_of
 
-        example = self._data.load().train[0][:1]
+        example = first_inputs(self._data, split_of(self._data.load().train), 1, self._data.device)
         return CostTable(self._space.supernet().to(self._data.device), example)
 
     def costs(self, arch: Arch) -> dict[str, float]:

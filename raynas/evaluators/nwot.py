@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from raynas.core.evaluator import EVALUATORS
+from raynas.core.nest import Nest, call, first, rows
 from raynas.data.module import DataModule
 from raynas.evaluators.sample import training_batch
 from raynas.nn.random_state import own_random_state
@@ -44,20 +45,20 @@ class NWOT:
         Raises:
             ValueError: the network has no ReLU, or two images have the same code.
         """
-        x, _ = training_batch(data, self.batch_size, seed)
+        inputs, _ = training_batch(data, self.batch_size, seed)
         twin = copy.deepcopy(net).train()
-        with own_random_state(x.device, seed), torch.no_grad():
-            kernel = agreement(twin, x)
+        with own_random_state(first(inputs).device, seed), torch.no_grad():
+            kernel = agreement(twin, inputs)
         sign, size = torch.linalg.slogdet(kernel.cpu())
         if not (sign > 0 and size.isfinite()):
             raise ValueError(
-                f"nwot: the activations of {len(x)} images are not independent (the determinant is "
-                "0); a smaller batch_size may help"
+                f"nwot: the activations of {rows(inputs)} images are not independent (the "
+                "determinant is 0); a smaller batch_size may help"
             )
         return {"nwot": float(size)}
 
 
-def agreement(net: nn.Module, x: Tensor) -> Tensor:
+def agreement(net: nn.Module, inputs: Nest) -> Tensor:
     """Return on how many ReLU units every two of N inputs agree, shape (N, N), in float64.
 
     Raises:
@@ -65,7 +66,7 @@ def agreement(net: nn.Module, x: Tensor) -> Tensor:
     """
     codes = _Codes()
     with codes:
-        net(x)
+        call(net, inputs)
     if codes.kernel is None:
         raise ValueError("nwot needs a network with ReLUs, and this one calls none")
     return codes.kernel

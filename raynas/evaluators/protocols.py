@@ -56,7 +56,8 @@ class NetworkEvaluator(Protocol):
 class TrainingEvaluator(Protocol):
     """Trains a built network; an attribute ``metrics`` names what it always gives.
 
-    An attribute ``epochs`` says how many there are. With an attribute ``stopping``, a
+    With an attribute ``metrics_of_task`` that is true, it gives those of ``data.task`` as well. An
+    attribute ``epochs`` says how many there are. With an attribute ``stopping``, a
     ``SuccessiveHalving``, weak architectures are stopped early.
     """
 
@@ -72,12 +73,14 @@ class Declaration:
     Attributes:
         kind: by its method; what has none of the three is a function.
         metrics: that it always gives; None if it does not say.
+        metrics_of_task: whether it gives those of the data's task.
         epochs: of each training; 0 where none is.
         stopping: of weak trainings; None without.
     """
 
     kind: Kind
     metrics: tuple[str, ...] | None = None
+    metrics_of_task: bool = False
     epochs: int = 0
     stopping: SuccessiveHalving | None = None
 
@@ -90,6 +93,7 @@ def declaration(evaluator: Any) -> Declaration:
     """
     metrics = getattr(evaluator, "metrics", None)
     metrics = tuple(metrics) if isinstance(metrics, tuple | list) else None
+    of_task = bool(getattr(evaluator, "metrics_of_task", False))
     if isinstance(evaluator, TrainingEvaluator):
         epochs = getattr(evaluator, "epochs", None)
         if not isinstance(evaluator, type) and (type(epochs) is not int or epochs < 1):
@@ -100,11 +104,12 @@ def declaration(evaluator: Any) -> Declaration:
         return Declaration(
             kind="training",
             metrics=metrics,
+            metrics_of_task=of_task,
             epochs=epochs if isinstance(epochs, int) else 0,
             stopping=getattr(evaluator, "stopping", None),
         )
     if isinstance(evaluator, NetworkEvaluator):
-        return Declaration(kind="network", metrics=metrics)
+        return Declaration(kind="network", metrics=metrics, metrics_of_task=of_task)
     return Declaration(
         kind="arch" if isinstance(evaluator, ArchEvaluator) else "function", metrics=metrics
     )

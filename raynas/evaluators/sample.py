@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
-from raynas.data.module import DataModule, Examples
+from raynas.core.nest import Nest
+from raynas.data.module import DataModule
+from raynas.data.split import split_of
 
 
-def training_batch(data: DataModule, size: int, seed: int) -> Examples:
-    """Return ``size`` training examples, not augmented, the same for every architecture.
+def training_batch(data: DataModule, size: int, seed: int) -> tuple[Nest, Nest]:
+    """Return what a model is called with for some training examples, and their targets.
+
+    They are not augmented, and the same for every architecture.
 
     Args:
         data: their source.
         size: how many; all if there are fewer.
         seed: fixes which.
     """
-    x, y = data.load().train
-    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(y))[:size]).to(y.device)
-    return x[order], y[order]
+    split = split_of(data.load().train)
+    order = np.random.default_rng(seed).permutation(len(split))[:size]
+    inputs, targets = data.task.examples(*split.some(order.tolist()))
+    return data.task.inputs(inputs, targets), targets

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from raynas.core.arch import Arch
 from raynas.core.evaluator import EVALUATORS, Budget, Evaluator, Measurement, measure, numbers
-from raynas.core.metrics import COSTS
 from raynas.core.options import options_of
 from raynas.evaluators.spec import Worker
 
@@ -18,16 +17,14 @@ if TYPE_CHECKING:
     from raynas.nn.modelspace import ModelSpace
     from raynas.supernet.checkpoint import SharedWeights
 
-SHARED_METRICS = ("accuracy", "loss", *COSTS)
-
 
 @EVALUATORS.register("shared")
 class Shared:
     """Inherits the weights of a supernet, recalibrates BatchNorm, and validates.
 
-    The supernet is trained first unless a trained one is given (``supernet=``). Metrics:
-    ``accuracy``, ``loss``, ``params``, ``macs``, ``activation_bytes``; and ``latency_ms`` where it
-    is asked for.
+    The supernet is trained first unless a trained one is given (``supernet=``). Metrics: those of
+    the task (of a classification ``accuracy`` and ``loss``), ``params``, ``macs``,
+    ``activation_bytes``; and ``latency_ms`` where it is asked for.
 
     Args:
         calibration_images: of the training split, at most, that BatchNorm is recalibrated with.
@@ -139,6 +136,8 @@ class SharedEvaluator(Evaluator):
         import torch
 
         from raynas.costs.cost_table import CostTable
+        from raynas.data.first_examples import first_inputs
+        from raynas.data.split import split_of
         from raynas.supernet.attributes import attributes_kept, write_attributes
         from raynas.supernet.checkpoint import share_weights
         from raynas.supernet.scoring import SubnetScorer
@@ -147,12 +146,14 @@ class SharedEvaluator(Evaluator):
         supernet = supernet_space.skeleton(weights.seed)
         share_weights(supernet, weights)
         splits = data.load().to(device)
+        train = split_of(splits.train)
         supernet = supernet.to(device)
         write_attributes(supernet, weights.attributes)
         self._scorer = SubnetScorer(
             supernet,
-            splits.train,
+            train,
             splits.valid,
+            task=data.task,
             seed=seed,
             channels_last=weights.channels_last,
             **(settings or {}),
@@ -160,12 +161,12 @@ class SharedEvaluator(Evaluator):
         other = model_space is not None and model_space is not supernet_space
         costed = model_space.supernet().to(device) if model_space and other else supernet
         with attributes_kept(costed):
-            self._costs = CostTable(costed, splits.train[0][:1])
+            self._costs = CostTable(costed, first_inputs(data, train, 1, device))
 
     def __call__(self, archs: Sequence[Arch], budget: Budget, seed: int) -> list[Measurement]:
-        """Return accuracy, loss and costs of every architecture."""
+        """Return the task's metrics, and the costs, of every architecture."""
         return [measure(partial(self._measure, arch)) for arch in archs]
 
     def _measure(self, arch: Arch) -> dict[str, float]:
-        scores = numbers(self._scorer.score(arch))  # where the loss is nan, accuracy means nothing
+        scores = numbers(self._scorer.score(arch))  # where the loss is nan, others mean nothing
         return scores | self._costs.cost(arch).as_metrics()

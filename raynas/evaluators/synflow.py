@@ -7,12 +7,14 @@ import math
 import sys
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._pytree import tree_leaves
 
 from raynas.core.evaluator import EVALUATORS
+from raynas.core.nest import call, mapped
 from raynas.data.module import DataModule
-from raynas.supernet.outputs import logits_in
+from raynas.nn.modelspace import zeros_like_signature
 
 
 @EVALUATORS.register("synflow")
@@ -35,16 +37,30 @@ class SynFlow:
         """Return the score; the network is left as it was."""
         twin = _linear(copy.deepcopy(net)).eval().double()
         device = next((p.device for p in twin.parameters()), torch.device("cpu"))
-        ones = torch.ones(1, *data.input_shape, dtype=torch.float64, device=device)
+        ones = mapped(lambda x: _ones(x, device), zeros_like_signature(data.signature))
         for parameter in twin.parameters():
             parameter.data.abs_()
         with torch.enable_grad():
-            flow = logits_in(twin(ones)).sum()
+            flow = _sum(data.task.output(call(twin, ones)))
         weights = [p for p in twin.parameters() if p.requires_grad and p.dim() > 1]
         if weights and flow.requires_grad:
             flow.backward()
         total = sum(float((w.detach() * w.grad).abs().sum()) for w in weights if w.grad is not None)
         return {"synflow": math.log(max(total, sys.float_info.min))}
+
+
+def _ones(x: Tensor, device: torch.device) -> Tensor:
+    """Return ones in float64 for numbers of floating point; whole ones stay zero, a first token."""
+    return (
+        torch.ones_like(x, dtype=torch.float64, device=device)
+        if x.is_floating_point()
+        else x.to(device)
+    )
+
+
+def _sum(output: object) -> Tensor:
+    tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+    return torch.stack([tensor.sum() for tensor in tensors if tensor.is_floating_point()]).sum()
 
 
 def _linear(net: nn.Module) -> nn.Module:

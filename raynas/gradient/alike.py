@@ -11,19 +11,20 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_structure
 
 from raynas.core.errors import InvalidSpace
+from raynas.core.nest import Nest, call
 from raynas.gradient.mixed.base import MixedOp, is_none
 from raynas.nn.choice import LayerChoice
 from raynas.nn.in_place import called
 from raynas.nn.mutable import mutables
 
 
-def check_alike(model: nn.Module, op: MixedOp, inputs: Sequence[Any]) -> None:
+def check_alike(model: nn.Module, op: MixedOp, inputs: Nest) -> None:
     """Run every candidate once, and compare what they return.
 
     Args:
         model: a supernet of its own for this check; its routes are set.
         op: that is to combine the candidates.
-        inputs: of the model.
+        inputs: an example of a batch.
 
     Raises:
         InvalidSpace: candidates return nests of other structure, or a nest where single tensors are
@@ -35,7 +36,7 @@ def check_alike(model: nn.Module, op: MixedOp, inputs: Sequence[Any]) -> None:
         if isinstance(mutable, LayerChoice):
             mutable.route = partial(_compared, mutable, op)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        model.eval()(*inputs)
+        call(model.eval(), inputs)
 
 
 def _compared(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from raynas.core.arch import Value
 from raynas.core.errors import InvalidSpace
+from raynas.core.nest import Nest
 from raynas.gradient.alike import check_alike
 from raynas.gradient.hardware import Hardware, Penalty, checked_hardware
 from raynas.gradient.mixed.base import MixedOp
@@ -78,7 +79,7 @@ class Differentiable(OneShot):
         """How candidates combine in the steps that train logits."""
         return self.op
 
-    def check(self, model: nn.Module, inputs: Sequence[Any]) -> None:
+    def check(self, model: nn.Module, inputs: Nest) -> None:
         """Raise InvalidSpace if candidates give what this algorithm cannot combine."""
         check_alike(model, self.learning_op, inputs)
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from raynas.core.config import validated
 from raynas.core.metrics import DEVICES, LATENCY
+from raynas.core.nest import Nest
 
 if TYPE_CHECKING:
     from raynas.costs.cost_table import CostTable
@@ -97,7 +98,7 @@ class Penalty:
             table that is; or a reference that the logarithm cannot take.
     """
 
-    def __init__(self, hardware: Hardware, model: nn.Module, example: Tensor) -> None:
+    def __init__(self, hardware: Hardware, model: nn.Module, example: Nest) -> None:
         self.hardware = hardware
         timed = hardware.target in (*DEVICES, "mobile")
         self.metric = LATENCY if timed else hardware.target
@@ -138,7 +139,7 @@ class Penalty:
         return self.weight * loss * ratio**self.hardware.power
 
 
-def _costs(hardware: Hardware, model: nn.Module, example: Tensor) -> CostTable | LatencyTable:
+def _costs(hardware: Hardware, model: nn.Module, example: Nest) -> CostTable | LatencyTable:
     from raynas.costs.cost_table import CostTable
     from raynas.costs.latency import LatencyTable  # with a data frame library behind it
     from raynas.costs.timing import latency_from

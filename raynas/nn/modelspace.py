@@ -18,6 +18,7 @@ from raynas.core.config import ComponentSpec
 from raynas.core.covering import covering
 from raynas.core.errors import InvalidSpace
 from raynas.core.fixed import read_arch
+from raynas.core.nest import Nest, call, from_signature, lone_shape, signature
 from raynas.core.registry import Registry
 from raynas.nn.buffers import make_room
 from raynas.nn.made_tensors import MadeTensors
@@ -38,12 +39,16 @@ class ModelSpace:
             arguments. What it draws from the global generators of torch, numpy and Python is
             fixed by the seed.
         input_shape: of one example, without the batch; None if only data can tell.
+        example: a batch of inputs in place of their shape, for models that take several tensors (a
+            tuple: positional; a dict: by keyword) or other numbers than float32.
         name: what messages call it.
         canonical: maps an architecture to the representative of those that compute the same, so
             that no two of them are evaluated; None if all differ.
 
     Attributes:
         seed: that models are built with where none is given; a run sets its own (``seeded``).
+        signature: shapes and dtypes of the inputs (``raynas.core.nest.signature``); None if not
+            known.
     """
 
     seed = 0
@@ -53,16 +58,36 @@ class ModelSpace:
         factory: Callable[[], nn.Module],
         *,
         input_shape: tuple[int, ...] | None = None,
+        example: Nest = None,
         name: str | None = None,
         canonical: Callable[[Arch], Arch] | None = None,
     ) -> None:
         self.factory = factory
         self._canonical = canonical
-        self.input_shape = input_shape
+        if input_shape is not None and example is not None:
+            raise TypeError("pass either input_shape= or example=, an example tells its shape")
+        self.signature: Any = None
+        if input_shape is not None:
+            self.signature = {"shape": list(input_shape), "dtype": "float32"}
+        elif example is not None:
+            self.signature = signature(example)
         self.spec: ComponentSpec | None = (
             None  # how a run folder names it; set where it is registered
         )
-        self.name = name or getattr(factory, "__name__", type(factory).__name__)
+        self.name: str = name or str(getattr(factory, "__name__", type(factory).__name__))
+
+    @property
+    def input_shape(self) -> tuple[int, ...] | None:
+        """Shape of one example, without the batch; None if it is not known, or no lone tensor."""
+        return lone_shape(self.signature)
+
+    def taking(self, inputs: Any) -> ModelSpace:
+        """Return the space with the signature of its inputs; with its own, where it has one."""
+        if self.signature is not None or inputs is None:
+            return self
+        other = copy.copy(self)
+        other.signature = inputs
+        return other
 
     def seeded(self, seed: int) -> ModelSpace:
         """Return the space whose models are built with this seed where none is given."""
@@ -84,7 +109,7 @@ class ModelSpace:
             if not isinstance(model, nn.Module):
                 kind = type(model).__name__
                 raise InvalidSpace(f"space {self.name!r} must build an nn.Module, got a {kind}")
-            if self.input_shape is not None and _waits(model):
+            if self.signature is not None and _waits(model):
                 _materialise(model, self.example_input(2))
         _cut_graphs(model)
         if "arch_space" in vars(self):
@@ -156,19 +181,34 @@ class ModelSpace:
             model.load_state_dict(weights)
         return frozen(model, arch, {})
 
-    def example_input(self, batch: int = 1) -> Tensor:
-        """Return zeros of shape (batch, *input_shape).
+    def example_input(self, batch: int = 1) -> Nest:
+        """Return a batch of zeros, of shape (batch, *input_shape) where inputs are one tensor.
 
         Raises:
             ValueError: the input shape is not known.
         """
-        if self.input_shape is None:
-            raise ValueError(f"the input shape of {self.name} is not known; pass input_shape=")
-        return torch.zeros(batch, *self.input_shape)
+        if self.signature is None:
+            raise ValueError(
+                f"the input shape of {self.name} is not known; pass input_shape=, or example="
+            )
+        return zeros_like_signature(self.signature, batch)
 
     def canonical(self, arch: Arch) -> Arch:
         """Return the representative of the architectures that compute the same as ``arch``."""
         return arch if self._canonical is None else self._canonical(arch)
+
+
+def zeros_like_signature(signed: Any, batch: int = 1) -> Nest:
+    """Return a batch of zeros with the shapes and dtypes of a signature.
+
+    What is of float32 has the default type of floating point numbers, as new weights have.
+    """
+
+    def zeros(shape: tuple[int, ...], dtype: str) -> Tensor:
+        kind = torch.get_default_dtype() if dtype == "float32" else getattr(torch, dtype)
+        return torch.zeros(batch, *shape, dtype=kind)
+
+    return from_signature(signed, zeros)
 
 
 def _waits(model: nn.Module) -> bool:
@@ -177,14 +217,14 @@ def _waits(model: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def _materialise(model: nn.Module, example: Tensor) -> None:
+def _materialise(model: nn.Module, example: Nest) -> None:
     """Run every candidate, so that lazy layers have their weights."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     restore = each_route(model, lambda mutable: mutable.route)
     for arch in covering(space_of(model)):
         activate_unchecked(model, arch)
-        model(example)
+        call(model, example)
     restore()
     for module, mode in modes.items():
         module.training = mode

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raynas.core.errors import InvalidSpace
+from raynas.core.nest import Nest, call
 from raynas.nn.choice import LayerChoice
 from raynas.nn.mutable import Mutable, each_route, logits_of, name_labels
 from raynas.nn.narrow import divided, narrowed
@@ -100,7 +101,7 @@ def channel_shuffle(shares: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(shares), 2).flatten(1, 2)
 
 
-def make_partial(model: nn.Module, divisor: int, example: Tensor) -> dict[str, str]:
+def make_partial(model: nn.Module, divisor: int, example: Nest) -> dict[str, str]:
     """Let the outermost choices that can be partial be so, and return why others cannot, by label.
 
     Their candidates are replaced by narrower ones; a choice inside of one becomes narrow with it
@@ -222,7 +223,7 @@ def _tried(
     return thin
 
 
-def _calls(model: nn.Module, example: Tensor) -> Calls:
+def _calls(model: nn.Module, example: Nest) -> Calls:
     """Run an example through all candidates of all choices."""
     calls: Calls = defaultdict(list)
 
@@ -234,7 +235,7 @@ def _calls(model: nn.Module, example: Tensor) -> Calls:
         return outputs[0]
 
     with _running_all(model, record):
-        model(example)
+        call(model, example)
     return calls
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property, partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from raynas.core.archspace import ArchSpace
 from raynas.core.errors import InvalidSpace
-from raynas.nn.modelspace import ModelSpace
+from raynas.core.nest import mapped
+from raynas.nn.modelspace import ModelSpace, zeros_like_signature
 from raynas.nn.mutable import name_labels
 from raynas.nn.partial import make_partial
 
@@ -32,11 +33,11 @@ class PartialSpace(ModelSpace):
 
     def __init__(self, whole: ModelSpace, divisor: int) -> None:
         super().__init__(
-            partial(_partial_model, whole.factory, divisor, whole.example_input(2).shape),
-            input_shape=whole.input_shape,
+            partial(_partial_model, whole.factory, divisor, whole.signature),
             name=whole.name,
             canonical=whole._canonical,
         )
+        self.signature = whole.signature
         self.whole, self.spec, self.seed = whole, whole.spec, whole.seed
         self._divisor = divisor
         self.supernet()  # so that what is wrong is said now
@@ -55,14 +56,18 @@ class PartialSpace(ModelSpace):
         return self.whole.arch_space
 
 
-def _partial_model(
-    factory: Callable[[], nn.Module], divisor: int, shape: Sequence[int]
-) -> nn.Module:
+def _partial_model(factory: Callable[[], nn.Module], divisor: int, inputs: Any) -> nn.Module:
     model = factory()
     like = next(model.parameters(), torch.empty(0))
-    make_partial(model, divisor, like.new_zeros(tuple(shape)))
+    example = mapped(partial(_as_weights, like=like), zeros_like_signature(inputs, 2))
+    make_partial(model, divisor, example)
     model.whole_by = _Origin(factory)  # type: ignore[assignment]
     return model
+
+
+def _as_weights(x: Tensor, *, like: Tensor) -> Tensor:
+    """Return an input where weights are, and of their type if both are of floating point."""
+    return x.to(like.device, like.dtype if x.is_floating_point() else x.dtype)
 
 
 class _Origin:

@@ -45,9 +45,13 @@ class Line(Silent):
             self._console.print(f"{text}  {elapsed_s:.0f} s", highlight=False)
 
     def trained(self, row: Mapping[str, float], epochs: int) -> None:
-        """Show an epoch's loss and how well random sub-networks do."""
-        news = f"loss {row['loss']:.3f}  accuracy {100 * row['accuracy']:.1f} %"
-        self._show("supernet", int(row["epoch"]) + 1, epochs, news)
+        """Show an epoch's loss and how well the network, or random sub-networks, do."""
+        news = f"loss {row['loss']:.3f}"
+        if self.metric in row:
+            accuracy = self.metric.endswith("accuracy")
+            score = f"{100 * row[self.metric]:.1f} %" if accuracy else number(row[self.metric])
+            news += f"  {self.metric} {score}"
+        self._show(self.trains, int(row["epoch"]) + 1, epochs, news)
 
     def told(self, study: Study) -> None:
         """Show how many trials are told, and the best."""

@@ -96,9 +96,9 @@ PICTURES = (
     Picture(
         "training",
         "Training of the supernet",
-        "Loss on the training images, and accuracy on validation images: of the architecture found "
-        "so far or, where an algorithm learns none, the mean of a few random ones. While a single "
-        "path is warmed up, the others stay at chance.",
+        "Loss on the training images, and the score on validation images: of the architecture "
+        "found so far or, where an algorithm learns none, the mean of a few random ones. While a "
+        "single path is warmed up, the others stay at chance.",
         training,
     ),
     Picture(
@@ -246,9 +246,9 @@ def _top_table(data: ReportData) -> str:
 def _verified(data: ReportData) -> str:
     if data.verified is None:
         return ""
-    rows = []
+    rows, metric = [], data.verified.get("metric", "accuracy")  # older releases knew no other
     for row in data.verified["rows"]:
-        scores = [number(row[name], "accuracy") for name in ("cheap", "mean", "std")]
+        scores = [number(row[name], metric) for name in ("cheap", "mean", "std")]
         key = f"<code>{escape(row['arch_key'])}</code>"
         rows.append([escape(row["group"]), *scores, str(row["seeds"]), key])
     rescored = data.config.supernet is not None

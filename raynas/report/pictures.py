@@ -19,6 +19,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from raynas.core.arch import Arch
+from raynas.core.metrics import probed
 from raynas.report.findings import (
     Effect,
     ReportData,
@@ -27,6 +28,7 @@ from raynas.report.findings import (
     effects,
     front,
     opponent,
+    plain,
     running_best,
     scale,
 )
@@ -95,9 +97,11 @@ def progress(data: ReportData) -> go.Figure | None:
 
 
 def training(data: ReportData) -> go.Figure | None:
-    """Draw the supernet's loss and the accuracy of random subnets over the epochs."""
+    """Draw the supernet's loss and the score of random subnets over the epochs."""
     history = data.history
-    names = {"loss": "Training loss", "accuracy": "Accuracy (%)"}
+    metric = probed(data.config.task_metric)
+    accuracy = metric.endswith("accuracy")
+    names = {"loss": "Training loss", metric: "Accuracy (%)" if accuracy else plain(metric).title}
     shown = [n for n in names if n in history and history[n].notna().any()]
     if not shown:
         return None
@@ -105,15 +109,15 @@ def training(data: ReportData) -> go.Figure | None:
     figure = make_subplots(len(shown), 1, shared_xaxes=True, vertical_spacing=0.08)
     figure.update_layout(blank_figure("Epoch", "").layout)
     for row, name in enumerate(shown, 1):
-        factor = 100.0 if name == "accuracy" else 1.0
+        share = accuracy and name == metric
+        factor = 100.0 if share else 1.0
         figure.add_scatter(
             x=epochs,
             y=history[name] * factor,
             mode="lines+markers",
             line={"color": POINT, "width": 2},
             marker={"size": 5},
-            hovertemplate=f"epoch %{{x}}: %{{y:.4g}}{' %' if name == 'accuracy' else ''}"
-            "<extra></extra>",
+            hovertemplate=f"epoch %{{x}}: %{{y:.4g}}{' %' if share else ''}<extra></extra>",
             row=row,
             col=1,
         )

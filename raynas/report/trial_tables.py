@@ -77,12 +77,13 @@ def number(value: float | str | None, name: str = "") -> str:
     return f"{value:.4g}"
 
 
-def verification_table(frame: pd.DataFrame, *, rescored: bool) -> Table:
-    """Return a table of retrained architectures: group, cheap score, stand-alone accuracy.
+def verification_table(frame: pd.DataFrame, *, rescored: bool, metric: str = "accuracy") -> Table:
+    """Return a table of retrained architectures: group, cheap score, stand-alone score.
 
     Args:
         frame: as in ``raynas.results.verification.Verification``.
         rescored: whether the cheap score was measured again, as it is where there is a supernet.
+        metric: that the scores are of.
     """
     title = "Retrained on their own"
     table = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
@@ -92,6 +93,6 @@ def verification_table(frame: pd.DataFrame, *, rescored: bool) -> Table:
     for name in ("group", cheap, "alone", "± seeds", "seeds", "architecture"):
         table.add_column(name, justify="left" if name in ("group", "architecture") else "right")
     for row in frame.to_dict("records"):
-        scores = [number(row[name], "accuracy") for name in ("cheap", "mean", "std")]
+        scores = [number(row[name], metric) for name in ("cheap", "mean", "std")]
         table.add_row(row["group"], *scores, str(row["seeds"]), row["arch_key"])
     return table

@@ -14,13 +14,16 @@ from torch import nn
 from raynas.core.arch import Value
 from raynas.core.config import SearchConfig
 from raynas.core.fixed import read_arch
+from raynas.data.first_examples import first_inputs
 from raynas.data.module import DataModule
+from raynas.data.split import split_of
 from raynas.nn.modelspace import ModelSpace
 from raynas.nn.mutable import frozen
 from raynas.setup.algorithms import trained_space
 from raynas.setup.problem import Data
 from raynas.setup.resolve import rebuild_space, resolve_space
 from raynas.setup.resolve_data import rebuild_data, resolve_data
+from raynas.setup.resolve_task import with_task
 from raynas.supernet.calibration import recalibrate
 from raynas.supernet.checkpoint import find_checkpoint, load_supernet
 from raynas.supernet.memory_layout import lay_out
@@ -74,12 +77,12 @@ class RunModels:
         """
         if whole or self.checkpoint is None:
             return self.space.build(arch, seed=self.seed).eval()
-        x, _ = self.data.load().train
+        train = split_of(self.data.load().train)
         supernets = self._supernets(self.checkpoint)
         supernet = load_supernet(supernets, self.checkpoint, self.seed)
         with torch.random.fork_rng(devices=[]):  # some layers draw weights that are replaced
             net = frozen(supernet, read_arch(supernets.arch_space, arch), {})
-        recalibrate(net, x[:CALIBRATION_IMAGES])
+        recalibrate(net, first_inputs(self.data, train, CALIBRATION_IMAGES))
         return net.eval()
 
     def _supernets(self, checkpoint: Path) -> ModelSpace:
@@ -110,7 +113,8 @@ class RunModels:
                 splits.train,
                 part,
                 calibration_images=CALIBRATION_IMAGES,
-                validation_images=len(part[1]),
+                task=self.data.task,
+                validation_images=len(split_of(part)),
                 seed=self.seed,
             )
             for row, arch in zip(rows, archs, strict=True):
@@ -129,7 +133,9 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def rebuild(config: SearchConfig, supernet: Path | None, space: Any, data: Any) -> RunModels:
+def rebuild(
+    config: SearchConfig, supernet: Path | None, space: Any, data: Any, task: Any = None
+) -> RunModels:
     """Return the parts of a run.
 
     Args:
@@ -137,12 +143,15 @@ def rebuild(config: SearchConfig, supernet: Path | None, space: Any, data: Any) 
         supernet: where its supernet lies; None if it has none.
         space: the user's own, where the run's cannot be imported; else None.
         data: likewise.
+        task: likewise.
 
     Raises:
         TypeError: the space is a plain ArchSpace, which builds no modules.
         LookupError: the space was a user's own and cannot be imported.
     """
     own_data = rebuild_data(config.data) if data is None else resolve_data(data, {})
+    if own_data is not None:
+        own_data = with_task(own_data, config.task if task is None else task)
     searched = (
         rebuild_space(config.space, own_data)
         if space is None

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from raynas.results.verification import Verification
 
 REPORT, VERIFIED = "report.html", "verified.json"
+LOGITS = ("classification", "multilabel", "segmentation", "language_modeling")
 
 
 class Result:
@@ -42,13 +43,14 @@ class Result:
         path: its folder.
         space: the user's own space, where the run's cannot be imported.
         data: the user's own data, likewise; BatchNorm statistics of ``model`` come from it.
+        task: the user's own task, likewise.
     """
 
-    def __init__(self, path: str, *, space: Any = None, data: Any = None) -> None:
+    def __init__(self, path: str, *, space: Any = None, data: Any = None, task: Any = None) -> None:
         self.folder = Folder(path)
         self.path = self.folder.path
         self.config: SearchConfig = self.folder.read_config()
-        self._own_space, self._own_data = space, data
+        self._own_space, self._own_data, self._own_task = space, data, task
 
     def __repr__(self) -> str:
         return f"Result({self.path!r}, {len(self.trials)} trials)"
@@ -210,7 +212,8 @@ class Result:
         """Return the score that a search would go by, by architecture key."""
         if self.rebuilt.checkpoint is not None:
             rows = self.rebuilt.rescore(archs)
-            return {a.key: row["valid_accuracy"] for a, row in zip(archs, rows, strict=True)}
+            metric, _ = self.rebuilt.data.task.objective
+            return {a.key: row[f"valid_{metric}"] for a, row in zip(archs, rows, strict=True)}
         frame = self.judged.dropna(subset=["objective"])
         return dict(zip(frame["arch_key"], frame["objective"], strict=True))
 
@@ -270,7 +273,7 @@ class Result:
 
         supernet = self.config.supernet
         path = None if supernet is None else self.folder.supernet(supernet)
-        return rebuild(self.config, path, self._own_space, self._own_data)
+        return rebuild(self.config, path, self._own_space, self._own_data, self._own_task)
 
     def model(self, arch: Mapping[str, Value] | None = None, *, whole: bool = False) -> nn.Module:
         """Return an architecture as a plain module in evaluation mode.
@@ -292,12 +295,26 @@ class Result:
         """
         return self.rebuilt.model(self.best.arch if arch is None else arch, whole=whole)
 
+    @property
+    def trained(self) -> nn.Module:
+        """The network that ``raynas.retrain`` has trained to the end, with its best weights.
+
+        It is that of the newest finished retraining in the run's folder.
+
+        Raises:
+            LookupError: there is none, or the space was a user's own and is not at hand.
+        """
+        from raynas.results.trained import newest_trained
+
+        return newest_trained(self.path, self._own_space).model()
+
     def rescore(self, count: int = 10) -> pd.DataFrame:
         """Return the best trials, measured again on more images than a search can afford.
 
-        Added are ``valid_accuracy`` and ``valid_loss`` on the whole validation split, and
-        ``test_accuracy`` and ``test_loss`` where there is a test split, with BatchNorm calibrated
-        on up to 2,000 training images. The order stays the search's: test images choose nothing.
+        Added are the task's metrics, such as ``valid_accuracy`` and ``valid_loss``, on the whole
+        validation split, and ``test_accuracy`` and ``test_loss`` where there is a test split, with
+        BatchNorm calibrated on up to 2,000 training images. The order stays the search's: test
+        images choose nothing.
 
         Args:
             count: how many.
@@ -322,48 +339,69 @@ class Result:
 
         Args:
             file: local path; ``.json`` takes the decisions, ``.pt2`` the network by torch.export,
-                ``.onnx`` the network as ONNX, from ``input`` to ``logits``.
+                ``.onnx`` the network as ONNX, from ``input`` to ``logits`` (or what a dict's or
+                tuple's inputs and another task's outputs are), ``.pt`` its weights, a state_dict.
             arch: None takes the best.
             whole: write the untrained network at full width instead, as for ``model``.
 
         Raises:
-            ValueError: another ending, ``whole`` with decisions, which have no width, or a network
-                that takes several inputs.
+            ValueError: another ending, or ``whole`` with decisions, which have no width.
             LookupError: the shape of an example is not known, or the space is not at hand.
             FileNotFoundError: there is no such folder.
         """
         folder, file = Path(file).absolute().parent, str(file)
         if not folder.is_dir():
             raise FileNotFoundError(f"export: there is no folder {folder}")
-        if not file.endswith((".json", ".pt2", ".onnx")):
+        if not file.endswith((".json", ".pt", ".pt2", ".onnx")):
             raise ValueError(
-                f"export: expected a file ending in .json or .pt2 or .onnx, got {file!r}"
+                f"export: expected a file ending in .json, .pt, .pt2 or .onnx, got {file!r}"
             )
         chosen = Arch(self.best.arch if arch is None else arch)
         if file.endswith(".json"):
             if whole:
-                raise ValueError("export: whole goes with a network (.pt2, .onnx), not with .json")
+                raise ValueError(
+                    "export: whole goes with a network (.pt, .pt2, .onnx), not with .json"
+                )
             with open(file, "w") as out:
                 out.write(write_arch(chosen))
             return
-        from raynas.nn.single_input import check_single_input
-        from raynas.results.program_files import write_onnx, write_program
+        from raynas.results.program_files import write_onnx, write_program, write_weights
 
         net = self.model(chosen, whole=whole)
-        check_single_input(net, "write Result.model() yourself, with an example of your own")
-        write = write_program if file.endswith(".pt2") else write_onnx
-        write(net, self._example_shape(), file)
+        if file.endswith(".pt"):
+            write_weights(net, file)
+        elif file.endswith(".pt2"):
+            write_program(net, self._example(net), file)
+        else:
+            write_onnx(net, self._example(net), file, self._output_names())
 
-    def _example_shape(self) -> tuple[int, ...]:
-        """Return the shape of one example; a run without data may know it from its space."""
+    def _output_names(self) -> list[str]:
+        """Return how the first outputs are called in a file: classifiers give logits."""
+        task = self.config.task
+        return ["output" if task is not None and task.name not in LOGITS else "logits"]
+
+    def _example(self, net: nn.Module) -> Any:
+        """Return a batch of two examples; a run without data may know them from its space."""
+        from raynas.nn.modelspace import zeros_like_signature
+        from raynas.nn.single_input import check_takes
+
+        example = zeros_like_signature(self._signature(), 2)
+        check_takes(net, example)
+        return example
+
+    def _signature(self) -> Any:
+        """Return shapes and dtypes of an example's inputs."""
+        if self.config.inputs is not None:
+            return self.config.inputs
         if self.config.input_shape is not None:
-            return self.config.input_shape
+            return {"shape": self.config.input_shape, "dtype": "float32"}
         if self.config.data is None and self.rebuilt.data_at_hand is None:
             raise LookupError(
                 "export: the run used no data, so that the shape of an example is not known; pass "
-                "raynas.load(path, data=...), or search a raynas.ModelSpace(..., input_shape=...)"
+                "raynas.load(path, data=...), or search a raynas.ModelSpace(..., input_shape=...) "
+                "or (..., example=...)"
             )
-        return self.rebuilt.data.input_shape
+        return self.rebuilt.data.signature
 
     def report(self, file: str | None = None) -> str:
         """Write pictures of the run as one HTML page that opens offline, and return its path.

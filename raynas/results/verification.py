@@ -17,6 +17,7 @@ from raynas.core.errors import Exhausted, UnknownName, nearest
 from raynas.core.evaluator import EVALUATORS
 from raynas.core.fixed_list import FixedListSampler
 from raynas.core.goals import goals_of
+from raynas.core.options import options_of
 from raynas.core.progress import Progress
 from raynas.core.study import Study, StudyInfo
 from raynas.results.analysis import Interval, kendall, mean_difference
@@ -28,8 +29,22 @@ if TYPE_CHECKING:
     import pandas as pd
 
 VERIFY = "verify"
-METRIC = "accuracy"
-LATER = {"aux_weight": 0.4}  # options of ``standalone`` since 0.1
+FIRST = {  # options that ``standalone`` had in 0.1
+    "epochs",
+    "batch_size",
+    "lr",
+    "momentum",
+    "nesterov",
+    "weight_decay",
+    "label_smoothing",
+    "clip",
+    "precision",
+    "channels_last",
+    "sync_batch_norm",
+    "early_stopping",
+    "grace_epochs",
+    "reduction_factor",
+}
 
 
 @dataclass(frozen=True)
@@ -39,29 +54,37 @@ class Verification:
     Attributes:
         table: one row per architecture: ``group`` (best or random), ``cheap`` (the score that the
             search went by, measured again on more images where it had a supernet), ``mean``,
-            ``std`` and ``seeds`` of the stand-alone accuracy, ``arch``.
+            ``std`` and ``seeds`` of the stand-alone score, ``arch``.
         correlation: Kendall's tau between the cheap and the stand-alone scores of the random
             architectures and the best together; None where random ones have no cheap score.
-        gain: mean stand-alone accuracy of the best less that of the random ones.
+        gain: mean stand-alone score of the best less that of the random ones; the other way round
+            where a lower one is better.
+        metric: that is the stand-alone score: what the run's task goes by.
+        lower_is_better: of the score.
     """
 
     table: pd.DataFrame
     correlation: Interval | None
     gain: Interval
+    metric: str = "accuracy"
+    lower_is_better: bool = False
 
     def to_json(self) -> str:
         """Return the table's rows and both estimates, for the run's folder."""
         plain = self.table.astype(object).where(self.table.notna(), None)
-        estimates = {
+        estimates: dict[str, Any] = {
             "gain": vars(self.gain),
             "correlation": None if self.correlation is None else vars(self.correlation),
         }
         rows = plain.drop(columns="arch").to_dict("records")
+        estimates["metric"] = self.metric
         return json.dumps(estimates | {"said": str(self), "rows": rows}, indent=2) + "\n"
 
     def __str__(self) -> str:
-        gain = self.gain.text(100, 2, "percentage points")
-        lines = [f"best less random: {gain} of stand-alone accuracy"]
+        share = self.metric.endswith("accuracy")
+        gain = self.gain.text(100, 2, "percentage points") if share else str(self.gain)
+        which = "random less best" if self.lower_is_better else "best less random"
+        lines = [f"{which}: {gain} of stand-alone {self.metric}"]
         if self.correlation is not None:
             lines.append(f"Kendall's tau of cheap and stand-alone score: {self.correlation}")
         return "\n".join(lines)
@@ -122,7 +145,8 @@ def verify(
             f"{len(best) - 1}, got {comparison.top}"
         )
     rows = _trained(comparison, [*best, *random], seeds, options, ray, progress)
-    return summary(rows, best, random, comparison.cheap_scores([*best, *random]))
+    cheap = comparison.cheap_scores([*best, *random])
+    return summary(rows, best, random, cheap, comparison.data.module.task.objective)
 
 
 def _random(comparison: Comparison) -> list[Arch]:
@@ -153,7 +177,7 @@ def _trained(
 
     from raynas.storage.tables import TrialStore, load_trials, read_trials
 
-    space, goals = comparison.space, goals_of({METRIC: "max"})
+    space, goals = comparison.space, goals_of(dict([comparison.data.module.task.objective]))
     problem = Problem(space=space, data=comparison.data, goals=goals)
     standalone = ["standalone", {"early_stopping": False} | dict(options)]
     evaluation = evaluation_of(standalone, problem)
@@ -185,7 +209,10 @@ def _key(options: Mapping[str, Any]) -> str:
 
     An option of later releases at its default leaves the name as it was.
     """
-    options = {k: v for k, v in options.items() if k not in LATER or LATER[k] != v}
+    from raynas.evaluators.standalone import Standalone
+
+    later = {k: option.default for k, option in options_of(Standalone).items() if k not in FIRST}
+    options = {k: v for k, v in options.items() if k not in later or later[k] != v}
     return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -194,6 +221,7 @@ def summary(
     best: Sequence[Arch],
     random: Sequence[Arch],
     cheap: Mapping[str, float],
+    objective: tuple[str, str] = ("accuracy", "max"),
 ) -> Verification:
     """Return what trained trials say.
 
@@ -202,26 +230,29 @@ def summary(
         best: the search's.
         random: drawn uniformly.
         cheap: scores by architecture key.
+        objective: the metric that is the stand-alone score, and its goal.
     """
     import pandas as pd
 
-    rows = rows.dropna(subset=[METRIC])
+    metric, goal = objective
+    rows = rows.dropna(subset=[metric])
     group = {arch.key: "best" for arch in best} | {arch.key: "random" for arch in random}
     rows = rows[rows["arch_key"].isin(list(group))]
-    scores = rows.groupby("arch_key", sort=False)[METRIC]
+    scores = rows.groupby("arch_key", sort=False)[metric]
     table = pd.DataFrame({"mean": scores.mean(), "std": scores.std(), "seeds": scores.count()})
     table.insert(0, "group", [group[key] for key in table.index])
     table.insert(1, "cheap", [cheap.get(key, np.nan) for key in table.index])
     table["arch"] = rows.groupby("arch_key", sort=False)["arch"].first()
-    table = table.reset_index().sort_values(["group", "mean"], ascending=[True, False])
+    table = table.reset_index().sort_values(["group", "mean"], ascending=[True, goal == "min"])
     both = table.dropna(subset=["cheap"])
     scored = set(both["group"]) == {"best", "random"} and len(both) > 2
+    groups = ("best", "random") if goal == "max" else ("random", "best")
     return Verification(
         table.reset_index(drop=True),
         kendall(both["cheap"].to_numpy(), both["mean"].to_numpy()) if scored else None,
-        mean_difference(
-            *(table["mean"][table["group"] == g].to_numpy() for g in ("best", "random"))
-        ),
+        mean_difference(*(table["mean"][table["group"] == g].to_numpy() for g in groups)),
+        metric,
+        goal == "min",
     )
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raynas.core.archspace import ArchSpace
-from raynas.core.config import ComponentSpec, TrainSettings, validated
+from raynas.core.config import ComponentSpec, validated
 from raynas.core.errors import UnknownName, nearest
 from raynas.core.goals import Goals
 from raynas.core.options import checked, options_of
 from raynas.core.sampler import SAMPLERS, Sampler, sampler_class
+from raynas.core.train_settings import TrainSettings
 from raynas.setup.objects import own_options
 
 if TYPE_CHECKING:

@@ -50,7 +50,7 @@ def bounded(
     from raynas.costs.cost_table import CostTable
 
     tables: list[Additive] = []
-    if space.model_space is not None and space.model_space.input_shape is not None:
+    if space.model_space is not None and space.model_space.signature is not None:
         tables.append(CostTable(space.model_space.supernet(), space.model_space.example_input()))
     for constraint in counted:  # before latencies are measured, which takes seconds
         _check_reachable(space, tables[0], constraint)
@@ -76,7 +76,7 @@ def _sorted(
 ) -> tuple[list[Constraint], list[Constraint], list[Constraint]]:
     """Return the constraints that are counted, looked up in a latency table, and measured."""
     model_space = space.model_space
-    counts = model_space is not None and model_space.input_shape is not None
+    counts = model_space is not None and model_space.signature is not None
     counted = [c for c in constraints if counts and c.metric in COSTS]
     timed = [c for c in constraints if latency is not None and c.metric == LATENCY]
     others = [c for c in constraints if c not in counted and c.metric != LATENCY]

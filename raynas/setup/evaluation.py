@@ -16,7 +16,7 @@ from raynas.core.progress import Progress
 from raynas.evaluators.functions import MakeFunctionEvaluator, wants_module
 from raynas.evaluators.networks import MakeNetworkEvaluator
 from raynas.evaluators.protocols import declaration
-from raynas.evaluators.shared import SHARED_METRICS, MakeSharedEvaluator, Shared
+from raynas.evaluators.shared import MakeSharedEvaluator, Shared
 from raynas.evaluators.spec import EvaluatorSpec
 from raynas.setup.fit import check_fit
 from raynas.setup.objects import (
@@ -97,8 +97,8 @@ def evaluation_of(
     named = isinstance(evaluator, str | tuple | list | Mapping)
     built, spec = _registered(evaluator, epochs) if named else (evaluator, _own_spec(evaluator))
     if isinstance(built, Shared):
-        problem.networks(NO_SHARED_WEIGHTS)
-        _check_metrics(metrics, SHARED_METRICS, SHARED)
+        _, data = problem.networks(NO_SHARED_WEIGHTS)
+        _check_metrics(metrics, _with_costs(data.task.metrics), SHARED)
         trained = supernet_of(supernet, problem, epochs)
         return shared_evaluation(built, problem, trained, timed=timed)
     if supernet is not None:
@@ -137,7 +137,8 @@ def shared_evaluation(
         ValueError: a metric that shared weights do not give; the nearest that they do is named.
     """
     model_space, data = problem.networks(NO_SHARED_WEIGHTS)
-    _check_metrics(problem.measured(timed), SHARED_METRICS, SHARED)
+    gives = _with_costs(data.task.metrics)
+    _check_metrics(problem.measured(timed), gives, SHARED)
     make = MakeSharedEvaluator(
         supernet_space=supernet.model_space,
         model_space=model_space,
@@ -148,7 +149,7 @@ def shared_evaluation(
     return Evaluation(
         component=ComponentSpec(name=SHARED, options=scoring.chosen),
         data=_data_spec(problem),
-        evaluator=EvaluatorSpec(name=SHARED, metrics=SHARED_METRICS, make=make),
+        evaluator=EvaluatorSpec(name=SHARED, metrics=gives, make=make),
         supernet=supernet,
     )
 
@@ -219,8 +220,9 @@ def _network_evaluation(
         f"the evaluator {_called(spec)} measures networks, and an ArchSpace builds none"
     )
     declared = declaration(evaluator)
-    gives = metrics if declared.metrics is None else declared.metrics
-    gives = tuple(dict.fromkeys((*COSTS, *gives)))
+    of_task = data.task.metrics if declared.metrics_of_task else None
+    own = declared.metrics if of_task is None else (*of_task, *(declared.metrics or ()))
+    gives = tuple(dict.fromkeys((*COSTS, *(metrics if own is None else own))))
     _check_metrics(metrics, gives, spec.name)
     if declared.stopping is not None and problem.goals.several:
         raise ValueError(
@@ -290,6 +292,10 @@ def _own_spec(evaluator: Any) -> ComponentSpec:
 
 def _called(spec: ComponentSpec) -> str:
     return "a function" if spec.name == FUNCTION else repr(spec.name)
+
+
+def _with_costs(metrics: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*metrics, *COSTS)))
 
 
 def _data_spec(problem: Problem) -> ComponentSpec | None:

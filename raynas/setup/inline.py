@@ -21,9 +21,9 @@ from raynas.core.objectives import MissingObjective
 from raynas.core.progress import Progress
 from raynas.core.study import Asked, Study
 from raynas.evaluators.spec import EvaluatorSpec, Worker
-from raynas.storage.run_folder import SUPERNET, local_copy
+from raynas.storage.run_folder import local_copy
 from raynas.storage.training_record import TrainingRecord
-from raynas.supernet.job import SupernetJob
+from raynas.supernet.train_job import TrainJob
 
 
 class InlineRunner:
@@ -36,18 +36,16 @@ class InlineRunner:
     def __init__(self, config: RayConfig) -> None:
         self.config = config
 
-    def train_supernet(self, job: SupernetJob, out: str, progress: Progress) -> None:
-        """Train a supernet by the loop that a Ray Train worker runs."""
+    def train(self, job: TrainJob, out: str, progress: Progress) -> None:
+        """Train by the loop that a Ray Train worker runs."""
         import torch
 
-        from raynas.gradient.hardware import options_with_latency
         from raynas.supernet.checkpoint import WEIGHTS, checkpoint_in
-        from raynas.supernet.job import run_job
 
         progress.phase("training")
         threads = self.config.cpus_per_train_worker or max((os.cpu_count() or 1) - 1, 1)
         device = torch.device("cuda") if self.config.gpus_per_train_worker else None
-        record = TrainingRecord(out, job.algo.name, last=WEIGHTS)
+        record = TrainingRecord(out, job.folder, job.columns, last=WEIGHTS)
 
         def report(row: dict[str, Any], saved: Path | None) -> None:
             if saved is not None:
@@ -55,9 +53,9 @@ class InlineRunner:
             record.row(row)
             progress.trained(row, job.settings.epochs)
 
-        checkpoint = checkpoint_in(local_copy(f"{out}/{SUPERNET}"))
-        with torch_threads(threads), options_with_latency(job.algo.options, job.latency) as options:
-            run_job(job, options, device=device, checkpoint=checkpoint, report=report)
+        checkpoint = checkpoint_in(local_copy(f"{out}/{job.folder}"))
+        with torch_threads(threads):
+            job.run(report, device=device, checkpoint=checkpoint)
 
     def run_study(
         self,

@@ -166,5 +166,6 @@ def gives_latency(evaluator: Any) -> bool:
         return False
     declared = declaration(evaluator)
     if declared.kind in ("network", "training"):
-        return declared.metrics is None or LATENCY in declared.metrics
+        says = declared.metrics is not None or declared.metrics_of_task
+        return not says or LATENCY in (declared.metrics or ())
     return True  # a function's, or a table's columns

@@ -23,9 +23,13 @@ KNOWN_AS = "known_as"  # what stands there for an argument that JSON cannot hold
 def own_options(
     cls: Callable[..., Any], configured: object, without: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """Return a configured object's options, which it keeps as attributes of the same names."""
+    """Return a configured object's options, which it keeps as attributes of the same names.
+
+    Functions, and other objects that can be called, are named by their import path.
+    """
     declared = options_of(cls, without=without)
-    return {key: getattr(configured, key) for key in declared if hasattr(configured, key)}
+    given = {key: getattr(configured, key) for key in declared if hasattr(configured, key)}
+    return {k: import_path(v) if callable(v) else v for k, v in given.items()}
 
 
 def named_evaluator(given: Any) -> Any:

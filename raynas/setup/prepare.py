@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from raynas.setup.problem import Data, Problem, Space
 from raynas.setup.request import SearchRequest
 from raynas.setup.resolve import mapping, resolve_space
 from raynas.setup.resolve_data import resolve_data
+from raynas.setup.resolve_task import task_spec, with_task
 from raynas.setup.strategy import SearchStrategy, search_strategy
 from raynas.storage.run_folder import Folder, absolute, fresh
 
@@ -53,9 +55,10 @@ def prepared(request: SearchRequest, out: str | None, *, resume: bool) -> Prepar
         StoreMismatch: it holds one of another space, data, evaluator, ...
     """
     data = _data_of(request)
+    objectives = _objectives(request, data)
     space = resolve_space(request.space, mapping("space_options", request.space_options), data)
     constraints = as_constraints(request.constraints)
-    config = _config(request, space, out)
+    config = _config(request, space, data, objectives, out)
     space = space.seeded(config.seed)
     latency = latency_source(
         request.latency, request.evaluator, space, config, constraints, resume=resume
@@ -84,7 +87,23 @@ def prepared(request: SearchRequest, out: str | None, *, resume: bool) -> Prepar
     return Prepared(config=config, problem=problem, strategy=strategy, latency=latency)
 
 
-def _config(request: SearchRequest, space: Space, out: str | None) -> SearchConfig:
+def _objectives(request: SearchRequest, data: Data | None) -> dict[str, str]:
+    """Return what was asked for, or what the task goes by."""
+    if request.objectives is not None:
+        return mapping("objectives", request.objectives)
+    if data is None:
+        return {"accuracy": "max"}
+    metric, goal = data.module.task.objective
+    return {metric: goal}
+
+
+def _config(
+    request: SearchRequest,
+    space: Space,
+    data: Data | None,
+    objectives: Mapping[str, str],
+    out: str | None,
+) -> SearchConfig:
     """Return the configuration as far as the request alone says it."""
     constraints = as_constraints(request.constraints)
     options = mapping("options", request.options)
@@ -92,7 +111,7 @@ def _config(request: SearchRequest, space: Space, out: str | None) -> SearchConf
         "space": space.spec,
         "algo": ComponentSpec(name=name_of(request.algo), options=options),
         "evaluator": ComponentSpec(name=SHARED),
-        "objectives": mapping("objectives", request.objectives),
+        "objectives": objectives,
         "scalarize": mapping("scalarize", request.scalarize),
         "constraints": {bound.metric: (bound.low, bound.high) for bound in constraints},
         "trials": request.trials,
@@ -100,6 +119,9 @@ def _config(request: SearchRequest, space: Space, out: str | None) -> SearchConf
         "out": absolute(str(out or "runs")),
         "ray": ray_config(request.ray),
         "input_shape": None if space.model_space is None else space.model_space.input_shape,
+        "inputs": None if space.model_space is None else space.model_space.signature,
+        "task": None if data is None else task_spec(data.module.task),
+        "task_metric": "accuracy" if data is None else data.module.task.objective[0],
         "space_digest": space.digest,
         "versions": versions(),
     }
@@ -133,8 +155,11 @@ def _data_of(request: SearchRequest) -> Data | None:
             raise ValueError("an ArchSpace is searched with a function, which uses no data of ours")
         return None
     if request.data is None:
+        if any(given is not None for given in (request.task, request.loss, request.metrics)):
+            raise ValueError("task, loss and metrics are of data, and this search uses none")
         return None
-    return resolve_data(request.data, mapping("data_options", request.data_options))
+    data = resolve_data(request.data, mapping("data_options", request.data_options))
+    return with_task(data, request.task, request.loss, request.metrics)
 
 
 def stem(space: Space, algo: ComponentSpec) -> str:

@@ -7,12 +7,12 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from raynas.core.config import TrainSettings
 from raynas.core.errors import UnknownName, nearest
 from raynas.core.evaluator import EVALUATORS
 from raynas.core.options import options_of
 from raynas.core.registry import Registry, nearest_spelling
 from raynas.core.sampler import SAMPLERS
+from raynas.core.train_settings import TrainSettings
 from raynas.report.plugin import without_arguments
 
 
@@ -26,6 +26,7 @@ def registries() -> dict[str, list[Registry[Any]]]:
     from raynas.nn.modelspace import SPACES
     from raynas.nn.operators import OPERATORS
     from raynas.supernet.protocol import ONE_SHOTS
+    from raynas.tasks import TASKS
 
     return {
         "algorithms": [SAMPLERS, ONE_SHOTS],
@@ -36,6 +37,7 @@ def registries() -> dict[str, list[Registry[Any]]]:
         "exporters": [EXPORTERS],
         "evaluators": [EVALUATORS],
         "data": [DATA],
+        "tasks": [TASKS],
     }
 
 

@@ -28,6 +28,9 @@ class SearchRequest:
     space: Any
     algo: Any
     data: Any
+    task: Any
+    loss: Any
+    metrics: Any
     evaluator: Any
     supernet: Any
     objectives: Mapping[str, str] | None
@@ -62,7 +65,6 @@ class SearchRequest:
             data=DEFAULT_DATA if self.data is None and needed else self.data,
             trials=DEFAULT_TRIALS if self.trials is None else self.trials,
             seed=0 if self.seed is None else self.seed,
-            objectives={"accuracy": "max"} if self.objectives is None else self.objectives,
         )
 
     def _bounds_look_at_data(self) -> bool:
@@ -72,7 +74,7 @@ class SearchRequest:
             return True
         timed = self.latency is not None or LATENCY in {*metrics, *(self.objectives or {})}
         sized = isinstance(self.space, str | ComponentSpec) or (
-            isinstance(self.space, ModelSpace) and self.space.input_shape is not None
+            isinstance(self.space, ModelSpace) and self.space.signature is not None
         )
         return not sized and (timed or bool(metrics & {*COSTS}))
 
@@ -94,6 +96,7 @@ class SearchRequest:
         taken: dict[str, Any] = {
             "space": before.space,
             "data": before.data,
+            "task": before.task,
             "algo": before.algo.name,
             "evaluator": self._evaluator_of(before.evaluator) if self.evaluator is None else None,
             "supernet": None if trains(before.algo.name) else before.supernet,

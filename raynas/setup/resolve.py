@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -99,19 +98,18 @@ def rebuild_space(spec: ComponentSpec, data: Data | None) -> Space:
 
 
 def _facts(data: Data | None) -> dict[str, Any]:
+    """Return what data say of a registered space: outputs, channels and resolution."""
     if data is None:
         return {}
-    shape = data.module.input_shape
-    facts: dict[str, Any] = {"num_classes": data.module.num_classes, "in_channels": shape[0]}
-    return facts | ({"resolution": shape[-1]} if len(shape) == 3 else {})
+    shape, width = data.module.input_shape, data.module.width
+    facts: dict[str, Any] = {} if width is None else {"num_classes": width}
+    if shape:
+        facts["in_channels"] = shape[0]
+    return facts | ({"resolution": shape[-1]} if shape is not None and len(shape) == 3 else {})
 
 
 def _with_shape(space: ModelSpace, data: Data | None) -> ModelSpace:
-    if data is None or space.input_shape is not None:
-        return space
-    shaped = copy.copy(space)
-    shaped.input_shape = data.module.input_shape
-    return shaped
+    return space if data is None else space.taking(data.module.signature)
 
 
 def mapping(name: str, given: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What carries out a search: Ray, or the calling process."""
+"""What carries out a search or a training: Ray, or the calling process."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from raynas.core.study import Study
 from raynas.evaluators.spec import EvaluatorSpec
 
 if TYPE_CHECKING:
-    from raynas.supernet.job import SupernetJob
+    from raynas.supernet.train_job import TrainJob
 
 
 class Runner(Protocol):
-    """Trains supernets and evaluates the architectures of studies.
+    """Trains supernets and networks, and evaluates the architectures of studies.
 
     Attributes:
         config: how many processes, and on what.
@@ -25,7 +25,7 @@ class Runner(Protocol):
 
     config: RayConfig
 
-    def train_supernet(self, job: SupernetJob, out: str, progress: Progress) -> None:
+    def train(self, job: TrainJob, out: str, progress: Progress) -> None:
         """Run the job, or go on with it where ``out`` holds a part; leave a checkpoint there.
 
         Raises:

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raynas.core.arch import Arch
-from raynas.core.config import ComponentSpec, TrainSettings
+from raynas.core.config import ComponentSpec
 from raynas.core.errors import SearchFailed
 from raynas.core.feasible import Violation
 from raynas.core.fixed_list import FOUND
 from raynas.core.progress import Progress
+from raynas.core.train_settings import TrainSettings
 from raynas.setup.algorithms import one_shot, resolve_one_shot, supernet_space, trained_space
-from raynas.setup.fit import check_batch, check_fit
+from raynas.setup.fit import check_batch, check_fit, check_smoothing
 from raynas.setup.latency_source import hardware_table
 from raynas.setup.problem import Data, Problem, Space
 from raynas.storage.run_folder import SUPERNET, Folder, absolute, local_copy
@@ -71,6 +72,7 @@ class Supernet:
         Raises:
             ValueError: the supernet was trained elsewhere.
         """
+        from raynas.gradient.supernet_run import SupernetRun
         from raynas.supernet.job import SupernetJob
 
         if self.training is None:
@@ -86,7 +88,7 @@ class Supernet:
             latency=hardware_table(algo, self.space, Folder(out), threads),
             about={"space": self.space.spec.model_dump(), "algo": algo.model_dump()},
         )
-        runner.train_supernet(job, out, progress)
+        runner.train(SupernetRun(job), out, progress)
 
     def _trained(self, out: str, epochs: int) -> bool:
         """Return whether a run that goes on has its supernet already; its job takes a while."""
@@ -196,21 +198,29 @@ def supernet_to_train(
     spec, settings = resolve_one_shot(algo, options, epochs)
     if space.model_space is None or data is None:
         raise ValueError(NO_WEIGHTS)
+    _check_settings(settings, options, data)
     check_fit(space.model_space, data.module)
     check_batch(settings.batch_size, data.module)
     _check_warmup(spec, settings.epochs)
     model_space = supernet_space(space.model_space, spec)
-    check_rebuilding(model_space, data.module.input_shape)
+    check_rebuilding(model_space, data.module.signature)
     if (configured := one_shot(spec)) is not None and configured.learns:
         model = model_space.supernet()
         logits_of(model)  # refuses what has no logits
-        configured.check(model, [model_space.example_input(2)])
+        configured.check(model, model_space.example_input(2))
     return Supernet(
         spec=ComponentSpec(name=spec.name, options=spec.options | settings.model_dump()),
         space=space,
         model_space=model_space,
         training=Training(algo=spec, settings=settings, data=data),
     )
+
+
+def _check_settings(settings: TrainSettings, options: Mapping[str, Any], data: Data) -> None:
+    """Raise ValueError for an option of the training that would have no effect."""
+    if settings.drop_path:
+        raise ValueError("drop_path is of networks trained alone, not of supernets: leave it out")
+    check_smoothing(options, data.module)
 
 
 def _check_warmup(algo: ComponentSpec, epochs: int) -> None:

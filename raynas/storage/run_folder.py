@@ -8,8 +8,9 @@ from pathlib import Path
 
 from pyarrow import fs
 
-from raynas.core.config import ComponentSpec, SearchConfig, TrainSettings
+from raynas.core.config import ComponentSpec, SearchConfig
 from raynas.core.errors import StoreMismatch
+from raynas.core.train_settings import TrainSettings
 
 CONFIG, BEST, SUPERNET = "run.json", "best.json", "supernet"
 LATENCIES = ("latency_cpu.json", "latency_gpu.json", "latency_table.json")
@@ -92,9 +93,20 @@ class Folder:
         self.remove(name)
         self._fs.create_dir(f"{self._root}/{name}", recursive=True)
         for file in sorted(source.iterdir(), key=lambda file: file.name == last):
-            fs.copy_files(
-                str(file), f"{self._root}/{name}/{file.name}", destination_filesystem=self._fs
-            )
+            target = f"{self._root}/{name}/{file.name}"
+            if file.is_dir():
+                self._fs.create_dir(target)
+            fs.copy_files(str(file), target, destination_filesystem=self._fs)
+
+    def put_file(self, source: Path, name: str) -> None:
+        """Copy a local file here; it has its name only once it is whole."""
+        self._fs.create_dir(self._root, recursive=True)
+        local = isinstance(self._fs, fs.LocalFileSystem)
+        target = f"{self._root}/{name}"
+        written = f"{self._root}/.{name}.tmp" if local else target
+        fs.copy_files(str(source), written, destination_filesystem=self._fs)
+        if local:
+            Path(written).replace(target)
 
     def remove(self, name: str) -> None:
         """Remove a file, or a folder and what is in it; it may be missing."""
@@ -155,6 +167,13 @@ class Folder:
             raise StoreMismatch(
                 f"{self.path} was run with another {config.space.name}: choices or shapes of "
                 "weights differ; resume with the same, or choose another folder"
+            )
+        if before.task is not None:  # releases that knew classification alone wrote none
+            same.append("task")
+        elif config.task not in (None, ComponentSpec(name="classification")):
+            raise StoreMismatch(
+                f"{self.path} was run with task classification, not {_shown(config.task)}; resume "
+                "with the same, or choose another folder"
             )
         for name in same:
             old, new = _differing(getattr(before, name), getattr(config, name))

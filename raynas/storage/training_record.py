@@ -1,12 +1,13 @@
-"""What a supernet's training leaves in a run folder, written by the process that trains."""
+"""What a training leaves in a folder, written by the process that trains."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from raynas.storage.run_folder import SUPERNET, Folder
+from raynas.storage.run_folder import Folder
 from raynas.storage.tables import HistoryStore
 
 _OWN = re.compile(r"checkpoint_\d{6}")  # Ray Train's names and its list of them are others
@@ -16,14 +17,15 @@ class TrainingRecord:
     """Appends rows to the history, and keeps the newest checkpoint.
 
     Args:
-        out: run folder or URI.
-        algo: name of the one-shot algorithm.
+        out: folder or URI.
+        folder: of the checkpoints in it.
+        columns: of the history, that are the same in each of its rows.
         last: file of a checkpoint that comes last, so that one without it is not whole.
     """
 
-    def __init__(self, out: str, algo: str, *, last: str) -> None:
-        self._history, self._algo, self._last = HistoryStore(out), algo, last
-        self._folder = Folder(f"{out}/{SUPERNET}")
+    def __init__(self, out: str, folder: str, columns: Mapping[str, str], *, last: str) -> None:
+        self._history, self._columns, self._last = HistoryStore(out), dict(columns), last
+        self._folder = Folder(f"{out}/{folder}")
 
     def checkpoint(self, written: Path, epoch: int) -> None:
         """Keep a checkpoint, and remove those of ours before it."""
@@ -35,4 +37,4 @@ class TrainingRecord:
 
     def row(self, row: dict[str, Any]) -> None:
         """Append an epoch's row to the history."""
-        self._history.append([{"algo": self._algo, **row}])
+        self._history.append([{**self._columns, **row}])

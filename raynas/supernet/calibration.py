@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from raynas.core.nest import Nest, call, rows, taken
 from raynas.nn.elastic_norm import ElasticBatchNorm
 from raynas.supernet.attributes import attributes_kept, modes_kept
 
@@ -28,8 +29,12 @@ Moments = tuple[Tensor, Tensor]
 Part = tuple[Tensor, Tensor, int]  # mean, biased variance, and rows of one call
 
 
-class RunsTwice(Exception):
-    """A BatchNorm runs more than once in a pass, so that its statistics are not those of one."""
+class NeedsOwnPasses(Exception):
+    """A BatchNorm cannot calibrate in the pass that scores.
+
+    It runs more than once in it, so that its statistics are not those of one call, or the rows of
+    its input are no examples.
+    """
 
 
 @dataclass
@@ -38,15 +43,20 @@ class Calibration:
 
     Attributes:
         rows: leading rows that give the statistics; 0 re-uses those of the last pass.
+        examples: that the pass under way has; 0 is any number.
         moments: (mean, biased variance) of every BatchNorm that ran in that pass.
     """
 
     rows: int = 0
+    examples: int = 0
     moments: dict[nn.Module, Moments] = field(default_factory=dict)
 
-    def begin(self, rows: int) -> None:
-        """Start a pass whose first ``rows`` rows calibrate (0: the last pass's statistics hold)."""
-        self.rows = rows
+    def begin(self, rows: int, examples: int = 0) -> None:
+        """Start a pass of ``examples`` (0: of any number), whose first ``rows`` rows calibrate.
+
+        With 0 rows the last pass's statistics hold.
+        """
+        self.rows, self.examples = rows, examples
         if rows:
             self.moments.clear()
 
@@ -54,11 +64,12 @@ class Calibration:
         """Return the statistics of a BatchNorm, whose input is ``x``.
 
         Raises:
-            RunsTwice: it has calibrated in this pass already.
+            NeedsOwnPasses: it has calibrated in this pass already, or the rows of ``x`` are not
+                the pass's examples (time steps, say, that were joined with them).
         """
         if self.rows:
-            if norm in self.moments:
-                raise RunsTwice
+            if norm in self.moments or len(x) != (self.examples or len(x)):
+                raise NeedsOwnPasses
             self.moments[norm] = torch.batch_norm_update_stats(x[: self.rows], None, None, 0.0)
         return self.moments[norm]
 
@@ -135,8 +146,8 @@ def calibrated(model: nn.Module, norms: Collection[_BatchNorm] | None = None) ->
 
 
 @torch.no_grad()
-def recalibrate(model: nn.Module, images: Tensor, batch: int = 512) -> None:
-    """Write BatchNorm statistics of ``images`` into a model: plain averages, no momentum.
+def recalibrate(model: nn.Module, inputs: Nest, batch: int = 512) -> None:
+    """Write BatchNorm statistics of ``inputs`` into a model: plain averages, no momentum.
 
     Each BatchNorm takes the image-weighted mean of the batches' means and biased variances (Cai et
     al., 2020, arXiv:1908.09791, as in the authors' code); one batch gives the exact statistics. One
@@ -145,18 +156,24 @@ def recalibrate(model: nn.Module, images: Tensor, batch: int = 512) -> None:
 
     Args:
         model: whose buffers are written; its mode is kept, and so is what it computes with beside.
-        images: shape (count, ...).
-        batch: images per pass at most; passes are of about equal size, since training mode refuses
-            a lone row.
+        inputs: tensors of shape (count, ...).
+        batch: examples per pass at most; passes are of about equal size, since training mode
+            refuses a lone row.
     """
     with modes_kept(model), attributes_kept(model):
         norms = calibrated_norms(model)
         model.eval()
         if norms:
-            _recalibrate(model, norms, images.chunk(math.ceil(len(images) / batch)))
+            _recalibrate(model, norms, chunks(inputs, math.ceil(rows(inputs) / batch)))
 
 
-def _recalibrate(model: nn.Module, norms: list[_BatchNorm], batches: Sequence[Tensor]) -> None:
+def chunks(inputs: Nest, count: int) -> list[Nest]:
+    """Return the parts of a batch, so many of about equal size at most."""
+    places = torch.arange(rows(inputs)).chunk(count)
+    return [taken(inputs, slice(int(part[0]), int(part[-1]) + 1)) for part in places]
+
+
+def _recalibrate(model: nn.Module, norms: list[_BatchNorm], batches: Sequence[Nest]) -> None:
     measured = _measured(model, norms, batches)
     several = {norm: sums for norm, sums in measured.items() if sums.calls > len(batches)}
     if several:
@@ -192,7 +209,7 @@ Parts = dict[_BatchNorm, list[Part]]
 
 
 def _measured(
-    model: nn.Module, norms: list[_BatchNorm], batches: Sequence[Tensor]
+    model: nn.Module, norms: list[_BatchNorm], batches: Sequence[Nest]
 ) -> dict[_BatchNorm, _Sums]:
     """Run the batches while ``norms`` normalise by each input's own statistics; return these."""
     sums: dict[_BatchNorm, _Sums] = {}
@@ -201,7 +218,7 @@ def _measured(
         with ExitStack() as stack:
             for norm in norms:
                 stack.enter_context(_measuring(norm, parts))
-            model(batch)
+            call(model, batch)
         for norm, given in parts.items():
             mean, var, _ = given[0]
             sums.setdefault(norm, _Sums(0.0 * mean, 0.0 * var)).add(given)

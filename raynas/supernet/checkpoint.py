@@ -1,4 +1,4 @@
-"""A trained supernet on disk and in shared memory."""
+"""A trained supernet, or a network, on disk; a supernet in shared memory."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from raynas.nn.modelspace import ModelSpace
 from raynas.supernet.attributes import Attributes, write_attributes
 
 WEIGHTS, STATE, ABOUT = "model.safetensors", "training.pt", "supernet.json"
+NETWORK_ABOUT = "network.json"  # in place of ``ABOUT``
 BESIDE = "attributes.pt"  # what the weights' file cannot hold; not there if there is none
 Arrays = dict[str, NDArray[Any]]
 
@@ -35,8 +36,10 @@ def save_checkpoint(
     state: Mapping[str, Any],
     about: Mapping[str, Any],
     attributes: Attributes | None = None,
+    *,
+    about_file: str = ABOUT,
 ) -> None:
-    """Write a supernet's weights, what going on needs, and what they are, into ``folder``.
+    """Write a model's weights, what going on needs, and what they are, into ``folder``.
 
     Args:
         folder: that exists.
@@ -44,8 +47,17 @@ def save_checkpoint(
         state: tensors and plain values.
         about: what JSON can hold.
         attributes: of the model, as ``read_attributes`` returns them.
+        about_file: what the file is called that says what they are.
     """
-    whole = model.state_dict()
+    save_weights(folder, model.state_dict(), attributes)
+    torch.save(dict(state), folder / STATE)
+    save_about(folder, about, about_file)
+
+
+def save_weights(
+    folder: Path, whole: Mapping[str, Any], attributes: Attributes | None = None
+) -> None:
+    """Write a ``state_dict``, and attributes beside it, into ``folder``."""
     others = {name: value for name, value in whole.items() if not _is_storable(value)}
     # copies, since safetensors refuses tied weights that share memory
     tensors = {
@@ -57,8 +69,11 @@ def save_checkpoint(
     beside = {"state": others, "metadata": _metadata(whole), "attributes": attributes or {}}
     if any(beside.values()):
         torch.save(beside, folder / BESIDE)
-    torch.save(dict(state), folder / STATE)
-    (folder / ABOUT).write_text(json.dumps(dict(about), indent=2) + "\n")
+
+
+def save_about(folder: Path, about: Mapping[str, Any], about_file: str = ABOUT) -> None:
+    """Write what a checkpoint says of itself."""
+    (folder / about_file).write_text(json.dumps(dict(about), indent=2) + "\n")
 
 
 def _metadata(state: Any) -> dict[str, dict[str, Any]]:
@@ -129,8 +144,11 @@ def _beside(checkpoint: Path) -> dict[str, dict[str, Any]]:
 
 
 def load_about(checkpoint: Path) -> dict[str, Any]:
-    """Return what a checkpoint says of itself: space, data, algorithm, epochs."""
-    return json.loads((checkpoint / ABOUT).read_text())  # type: ignore[no-any-return]
+    """Return what a checkpoint says of itself, such as algorithm and epochs."""
+    file = checkpoint / NETWORK_ABOUT
+    if not file.is_file():
+        file = checkpoint / ABOUT
+    return json.loads(file.read_text())  # type: ignore[no-any-return]
 
 
 def load_supernet(space: ModelSpace, checkpoint: Path, seed: int) -> nn.Module:

@@ -39,6 +39,19 @@ class ProcessGroup:
             for tensor in (*model.parameters(), *model.buffers()):
                 dist.broadcast(tensor.data, 0)
 
+    def broadcast_buffers(self, model: nn.Module) -> None:
+        """Give every rank the first one's buffers, such as the statistics of BatchNorms."""
+        if self.world > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, 0)
+
+    def gathered(self, value: Any) -> list[Any]:
+        """Return the values of all ranks, of any kind that pickles, on every rank, in order."""
+        values = [value] * self.world
+        if self.world > 1:
+            dist.all_gather_object(values, value)
+        return values
+
     def from_first(self, value: Any) -> Any:
         """Return the first rank's value, of any kind that pickles, on every rank."""
         values = [value]

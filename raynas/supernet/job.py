@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import tempfile
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from raynas.core.config import ComponentSpec, TrainSettings
+from raynas.core.config import ComponentSpec
 from raynas.core.fixed_list import FOUND
+from raynas.core.train_settings import TrainSettings
 from raynas.data.module import DataModule
-from raynas.nn.buffers import make_room
 from raynas.nn.modelspace import ModelSpace
-from raynas.supernet.attributes import read_attributes, write_attributes
-from raynas.supernet.checkpoint import (
-    load_attributes,
-    load_state,
-    load_weights,
-    save_checkpoint,
-)
-from raynas.supernet.distributed import ProcessGroup
+from raynas.supernet.attributes import read_attributes
+from raynas.supernet.checkpoint import save_checkpoint
 from raynas.supernet.protocol import ONE_SHOTS
 from raynas.supernet.rebuilding import check_rebuilt
+from raynas.supernet.train_job import (
+    CHECKPOINT_S,
+    Report,
+    give_first_attributes,
+    go_on,
+    run_epochs,
+)
 from raynas.supernet.training import SupernetTraining
-
-CHECKPOINT_S = 30.0  # a checkpoint at most this often, and one at the end
-
-Report = Callable[[dict[str, Any], Path | None], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +71,7 @@ def run_job(
             folder of a checkpoint, which lasts until it returns.
     """
     model = job.space.supernet(job.seed)
-    write_attributes(model, ProcessGroup().from_first(read_attributes(model)))
+    give_first_attributes(model)
     training = SupernetTraining(
         model,
         ONE_SHOTS[job.algo.name](seed=job.seed, **options),
@@ -86,37 +81,25 @@ def run_job(
         device=device,
     )
     if checkpoint is not None:
-        weights = load_weights(checkpoint)
-        make_room(training.model, weights)
-        training.model.load_state_dict(weights)
-        write_attributes(training.model, load_attributes(checkpoint))
-        training.load_state_dict(load_state(checkpoint))
-    saved_s = time.monotonic()
-    while training.epoch < job.settings.epochs:
-        row = training.run_epoch()
-        due = time.monotonic() - saved_s > CHECKPOINT_S or training.epoch == job.settings.epochs
-        if due and training.rank == 0:
-            _report_saved(job, training, row, report)
-        else:
-            report(row, None)
-        saved_s = time.monotonic() if due else saved_s
+        go_on(training, checkpoint)
+
+    def save(folder: Path) -> None:
+        _save(job, training, folder)
+
+    run_epochs(training, training.run_epoch, save, report, every_s=CHECKPOINT_S)
 
 
-def _report_saved(
-    job: SupernetJob, training: SupernetTraining, row: dict[str, float], report: Report
-) -> None:
+def _save(job: SupernetJob, training: SupernetTraining, folder: Path) -> None:
     space = job.space.seeded(job.seed)
     attributes = read_attributes(training.model, space.skeleton())
     check_rebuilt(space, training.model, attributes, training.example)
-    with tempfile.TemporaryDirectory() as folder:
-        about = {
-            **job.about,
-            "seed": job.seed,
-            "channels_last": training.channels_last,
-            "epoch": training.epoch,
-            "epochs": job.settings.epochs,
-            "found": training.top_k(FOUND),
-            "distribution": training.distribution(),
-        }
-        save_checkpoint(Path(folder), training.model, training.state_dict(), about, attributes)
-        report(row, Path(folder))
+    about = {
+        **job.about,
+        "seed": job.seed,
+        "channels_last": training.channels_last,
+        "epoch": training.epoch,
+        "epochs": job.settings.epochs,
+        "found": training.top_k(FOUND),
+        "distribution": training.distribution(),
+    }
+    save_checkpoint(folder, training.model, training.state_dict(), about, attributes)

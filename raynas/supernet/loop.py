@@ -7,17 +7,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from raynas.core.config import TrainSettings
-from raynas.data.module import DataModule, Examples
+from raynas.core.nest import Nest, first, moved
+from raynas.core.train_settings import TrainSettings
+from raynas.data.first_examples import first_inputs
+from raynas.data.module import DataModule
+from raynas.data.split import Split, split_of
 from raynas.nn.random_state import own_random_state
+from raynas.supernet.averaging import WeightAverage
+from raynas.supernet.distillation import Teacher
 from raynas.supernet.distributed import ProcessGroup
+from raynas.supernet.mixing import Mixed, check_mixing, mixed_and_cut
+from raynas.supernet.optimizers import optimizer_of
 from raynas.supernet.precision import PrecisionPolicy
 from raynas.supernet.protocol import Batch, cosine
-from raynas.supernet.sgd import SGD
+from raynas.supernet.schedules import schedule_of
 from raynas.supernet.streams import stream, stream_seed
 
 ORDER = 0  # the stream of the training split's order
@@ -34,7 +41,7 @@ class TrainingLoop(ABC):
 
     Args:
         model: trained in place; it is moved to the device.
-        data: its splits and augmentation.
+        data: its splits, task and augmentation.
         settings: epochs, batch size, optimizer, precision.
         seed: fixes all that is random.
         device: that everything lives on; None takes that of the data.
@@ -69,24 +76,27 @@ class TrainingLoop(ABC):
     ) -> None:
         self.settings, self.seed = settings, seed
         self.epoch = self.step = self._epoch_began = 0
-        self._data = data
+        self._data, self._task = data, data.task
         splits = data.load() if device is None else data.load().to(device)
-        self._train, self._valid = splits.train, splits.valid
-        self.device = self._train[0].device
+        data.check(splits)
+        self._train, self._valid = split_of(splits.train), split_of(splits.valid)
+        self.device = device or data.device or first(self._train.example(1)).device
         self._base_batch = settings.batch_size or data.batch_size
         self._group = ProcessGroup()
         self.rank, self.world = self._group.rank, self._group.world
-        self._group.check_batch(self._base_batch, len(self._train[1]))
+        self._group.check_batch(self._base_batch, len(self._train))
         self._precision = PrecisionPolicy(settings, self.device, self.world)
-        self.model = self._precision.placed(model.to(self.device), self._train[0][:2])
+        self.model = self._precision.placed(model.to(self.device), self._example(2))
         self._weights = list(self.model.parameters())  # a walk at every step would cost 1 %
         self._group.broadcast(self.model)
-        self.optimizer: torch.optim.Optimizer = SGD(
-            self._weights,
-            settings.lr,
-            settings.momentum,
-            weight_decay=settings.weight_decay,
-            nesterov=settings.nesterov and settings.momentum > 0,
+        self.optimizer: torch.optim.Optimizer = optimizer_of(settings, self._weights)
+        self._schedule = schedule_of(settings)
+        self._scaler = self._precision.scaler()
+        self._waiting = 0  # batches whose gradients the next step of the optimizer will take
+        check_mixing(settings, self._example(2), in_model=self._task.computes_loss_in_model)
+        self.averaged = None if settings.ema is None else WeightAverage(self.model, settings.ema)
+        self._teacher = (
+            None if settings.teacher is None else Teacher(settings, self._task, self.device)
         )
 
     @property
@@ -97,7 +107,7 @@ class TrainingLoop(ABC):
     @property
     def steps(self) -> int:
         """How many steps there will be, at the base batch size."""
-        return self.settings.epochs * (len(self._train[1]) // self._base_batch)
+        return self.settings.epochs * (len(self._train) // self._base_batch)
 
     @property
     def channels_last(self) -> bool:
@@ -135,16 +145,31 @@ class TrainingLoop(ABC):
         return cosine(self.step, self.steps)
 
     def descend(self, loss: Tensor) -> None:
-        """Step the weights: only those that took part have a gradient, and only those move."""
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        active = [p for p in self._weights if p.grad is not None]
+        """Step the weights: only those that took part have a gradient, and only those move.
+
+        With ``accumulate``, the step is that of so many batches, and none comes before the last.
+        """
+        if self._waiting == 0:
+            self.optimizer.zero_grad(set_to_none=True)
         mean = loss.detach().clone()
+        count = self.settings.accumulate
+        self._scaler.scale(loss if count == 1 else loss / count).backward()
+        self._waiting += 1
+        if self._waiting < count:
+            self.average([mean])
+            self.check(mean)
+            return
+        self._waiting = 0
+        active = [p for p in self._weights if p.grad is not None]
         self.average([*(p.grad for p in active if p.grad is not None), mean])
         self.check(mean)
+        self._scaler.unscale_(self.optimizer)
         if self.settings.clip is not None:
             nn.utils.clip_grad_norm_(active, self.settings.clip)
-        self.optimizer.step()
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
+        if self.averaged is not None:
+            self.averaged.update()
 
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by their means over the ranks, in one flat exchange."""
@@ -160,7 +185,11 @@ class TrainingLoop(ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything but the weights that going on needs."""
-        return {
+        state = {
+            "scaler": self._scaler.state_dict(),
+            "averaged": None if self.averaged is None else self.averaged.state_dict(),
+        }
+        return {name: part for name, part in state.items() if part} | {
             "optimizer": self.optimizer.state_dict(),
             "epoch": self.epoch,
             "step": self.step,
@@ -186,58 +215,90 @@ class TrainingLoop(ABC):
                 "the same seed"
             )
         self.optimizer.load_state_dict(state["optimizer"])
+        if "scaler" in state:
+            self._scaler.load_state_dict(state["scaler"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
         self.epoch, self.step = state["epoch"], state["step"]
 
     def _training_batches(self, size: int) -> Iterator[Batch]:
         """Yield the epoch's batches, augmented, with the learning rate set; count the steps."""
-        for x, y in self._batches(self._epoch_examples(), size, self.epoch, ORDER):
+        for inputs, targets in self._batches(self._epoch_examples(), size, self.epoch, ORDER):
+            named = self._schedule
+            scale = self._lr_scale() if named is None else named(self.step, self.steps)
             for group in self.optimizer.param_groups:
-                group["lr"] = self.settings.lr * self._lr_scale()
-            yield self._augmented(x), y
+                group["lr"] = self.settings.lr * scale
+            yield mixed_and_cut(self._augmented(inputs), targets, self.settings, self._mixing())
             self.step += 1
+        self._waiting = 0  # an incomplete rest is left out, as an incomplete batch is
 
-    def _epoch_examples(self) -> Examples:
+    def _mixing(self) -> np.random.Generator:
+        """Return what draws how examples of this step are mixed and cut."""
+        return np.random.default_rng([self.seed, self.step, self.augmentation_stream, self.rank, 1])
+
+    def _epoch_examples(self) -> Split:
         """Return the epoch's training split; all ranks have the same."""
         seed = stream_seed(self.seed, self.epoch, self.reading_stream)
         with own_random_state(self.device, seed):
             examples = self._data.epoch_examples()
         if examples is None:
             return self._train
-        return examples[0].to(self.device), examples[1].to(self.device)
+        return split_of(moved(examples, self.device))
 
-    def _batches(self, examples: Examples, size: int, epoch: int, number: int) -> Iterator[Batch]:
+    def _batches(self, split: Split, size: int, epoch: int, number: int) -> Iterator[Batch]:
         """Yield this rank's share of an epoch's batches, the incomplete last one left out."""
-        x, y = examples
-        order = torch.from_numpy(stream(self.seed, epoch, number).permutation(len(y)))
-        for start in range(0, len(y) - size + 1, size):
-            index = order[start + self.rank : start + size : self.world].to(x.device)
-            yield x[index], y[index]
+        order = stream(self.seed, epoch, number).permutation(len(split))
+        for inputs, targets in split.batches(
+            order,
+            size,
+            epoch=epoch,
+            seed=stream_seed(self.seed, epoch, self.reading_stream),
+            rank=self.rank,
+            world=self.world,
+            device=self.device,
+        ):
+            yield self._task.examples(inputs, targets)
 
-    def _augmented(self, x: Tensor) -> Tensor:
+    def _example(self, count: int) -> Nest:
+        """Return the first training inputs, on the device."""
+        return first_inputs(self._data, self._train, count, self.device)
+
+    def _augmented(self, inputs: Nest) -> Nest:
         seed = stream_seed(self.seed, self.step, self.augmentation_stream, self.rank)
         rng = torch.Generator().manual_seed(seed)
-        return self._precision.images(self._data.augment(x, rng))
+        return self._precision.laid_out(self._data.augment(inputs, rng))
 
     def _own_random_state(self, position: int, number: int) -> AbstractContextManager[None]:
         seed = stream_seed(self.seed, position, number, self.rank)
         return own_random_state(self.device, seed)
 
-    def _cross_entropy(
+    def _loss(
         self,
-        model: Callable[[Tensor], object],
+        model: Callable[..., object],
         batch: Batch,
         *,
         smoothing: float | None = None,
         exact: bool = False,
     ) -> Tensor:
-        x, y = batch
-        logits, *others = self._precision.logits(model, x, exact=exact)
+        inputs, targets = batch
+        out = self._precision.run(model, self._task.inputs(inputs, targets), exact=exact)
+        loss = self._of_targets(out, targets, smoothing)
+        if self._teacher is None or smoothing is not None:
+            return loss
+        return loss + self._teacher.loss(out, inputs)
+
+    def _of_targets(self, out: object, targets: Any, smoothing: float | None) -> Tensor:
+        if isinstance(targets, Mixed):
+            first = self._of_targets(out, targets.first, smoothing)
+            second = self._of_targets(out, targets.second, smoothing)
+            return targets.share * first + (1 - targets.share) * second
         amount = self.settings.label_smoothing if smoothing is None else smoothing
-        loss = functional.cross_entropy(logits, y, label_smoothing=amount)
-        for auxiliary in others:
-            part = functional.cross_entropy(auxiliary, y, label_smoothing=amount)
-            loss = loss + self.settings.aux_weight * part
-        return loss
+        return self._task.training_loss(
+            out,
+            targets,
+            smoothing=amount if self._task.smooths else 0.0,
+            aux_weight=self.settings.aux_weight,
+        )
 
     def _mean_loss(self, losses: Sequence[Tensor]) -> float:
         """Return the mean over an epoch's batches and all ranks.

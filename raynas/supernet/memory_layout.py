@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from raynas.core.covering import covering
+from raynas.core.nest import Nest, call, first, leaves, mapped
 from raynas.nn.mutable import activate_unchecked, each_route, mutables, space_of
 from raynas.nn.pointwise import overruns
 from raynas.nn.random_state import own_random_state
@@ -37,7 +39,7 @@ def in_layout(x: Tensor, channels_last: bool) -> Tensor:
     return x.contiguous(memory_format=LAYOUTS[last])
 
 
-def runs_channels_last(model: nn.Module, example: Tensor) -> bool:
+def runs_channels_last(model: nn.Module, example: Nest) -> bool:
     """Return whether a model computes outputs and gradients with channels last.
 
     A model that does neither so nor otherwise is said to, since its layout is not what is wrong.
@@ -47,28 +49,29 @@ def runs_channels_last(model: nn.Module, example: Tensor) -> bool:
         model: its mode, routes, gradients and attributes are kept.
         example: a batch, of any number of dimensions.
     """
-    if example.device.type == "cpu" and any(map(overruns, model.modules())):
+    device = first(example).device
+    if device.type == "cpu" and any(map(overruns, model.modules())):
         return False
-    tensors = (example, *model.parameters(), *model.buffers())
+    tensors = (*leaves(example), *model.parameters(), *model.buffers())
     if all(tensor.dim() != 4 for tensor in tensors) or not runs_users_code(model):
         return True
-    with _left_alone(model, example.device):
+    with _left_alone(model, device):
         for arch in covering(space_of(model)):
             activate_unchecked(model, arch)
             try:
                 with _between_mutables(model):
-                    _pass(model, in_layout(example, True))
+                    _pass(model, mapped(partial(in_layout, channels_last=True), example))
             except RuntimeError:
                 return not _runs_contiguous(model, example)
     return True
 
 
-def _runs_contiguous(model: nn.Module, example: Tensor) -> bool:
+def _runs_contiguous(model: nn.Module, example: Nest) -> bool:
     tensors = [tensor for tensor in (*model.parameters(), *model.buffers()) if tensor.dim() == 4]
     before = [tensor.data for tensor in tensors]
     lay_out(model, False)
     try:
-        _pass(model, example.contiguous())
+        _pass(model, mapped(torch.Tensor.contiguous, example))
     except RuntimeError:
         return False
     finally:
@@ -77,10 +80,10 @@ def _runs_contiguous(model: nn.Module, example: Tensor) -> bool:
     return True
 
 
-def _pass(model: nn.Module, x: Tensor) -> None:
+def _pass(model: nn.Module, inputs: Nest) -> None:
     weights = [p for p in model.parameters() if p.requires_grad]
     with torch.enable_grad():
-        out = [leaf for leaf in tree_leaves(model(x)) if isinstance(leaf, Tensor)]
+        out = [leaf for leaf in tree_leaves(call(model, inputs)) if isinstance(leaf, Tensor)]
         losses = [leaf.sum() for leaf in out if leaf.requires_grad]
         if weights and losses:
             torch.autograd.grad(losses, weights, allow_unused=True)

@@ -8,19 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from raynas.core.nest import Nest, call, leaves
 from raynas.nn.mutable import Mutable
 
 
-def first_bad(model: nn.Module, x: Tensor) -> str:
+def first_bad(model: nn.Module, inputs: Nest) -> str:
     """Return the beginning of a sentence about the first value that is no number, or nothing.
 
     Inputs are looked at first, then weights, then outputs in the order in which they are computed.
 
     Args:
         model: run once more, as it is routed now.
-        x: the inputs of a batch.
+        inputs: of a batch.
     """
-    if not _finite(x):
+    if not _finite(inputs):
         return "the batch's inputs hold what is no number; if they should not, mend the data, else "
     for name, weight in model.named_parameters():
         if not _finite(weight):
@@ -35,14 +36,13 @@ def first_bad(model: nn.Module, x: Tensor) -> str:
     with ExitStack() as hooks:
         for module in names:
             hooks.callback(module.register_forward_hook(look).remove)
-        model(x)
+        call(model, inputs)
     return f"the first bad output is that of {_place(model, bad[0])}; " if bad else ""
 
 
 def _finite(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return all(_finite(part) for part in value)
-    return not isinstance(value, Tensor) or bool(torch.isfinite(value).all())
+    tensors = (leaf for leaf in leaves(value) if isinstance(leaf, Tensor))
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
 
 def _place(model: nn.Module, path: str) -> str:

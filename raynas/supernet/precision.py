@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
-from raynas.core.config import TrainSettings
+from raynas.core.nest import Nest, call, mapped
+from raynas.core.train_settings import TrainSettings
 from raynas.supernet.dilated import WideDilated
 from raynas.supernet.memory_layout import in_layout, lay_out, runs_channels_last
-from raynas.supernet.outputs import training_logits
 from raynas.supernet.sync_batch_norm import is_synchronised, synchronised
 
 Manner = Callable[[], AbstractContextManager[object]]
@@ -27,18 +29,31 @@ class PrecisionPolicy:
     """
 
     def __init__(self, settings: TrainSettings, device: torch.device, world: int = 1) -> None:
-        self._channels_last = settings.channels_last
-        dtype = None if settings.precision == "float32" else getattr(torch, settings.precision)
+        self._channels_last, self._device = settings.channels_last, device
+        self._dtype = dtype = (
+            None if settings.precision == "float32" else getattr(torch, settings.precision)
+        )
         sync = settings.sync_batch_norm and world > 1
         self._manner = _manner(device.type, dtype, sync)
         self._exact = _manner(device.type, None, sync)
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Return what scales the loss of float16, and leaves that of other types alone.
+
+        Raises:
+            ValueError: float16 is asked for, and there is no GPU to train on.
+        """
+        half = self._dtype == torch.float16
+        if half and self._device.type != "cuda":
+            raise ValueError("precision float16 needs a GPU; on a CPU use float32 or bfloat16")
+        return torch.amp.GradScaler(self._device.type, enabled=half)
 
     @property
     def channels_last(self) -> bool:
         """Whether images and weights lie in memory so; settled where the model is placed."""
         return self._channels_last
 
-    def placed(self, model: nn.Module, example: Tensor) -> nn.Module:
+    def placed(self, model: nn.Module, example: Nest) -> nn.Module:
         """Return the model, its weights laid out as convolutions are to take them.
 
         Args:
@@ -51,26 +66,28 @@ class PrecisionPolicy:
             lay_out(model, False)
         return model
 
-    def images(self, x: Tensor) -> Tensor:
-        """Return a batch laid out likewise."""
-        return in_layout(x, self._channels_last)
+    def laid_out(self, inputs: Nest) -> Nest:
+        """Return a batch whose images lie in memory likewise."""
+        return mapped(lambda x: in_layout(x, self._channels_last), inputs)
 
-    def logits(
-        self, model: Callable[[Tensor], object], x: Tensor, *, exact: bool = False
-    ) -> tuple[Tensor, ...]:
-        """Run a pass and return logits and auxiliary logits, in float32 at least.
+    def run(self, model: Callable[..., object], inputs: Nest, *, exact: bool = False) -> Any:
+        """Run a pass and return what the model gives, in float32 at least.
 
         Args:
             model: a module, or a function that runs one.
-            x: inputs.
+            inputs: a batch.
             exact: compute in float32 whatever the settings say.
         """
         with self._exact() if exact else self._manner():
-            out = model(x)
-        return tuple(
-            logits.to(torch.promote_types(logits.dtype, torch.float32))
-            for logits in training_logits(out)
-        )
+            out = call(model, inputs)
+        return tree_map_only(Tensor, at_least_float32, out)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Return a tensor of shorter floating point numbers in float32, any other as it is."""
+    if not x.is_floating_point():
+        return x
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def as_now(device: torch.device) -> Manner:

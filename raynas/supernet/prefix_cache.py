@@ -9,19 +9,22 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._pytree import tree_leaves
 
 from raynas.core.arch import Value
 from raynas.core.errors import InvalidSpace
+from raynas.core.nest import Nest, call, mapped, taken
+from raynas.core.nest import rows as rows_of
 from raynas.nn.elastic_norm import ElasticBatchNorm
 from raynas.nn.mutable import activate_unchecked, inner_space
 from raynas.supernet.attributes import Followed
-from raynas.supernet.calibration import CalibratedBatchNorm, Calibration, RunsTwice
-from raynas.supernet.outputs import logits_in
+from raynas.supernet.calibration import CalibratedBatchNorm, Calibration, NeedsOwnPasses
 from raynas.supernet.stages import Span, offers_stages, spans_of
 
 Key = tuple[str, ...]
@@ -147,8 +150,8 @@ class PrefixRunner:
     Args:
         model: with labels, in evaluation mode, its BatchNorms in the hands of ``calibration``.
         calibration: of the model.
-        passes: the inputs.
-        rows: of the first input, that all BatchNorms take their statistics from.
+        passes: the inputs, batch by batch.
+        rows: of the first batch, that all BatchNorms take their statistics from.
         cache_bytes: that may be held; 0 runs the model as a whole.
         followed: the supernet that the model is a copy of.
 
@@ -160,13 +163,14 @@ class PrefixRunner:
         self,
         model: nn.Module,
         calibration: Calibration,
-        passes: Activations,
+        passes: Sequence[Nest],
         rows: int,
         cache_bytes: int,
         followed: Followed,
     ) -> None:
         self._model, self._calibration, self._followed = model, calibration, followed
         self._passes, self._rows = passes, rows
+        self._examples = [rows_of(batch) for batch in passes]
         self.cache = PrefixCache(cache_bytes)
         weights = (*model.parameters(), *model.buffers())
         spans = spans_of(model) if cache_bytes > 0 and all(map(_lasts, weights)) else []
@@ -178,8 +182,8 @@ class PrefixRunner:
 
     @torch.inference_mode(False)
     @torch.no_grad()
-    def run(self, arch: Mapping[str, Value]) -> list[Tensor]:
-        """Return the outputs for every input.
+    def run(self, arch: Mapping[str, Value]) -> list[Any]:
+        """Return the outputs for every batch.
 
         All inputs go through a span before the next one begins, so that the statistics of its
         BatchNorms need not be kept with its results.
@@ -188,7 +192,7 @@ class PrefixRunner:
             arch: an architecture known to be in the space.
 
         Raises:
-            RunsTwice: a BatchNorm does, in this architecture.
+            NeedsOwnPasses: a BatchNorm does, in this architecture.
         """
         self._followed.take_over()
         if self._watch is not None and self._watch.changed():
@@ -200,7 +204,7 @@ class PrefixRunner:
         self.cache.hits += done
         self.cache.misses += len(self._spans) - done
         for at in range(done, len(self._spans)):
-            self._through(self._spans[at], tensors, self._rows)
+            self._through(self._spans[at], tensors, self._rows, inputs=at == 0)
             if at < len(keys):
                 self.cache.put(keys[at], tuple(tensors))
         return tensors
@@ -209,11 +213,20 @@ class PrefixRunner:
         """Return the keys of all prefixes but the whole, which no architecture asks for twice."""
         return list(accumulate((span.key(arch),) for span in self._spans[:-1]))
 
-    def _through(self, span: Span, tensors: list[Tensor], rows: int) -> None:
-        """Replace every tensor by what a span makes of it; the first one's rows calibrate."""
+    def _through(self, span: Span, tensors: list[Any], rows: int, *, inputs: bool) -> None:
+        """Replace every batch by what a span makes of it; the first one's rows calibrate.
+
+        Args:
+            span: that runs.
+            tensors: what it is given, by batch.
+            rows: that calibrate.
+            inputs: whether that is what the model is called with, and no result of an earlier span.
+        """
+        first, *others = span.modules
         for at, x in enumerate(tensors):
-            self._calibration.begin(rows)
-            for module in span.modules:
+            self._calibration.begin(rows, self._examples[at])
+            x = call(first, x) if inputs else first(x)
+            for module in others:
                 x = module(x)
             tensors[at], rows = x, 0
 
@@ -223,18 +236,27 @@ class PrefixRunner:
         """Raise InvalidSpace unless stages and forward pass agree on one architecture."""
         self._followed.take_over()
         activate_unchecked(self._model, inner_space(self._model).sample(np.random.default_rng(0)))
-        x = self._passes[0][:TRIED]
-        whole, staged, fault = [x.clone()], [x.clone()], None
+        x = taken(self._passes[0], slice(TRIED))
+        count = min(TRIED, self._examples[0])
+        kept, self._examples = self._examples, [count]
         try:
-            self._through(Span((self._model,)), whole, len(x))
-        except RunsTwice:
+            self._compare_on(x, count)
+        finally:
+            self._examples = kept
+
+    def _compare_on(self, x: Nest, count: int) -> None:
+        whole, staged = [mapped(Tensor.clone, x)], [mapped(Tensor.clone, x)]
+        fault: Exception | None = None
+        try:
+            self._through(Span((self._model,)), whole, count, inputs=True)
+        except NeedsOwnPasses:
             return  # it is run as a whole
         try:
-            for span in self._spans:
-                self._through(span, staged, len(x))
+            for at, span in enumerate(self._spans):
+                self._through(span, staged, count, inputs=at == 0)
         except Exception as error:
             fault = error
-        if fault is not None or _differ(logits_in(whole[0]), logits_in(staged[0])):
+        if fault is not None or _differ(whole[0], staged[0]):
             raise InvalidSpace(
                 f"{type(self._model).__name__}: its stages() one after the other do not give what "
                 "its forward() gives; list what forward() runs, in that order, or nothing"
@@ -250,5 +272,12 @@ def _norms_shared(spans: Sequence[Span]) -> bool:
     return sum(map(len, held)) > len(set().union(*held))
 
 
-def _differ(x: Tensor, y: Tensor) -> bool:
-    return x.shape != y.shape or bool(((x - y).abs() > TOLERANCE * x.abs().max()).any())
+def _differ(whole: Any, staged: Any) -> bool:
+    first, second = tree_leaves(whole), tree_leaves(staged)
+    if len(first) != len(second):
+        return True
+    return any(
+        x.shape != y.shape or bool(((x - y).abs() > TOLERANCE * x.abs().max()).any())
+        for x, y in zip(first, second, strict=True)
+        if isinstance(x, Tensor)
+    )

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from raynas.core.arch import Atom, Value
 from raynas.core.capabilities import refuse_misspelt
+from raynas.core.nest import Nest
 from raynas.core.registry import Registry
 
 if TYPE_CHECKING:
     from raynas.nn.modelspace import ModelSpace
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Nest, Nest]  # inputs and targets
 Metrics = dict[str, float | Tensor]
 Distribution = dict[str, list[tuple[Atom, float]]]
 
@@ -48,8 +49,8 @@ class Training(Protocol):
         ...
 
     @property
-    def example(self) -> Tensor:
-        """One training input, shape (1, ...)."""
+    def example(self) -> Nest:
+        """The inputs of one training example, shape (1, ...)."""
         ...
 
     @property
@@ -57,8 +58,8 @@ class Training(Protocol):
         """How many steps there will be."""
         ...
 
-    def outputs(self, batch: Batch) -> Tensor:
-        """Return the model's logits for a batch."""
+    def reward(self, batch: Batch) -> Tensor:
+        """Return what the model is worth on a batch, shape (): the task's ``reward``."""
         ...
 
     def loss(
@@ -72,7 +73,7 @@ class Training(Protocol):
         """Return the loss; with ``tensors``, of a model that has these instead.
 
         Args:
-            batch: inputs and classes.
+            batch: inputs and targets.
             tensors: by name, in place of the model's own.
             smoothing: of the labels; None takes the training's.
             exact: compute in float32 whatever the training's precision, for small differences.
@@ -119,7 +120,7 @@ class OneShot(ABC):
         """
         return space
 
-    def check(self, model: nn.Module, inputs: Sequence[Any]) -> None:
+    def check(self, model: nn.Module, inputs: Nest) -> None:
         """Raise InvalidSpace where a supernet cannot be trained; asked before anything starts.
 
         Args:

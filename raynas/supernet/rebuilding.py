@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ from torch.utils._pytree import tree_leaves
 
 from raynas.core.covering import covering
 from raynas.core.errors import InvalidSpace
+from raynas.core.nest import Nest, call, first, mapped
 from raynas.nn.buffers import make_room
-from raynas.nn.modelspace import ModelSpace
+from raynas.nn.modelspace import ModelSpace, zeros_like_signature
 from raynas.nn.mutable import activate_unchecked, each_route, space_of
 from raynas.nn.random_state import own_random_state
 from raynas.supernet.attributes import (
@@ -35,12 +36,12 @@ ADVICE = (
 )
 
 
-def check_rebuilding(space: ModelSpace, input_shape: Sequence[int]) -> None:
+def check_rebuilding(space: ModelSpace, inputs: Any) -> None:
     """Build a supernet twice, so that what could not be rebuilt is said before it is trained.
 
     Args:
         space: of the supernet.
-        input_shape: of one example, without the batch.
+        inputs: signature of an example.
 
     Raises:
         InvalidSpace: what is built twice by one seed, weights and attributes alike, differs.
@@ -53,12 +54,19 @@ def check_rebuilding(space: ModelSpace, input_shape: Sequence[int]) -> None:
     if not any(hidden_attributes(skeleton)):
         return
     model = space.supernet()
-    example = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0))
+    example = mapped(_random, zeros_like_signature(inputs, 2))
     check_rebuilt(space, model, read_attributes(model), example)
 
 
+def _random(x: Tensor) -> Tensor:
+    """Return numbers of a seed in the place of zeros; whole numbers stay zero."""
+    if not x.is_floating_point():
+        return x
+    return torch.rand(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
+
+
 def check_rebuilt(
-    space: ModelSpace, model: nn.Module, attributes: Attributes, example: Tensor
+    space: ModelSpace, model: nn.Module, attributes: Attributes, example: Nest
 ) -> None:
     """Check that a supernet can be built again from what is kept of it.
 
@@ -85,7 +93,7 @@ def check_rebuilt(
             f"{space.name} is built otherwise each time, though by one seed: {error}"
         ) from error
     write_attributes(again, attributes)
-    again.to(example.device)
+    again.to(first(example).device)
     with _left_alone(model), _left_alone(again):
         for arch in covering(space_of(model)):
             for net in (model, again):
@@ -153,9 +161,9 @@ def _left_alone(model: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _outputs(model: nn.Module, example: Tensor) -> list[Tensor]:
-    with own_random_state(example.device, 0), attributes_kept(model):
-        return [leaf for leaf in tree_leaves(model(example)) if isinstance(leaf, Tensor)]
+def _outputs(model: nn.Module, example: Nest) -> list[Tensor]:
+    with own_random_state(first(example).device, 0), attributes_kept(model):
+        return [leaf for leaf in tree_leaves(call(model, example)) if isinstance(leaf, Tensor)]
 
 
 def _agree(ours: list[Tensor], theirs: list[Tensor]) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from raynas.core.arch import Value
-from raynas.core.config import TrainSettings
-from raynas.data.module import DataModule, Examples
+from raynas.core.metrics import probed
+from raynas.core.nest import Nest
+from raynas.core.train_settings import TrainSettings
+from raynas.data.module import DataModule
+from raynas.data.split import Split
 from raynas.nn.mutable import space_of
 from raynas.supernet.loop import TrainingLoop
 from raynas.supernet.nonfinite import first_bad
@@ -23,7 +25,7 @@ from raynas.supernet.protocol import Batch, Distribution, Metrics, OneShot
 from raynas.supernet.scoring import SubnetScorer
 from raynas.supernet.streams import stream
 
-PROBES = 4  # random sub-networks whose mean accuracy is an epoch's validation figure
+PROBES = 4  # random sub-networks whose mean is an epoch's validation figure
 LAP = 1  # the stream of the validation split's order; that of its next lap follows, and so on
 BEYOND_LAPS = 2**31
 
@@ -61,9 +63,9 @@ class SupernetTraining(TrainingLoop):
     ) -> None:
         super().__init__(model, data, settings, seed=seed, device=device or torch.device("cpu"))
         self._algo = algo
-        if len(self._valid[1]) < self.world:
+        if len(self._valid) < self.world:
             raise ValueError(
-                f"{len(self._valid[1])} validation examples are too few for {self.world} training "
+                f"{len(self._valid)} validation examples are too few for {self.world} training "
                 "workers"
             )
         self._space = space_of(self.model)
@@ -72,6 +74,7 @@ class SupernetTraining(TrainingLoop):
             self._train,
             self._valid,
             seed=seed,
+            task=self._task,
             cache_bytes=0,
             channels_last=self.channels_last,
         )
@@ -81,17 +84,19 @@ class SupernetTraining(TrainingLoop):
     @property
     def valid_steps(self) -> int:
         """How many batches the validation split holds, at least one."""
-        return len(self._valid[1]) // self._size(self._valid)
+        return len(self._valid) // self._size(self._valid)
 
     @property
-    def example(self) -> Tensor:
-        """One training input, shape (1, ...)."""
-        return self._train[0][:1]
+    def example(self) -> Nest:
+        """The inputs of one training example, shape (1, ...)."""
+        return self._example(1)
 
-    def outputs(self, batch: Batch) -> Tensor:
-        """Return the model's logits for a batch."""
+    def reward(self, batch: Batch) -> Tensor:
+        """Return what the active architecture is worth on a batch, shape ()."""
         self._last = batch
-        return self._precision.logits(self.model, batch[0])[0]
+        inputs, targets = batch
+        out = self._precision.run(self.model, self._task.inputs(inputs, targets))
+        return self._task.reward(self._task.output(out), targets)
 
     def loss(
         self,
@@ -101,13 +106,18 @@ class SupernetTraining(TrainingLoop):
         smoothing: float | None = None,
         exact: bool = False,
     ) -> Tensor:
-        """Return the cross-entropy of the active architecture, or mixture.
+        """Return the task's loss of the active architecture, or mixture.
 
-        That of auxiliary logits is added with the settings' ``aux_weight``.
+        That of auxiliary outputs is added with the settings' ``aux_weight``.
         """
         self._last = batch
-        model = self.model if tensors is None else partial(functional_call, self.model, tensors)
-        return self._cross_entropy(model, batch, smoothing=smoothing, exact=exact)
+
+        def model(*args: Any, **keywords: Any) -> Any:
+            if tensors is None:
+                return self.model(*args, **keywords)
+            return functional_call(self.model, tensors, args, keywords)
+
+        return self._loss(model, batch, smoothing=smoothing, exact=exact)
 
     def top_k(self, count: int) -> list[dict[str, Value]]:
         """Return the most probable architectures; none where no distribution is learned."""
@@ -132,7 +142,7 @@ class SupernetTraining(TrainingLoop):
         row = {"epoch": float(self.epoch), "step": float(self.step), "lr": self.lr}
         row |= means
         row |= {name: float(value) for name, value in self._algo.epoch_end().items()}
-        row["accuracy"] = self._probe()
+        row[self._probed] = self._probe()
         row["duration_s"] = time.perf_counter() - began_s
         return row
 
@@ -158,24 +168,29 @@ class SupernetTraining(TrainingLoop):
             yield from self._batches(self._valid, size, self.epoch, number)
             number += 1
 
-    def _size(self, examples: Examples) -> int:
+    def _size(self, split: Split) -> int:
         """Return the batch size of this epoch: the algorithm's, in equal shares for the ranks."""
-        size = min(self._algo.batch_size(self._base_batch), len(examples[1]))
+        size = min(self._algo.batch_size(self._base_batch), len(split))
         return size - size % self.world
+
+    @property
+    def _probed(self) -> str:
+        """Column of the history for what is validated."""
+        return probed(self._task.objective[0])
 
     def _lr_scale(self) -> float:
         return self._algo.lr_scale(self.step, self.steps)
 
     def _loss_error(self, loss: float, batch: int) -> FloatingPointError:
         with torch.no_grad():
-            where = first_bad(self.model, self._last[0])
+            where = first_bad(self.model, self._task.inputs(*self._last))
         return FloatingPointError(
             f"the loss is {loss} in epoch {self.epoch}, batch {batch}; {where}try a lower learning "
             f"rate (lr={self.settings.lr})"
         )
 
     def _probe(self) -> float:
-        """Return the validation accuracy of the architecture that is the best so far.
+        """Return what the task goes by, of the architecture that is the best so far.
 
         Where none is learned: the mean of a few random ones, the same in every epoch.
         """
@@ -184,4 +199,5 @@ class SupernetTraining(TrainingLoop):
         archs: list[Mapping[str, Value]] = [*likely] or [
             self._space.sample(rng) for _ in range(PROBES)
         ]
-        return float(np.mean([self._scorer.score(arch)["accuracy"] for arch in archs]))
+        metric, _ = self._task.objective
+        return float(np.mean([self._scorer.score(arch)[metric] for arch in archs]))

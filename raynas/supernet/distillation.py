@@ -1,0 +1,77 @@
+"""Learning from a teacher's outputs besides the targets (Hinton et al., 2015, arXiv:1503.02531)."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from raynas.core.nest import Nest, call
+from raynas.core.train_settings import TrainSettings
+from raynas.tasks import Task
+
+LOGITS_LAST = {"classification": 1, "segmentation": 1, "language_modeling": -1}
+
+
+class Teacher:
+    """A trained network, and how a student's outputs are drawn to its own.
+
+    Where the task's outputs are logits of classes the loss is the cross-entropy between both
+    softmax distributions at a temperature T, times T squared; of other outputs the squared error.
+
+    Args:
+        settings: whose ``teacher`` is a module, or the path of one that ``torch.export`` saved.
+        task: whose outputs both give.
+        device: to run it on.
+
+    Raises:
+        FileNotFoundError: there is no file of this path.
+        TypeError: the teacher is neither a module nor a path.
+    """
+
+    def __init__(self, settings: TrainSettings, task: Task, device: torch.device) -> None:
+        self._net = _loaded(settings.teacher).to(device)
+        self._task, self._weight = task, settings.teacher_weight
+        self._temperature = settings.teacher_temperature
+
+    def loss(self, out: Any, inputs: Nest) -> Tensor:
+        """Return the part of the loss that a teacher adds.
+
+        Args:
+            out: what the student returns.
+            inputs: that it was called with.
+        """
+        with torch.no_grad():
+            taught = self._task.output(call(self._net, inputs))
+        return self._weight * self._distance(self._task.output(out), taught)
+
+    def _distance(self, output: Tensor, taught: Tensor) -> Tensor:
+        dim = LOGITS_LAST.get(self._task.name)
+        if output.shape != taught.shape:
+            raise ValueError(
+                f"teacher: it gives outputs of shape {tuple(taught.shape)}, and the network that "
+                f"learns of shape {tuple(output.shape)}"
+            )
+        if dim is None:
+            return functional.mse_loss(output, taught)
+        t = self._temperature
+        wanted = (taught / t).softmax(dim)
+        return -(wanted * (output / t).log_softmax(dim)).sum(dim).mean() * t**2
+
+
+def _loaded(teacher: Any) -> nn.Module:
+    if isinstance(teacher, str | Path):
+        if not Path(teacher).is_file():
+            raise FileNotFoundError(f"teacher: there is no file {teacher}")
+        program = torch.export.load(teacher)
+        return program.module()
+    if not isinstance(teacher, nn.Module):
+        raise TypeError(
+            "teacher: expected a module, or the path of a file of torch.export, got a "
+            f"{type(teacher).__name__}"
+        )
+    return copy.deepcopy(teacher).eval().requires_grad_(False)

@@ -1,0 +1,56 @@
+"""The programs under examples/: short, and what they print says that something was learned."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import warnings
+from pathlib import Path
+
+import pytest
+
+from raynas.data.module import DataWarning
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+LINES = 25  # of a program that shows one thing, blank ones not counted
+# of the first row that a program prints: a column, and what it is at least (or at most)
+LEARNED = {
+    "regression": ("valid_r2", 0.3, 1.0),
+    "two_inputs": ("accuracy", 0.5, 1.0),
+    "multilabel": ("f1", 0.8, 1.0),
+    "segmentation": ("mean_iou", 0.5, 1.0),
+    "token_ids": ("accuracy", 0.75, 1.0),
+    "character_transformer": ("perplexity", 1.0, 30.0),
+    "image_folder": ("test_accuracy", 0.5, 1.0),
+}
+LONGER = {"own_space"}
+
+
+def test_all_programs_are_known() -> None:
+    assert {file.stem for file in EXAMPLES.glob("*.py")} == LEARNED.keys() | LONGER
+
+
+@pytest.mark.usefixtures("local_ray")
+@pytest.mark.parametrize("name", LEARNED)
+def test_a_short_program_learns(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, (column, least, most) = EXAMPLES / f"{name}.py", LEARNED[name]
+    assert sum(bool(line.strip()) for line in file.read_text().splitlines()) <= LINES
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # that one folder is split
+        runpy.run_path(str(file), run_name="__main__")
+    printed = capsys.readouterr().out
+    assert least <= first_value(printed, column) <= most, printed
+
+
+def first_value(printed: str, column: str) -> float:
+    """Return a column's value in the first row of a printed table, or behind its name in a dict."""
+    if told := re.search(rf"'{column}': ([\d.]+)", printed):
+        return float(told[1])
+    lines = printed.splitlines()
+    at = next(i for i, line in enumerate(lines) if column in line.split())
+    place = len(lines[at].split()) - lines[at].split().index(column)
+    return float(lines[at + 1].split()[-place])
