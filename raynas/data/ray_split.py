@@ -24,11 +24,13 @@ FIRST = 4  # rows whose size stands for that of all
 
 
 class RaySplit(Split):
-    """Rows of a ``ray.data.Dataset``, or of what else has ``iter_torch_batches`` and ``count``.
+    """Rows of a ``ray.data.Dataset``, or of what else has ``iter_torch_batches``.
 
-    Each rank streams the rows in their own order, so that all of them agree without a word, and
-    takes its share of every batch. Where an order is asked for, the rows of 16 batches at a time
-    are shuffled by seed and epoch: rows that are sorted by class are better shuffled by the
+    The dataset is executed once, where this is made: its blocks lie in Ray's object store, and on
+    disk as far as they do not fit there. So reading them takes no CPU that workers of a search may
+    have to themselves. Every rank reads the rows in their own order, so that all agree without a
+    word, and takes its share of every batch. Where an order is asked for, the rows of 16 batches at
+    a time are shuffled by seed and epoch: rows that are sorted by class are better shuffled by the
     dataset's own ``random_shuffle``.
 
     A row's columns are inputs by keyword, without the target; one column alone is the input.
@@ -37,6 +39,9 @@ class RaySplit(Split):
         dataset: of rows with columns that make tensors.
         name: of the split, for messages.
         reading: which column is the target, and the type of floats.
+
+    Raises:
+        ReadError: the dataset raises.
     """
 
     in_memory = False
@@ -44,8 +49,10 @@ class RaySplit(Split):
     def __init__(
         self, dataset: Any, name: str = "train", *, reading: Reading | None = None
     ) -> None:
-        self.dataset, self.name, self.reading = dataset, name, reading or Reading()
-        self._count = int(dataset.count())
+        self.name, self.reading = name, reading or Reading()
+        with _order_preserved(dataset), self._told(dataset):
+            self.dataset = dataset.materialize()
+            self._count = int(self.dataset.count())
 
     def __len__(self) -> int:
         return self._count
@@ -118,21 +125,25 @@ class RaySplit(Split):
     def _windows(self, size: int) -> Iterator[tuple[Nest, Nest]]:
         """Yield the rows, so many at a time, in their own order."""
         with _order_preserved(self.dataset):
-            batches = self._batches(size)
-            while (batch := self._next(batches)) is not None:
+            with self._told(self.dataset):
+                batches = iter(self.dataset.iter_torch_batches(batch_size=size, device="cpu"))
+            while True:
+                with self._told(self.dataset):
+                    batch = next(batches, None)
+                if batch is None:
+                    return
                 inputs, targets = example_of(batch, f"{self.name}, a batch", self.reading.labels)
                 lone = isinstance(inputs, Mapping) and len(inputs) == 1
                 inputs = next(iter(inputs.values())) if lone else inputs
                 yield self.reading.settled(inputs, targets)
 
-    def _batches(self, size: int) -> Iterator[Any]:
-        yield from self.dataset.iter_torch_batches(batch_size=size, device="cpu")
-
-    def _next(self, batches: Iterator[Any]) -> Any:
+    @contextmanager
+    def _told(self, dataset: Any) -> Iterator[None]:
+        """Say in one sentence what a dataset raises."""
         try:
-            return next(batches, None)
+            yield
         except Exception as error:
-            kind = type(self.dataset).__name__
+            kind = type(dataset).__name__
             text = f"data: the {self.name} split, a {kind}, raised {_raised(error)}"
             raise ReadError(text) from error
 

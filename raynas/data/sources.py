@@ -94,7 +94,7 @@ def is_dataset(given: Any) -> bool:
 
 def is_ray(dataset: Any) -> bool:
     """Return whether a dataset is one of Ray Data, which is not imported here."""
-    return hasattr(dataset, "iter_torch_batches") and hasattr(dataset, "count")
+    return hasattr(dataset, "iter_torch_batches") and hasattr(dataset, "materialize")
 
 
 def _by_name(given: Mapping[str, Any]) -> dict[str, Any]:
