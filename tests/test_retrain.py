@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +54,7 @@ SMALL_CELLS = (
     "('max_pool_3x3', 2)], normal_concat=[2, 3], reduce=[('avg_pool_3x3', 0), ('sep_conv_5x5', 1), "
     "('skip_connect', 2), ('sep_conv_3x3', 1)], reduce_concat=[2, 3])"
 )
-CELLS = {"nodes": 2, "channels": 2, "layers": 3, "auxiliary": True}
+CELLS: dict[str, Any] = {"nodes": 2, "channels": 2, "layers": 3, "auxiliary": True}
 EVERYTHING: dict[str, Any] = {  # that draws or remembers
     "batch_size": 8,
     "optimizer": "adamw",
@@ -163,6 +165,7 @@ def test_the_folder_holds_all_of_it(run: raynas.Result, trained: raynas.Trained)
     assert (config["seed"], config["settings"]["lr"], config["settings"]["epochs"]) == (3, 0.2, 3)
     again = raynas.Trained(trained.path)
     assert again.arch == run.best.arch
+    assert repr(again) == f"Trained({trained.path!r}, 3 of 3 epochs)"
     assert same(again.model().state_dict(), trained.model().state_dict())
 
 
@@ -200,7 +203,7 @@ def test_what_is_inherited_may_be_narrower_than_the_space_builds_it(tmp_path: Pa
         epochs=2,
         trials=1,
         out=str(tmp_path),
-        space_options={"nodes": 2, "channels": 4, "layers": 3},
+        space_options={"nodes": 1, "channels": 4, "layers": 3},
         options={"warmup_epochs": 1, "batch_size": 16},
         ray=INLINE,
     )
@@ -330,12 +333,10 @@ def test_other_programs_compute_the_same(
 
 def onnx_logits(file: Path, x: Tensor) -> Any:
     """Run a file by onnxruntime where it is installed, else by ONNX' own reference."""
-    try:
-        from onnxruntime import InferenceSession
-    except ImportError:
+    if find_spec("onnxruntime") is None:
         session: Any = ReferenceEvaluator(onnx.load(file))
     else:
-        session = InferenceSession(file)
+        session = import_module("onnxruntime").InferenceSession(file)
     return session.run(["logits"], {"input": x.numpy()})[0]
 
 
@@ -531,7 +532,7 @@ def shared_validation(rank: int) -> dict[str, dict[str, float]]:
     for name, (net, data) in validations().items():
         for norm in net.modules():
             if isinstance(norm, nn.BatchNorm1d) and rank:
-                norm.running_mean.add_(float(rank))  # type: ignore[operator,union-attr]
+                norm.running_mean.add_(float(rank))  # type: ignore[union-attr]
         settings = TrainSettings(batch_size=4, ema=0.9 if name == "averaged" else None)
         outcome[name] = NetworkTraining(net, data, settings).validate()
     return outcome
@@ -622,7 +623,7 @@ def test_what_does_not_fit_a_run_is_said_before_anything_starts(
     run: raynas.Result, trained: raynas.Trained, given: dict[str, Any], told: str
 ) -> None:
     folders = list((Path(run.path) / "retrained").iterdir())
-    arguments = {"ray": INLINE, "options": {}} | given
+    arguments: dict[str, Any] = {"ray": INLINE, "options": {}} | given
     with pytest.raises((ValueError, TypeError, OSError)) as caught:
         raynas.retrain(run, **arguments)
     assert told in str(caught.value)
@@ -742,6 +743,26 @@ def test_the_command_trains_an_architecture_of_a_file(
     assert "darts_cifar-retrain-1" in capsys.readouterr().out.replace("\n", "")
     options = raynas.Trained("runs/darts_cifar-retrain-1").config.space.options
     assert (options["channels"], options["layers"], options["resolution"]) == (1, 3, 8)
+
+
+def test_a_network_of_a_space_that_is_not_at_hand_is_refused(tmp_path: Path) -> None:
+    class Own(Line):
+        """Nobody can import it."""
+
+    net = raynas.retrain(
+        {"layer": "line"},
+        space=Own,
+        data=numbers(),
+        task="regression",
+        epochs=1,
+        options={"batch_size": 8},
+        out=str(tmp_path),
+        ray=INLINE,
+    )
+    with pytest.raises(LookupError, match=r"Own is a user's own, .* pass raynas\.Trained\(path, "):
+        raynas.Trained(net.path).model()
+    again = raynas.Trained(net.path, space=Own)
+    assert same(again.model().state_dict(), net.model().state_dict())
 
 
 def test_a_history_is_one_row_an_epoch(trained: raynas.Trained) -> None:

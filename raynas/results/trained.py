@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raynas.core.arch import Arch
-from raynas.core.fixed import read_arch, write_arch
+from raynas.core.fixed import write_arch
 from raynas.core.retrain_config import RetrainConfig
 from raynas.setup.algorithms import supernet_space
-from raynas.setup.resolve import rebuild_space, resolve_space
+from raynas.setup.resolve import resolve_space
 from raynas.storage.retrain_folder import (
     BEST,
     NETWORK,
@@ -56,7 +57,7 @@ class Trained:
     @property
     def arch(self) -> Arch:
         """The architecture."""
-        return read_arch(self._space.arch_space, self.config.arch)
+        return Arch.from_json(json.dumps(self.config.arch))
 
     @property
     def finished(self) -> bool:
@@ -166,7 +167,15 @@ class Trained:
     def _space(self) -> ModelSpace:
         """What builds the network."""
         config, own = self.config, self._own_space
-        space = rebuild_space(config.space, None) if own is None else resolve_space(own, {}, None)
+        try:
+            space = resolve_space(config.space if own is None else own, {}, None)
+        except LookupError as error:
+            if ":" not in config.space.name:
+                raise
+            raise LookupError(
+                f"{config.space.name} is a user's own, which cannot be imported here; pass "
+                "raynas.Trained(path, space=...)"
+            ) from error
         assert space.model_space is not None
         model_space = space.model_space.taking(config.inputs)
         source = config.inherit
