@@ -11,14 +11,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
+import raynas
 from raynas.core.config import ComponentSpec
 from raynas.data.errors import ReadError
 from raynas.data.imagefolder import ImageFolder
 from raynas.data.module import DATA, DataModule, DataWarning
 from raynas.data.shared_images import SharedImages
 from raynas.data.split import Split, split_of
+from raynas.nn import LayerChoice
 from raynas.setup.resolve_data import rebuild_data, resolve_data
+from tests.inline import INLINE
 from tests.nests import same
 
 CLASSES, SIZE = ("ant", "bee", "cat"), 14
@@ -271,6 +275,43 @@ def test_images_travel_by_their_path(whole: Path) -> None:
     assert same([all_of(split) for split in splits_of(pickle.loads(packed))], expected)
     for split in splits_of(data):
         assert same(all_of(pickle.loads(pickle.dumps(split))), all_of(split))
+
+
+class Net(nn.Module):
+    """A choice of two convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers = {"a": nn.Conv2d(3, 8, 3, 2, 1), "b": nn.Conv2d(3, 8, 5, 2, 2)}
+        self.body, self.head = LayerChoice(layers, label="body"), nn.Linear(8, len(CLASSES))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.head(self.body(x).relu().mean((2, 3)))
+        return y
+
+
+def test_a_search_is_the_same_held_or_streamed_and_goes_on_from_its_folder(
+    whole: Path, tmp_path: Path
+) -> None:
+    losses = []
+    for hold in ("memory", "stream"):
+        out = str(tmp_path / hold)
+        run = raynas.search(
+            Net,
+            "random",
+            data=f"imagefolder:{whole}",
+            data_options={"size": SIZE, "hold": hold, "loader_workers": 0},
+            supernet={"epochs": 2, "batch_size": 4},
+            trials=2,
+            out=out,
+            ray=INLINE,
+        )
+        losses.append(run.trials["loss"].tolist())
+        again = raynas.load(out)
+        train = split_of(again.rebuilt.data.load().train)
+        with torch.no_grad():
+            assert again.model(again.best.arch)(train.example(2)).shape == (2, 3)
+    assert losses[0] == losses[1]
 
 
 # --- what is told ---

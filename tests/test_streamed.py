@@ -13,18 +13,20 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import (
     DataLoader,
 )
 
 from raynas.core.nest import mapped
+from raynas.core.train_settings import TrainSettings
 from raynas.data import TensorData
 from raynas.data.errors import ReadError
 from raynas.data.module import DataWarning, Splits
 from raynas.data.readers import Loading
 from raynas.data.split import MemorySplit, split_of
 from raynas.setup.resolve_data import resolve_data
+from raynas.supernet.network_training import NetworkTraining
 from tests.datasets import (
     COUNT,
     ITEMS,
@@ -266,6 +268,47 @@ def test_reading_leaves_the_global_random_states_alone(draw: Any, workers: int) 
 def states() -> tuple[object, ...]:
     numpys: Any = np.random.get_state()  # noqa: NPY002 - which users draw from
     return torch.get_rng_state().tolist(), numpys[1].tolist(), numpys[2], random.getstate()
+
+
+# --- trainings ---
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("kind", ["dict", "image"])
+def test_trainings_give_the_same_losses_held_or_streamed(kind: str, workers: int) -> None:
+    """To the last bit, in double precision where the data are."""
+    first, last = [], []
+    for hold in ("memory", "stream"):
+        dataset = Items(doubled if kind == "dict" else ITEMS[kind])
+        data = TensorData((dataset, dataset), hold=hold, loader_workers=workers)
+        model = Net().double() if kind == "dict" else nn.Sequential(nn.Flatten(), nn.Linear(60, 3))
+        settings = TrainSettings(epochs=2, batch_size=5, label_smoothing=0)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            for parameter in model.parameters():
+                nn.init.normal_(parameter, std=0.1)
+        training = NetworkTraining(model, data, settings, seed=1)
+        first.append([training.run_epoch()["loss"] for _ in range(2)])
+        last.append(training.validate())
+    assert first[0] == first[1]
+    assert last[0] == last[1]
+    assert first[0][0] != first[0][1]
+
+
+def doubled(index: int) -> Any:
+    return {"x": rows(index).double() / 10, "n": torch.tensor([index]) / 10.0, "label": index % 3}
+
+
+class Net(nn.Module):
+    """Takes two inputs by keyword."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(5, 3)
+
+    def forward(self, x: Tensor, n: Tensor) -> Tensor:
+        y: Tensor = self.linear(torch.cat([x, n], 1))
+        return y
 
 
 # --- processes ---

@@ -12,10 +12,12 @@ import pytest
 import torch
 from sklearn.datasets import load_diabetes, load_iris
 
+import raynas
 from raynas.core.config import ComponentSpec
 from raynas.data.module import DATA, DataModule
 from raynas.data.tabular import FEW_CLASSES, ONE_HOT, Tabular
 from raynas.setup.resolve_data import rebuild_data, resolve_data
+from tests.inline import INLINE
 from tests.nests import same
 
 ROWS = 40
@@ -225,6 +227,26 @@ def test_a_table_travels_by_its_path(tmp_path: Path) -> None:
         == data.signature
         == {"shape": list(data.input_shape or ()), "dtype": "float32"}
     )
+
+
+def test_prices_are_searched_and_looked_up_in_the_folder(tmp_path: Path) -> None:
+    path = write(frame(), tmp_path)
+    run = raynas.search(
+        "mlp",
+        "random",
+        data=f"tabular:{path}",
+        data_options={"target": "price"},
+        task="regression",
+        supernet={"epochs": 1},
+        trials=2,
+        out=str(tmp_path / "run"),
+        ray=INLINE,
+    )
+    assert set(run.trials["status"]) == {"completed"}
+    again = raynas.load(str(tmp_path / "run"))
+    x, _ = again.rebuilt.data.load().valid
+    with torch.no_grad():
+        assert again.model(again.best.arch)(x).shape == (8, 1)  # as many outputs as targets need
 
 
 # --- what is told ---

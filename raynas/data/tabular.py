@@ -64,6 +64,7 @@ class Tabular(DataModule):
     """
 
     name = "tabular"
+    at_hand = True  # it is read when it is made, to know its features
 
     def __init__(
         self,
