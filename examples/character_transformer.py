@@ -27,5 +27,5 @@ class Net(nn.Module):
 
 data = [TensorDataset(part[:, :-1], part[:, 1:]) for part in (ids[:-200], ids[-200:])]
 recipe = {"optimizer": "adamw", "lr": 0.005}
-result = raynas.search(Net, data=data, task="language_modeling", epochs=20, supernet=recipe)
+result = raynas.search(Net, data=data, task="language_modeling", epochs=8, supernet=recipe)
 print(result.top()[["choice.layer", "perplexity", "bits_per_token"]])

@@ -23,5 +23,5 @@ def net():
 
 
 data = [TensorDataset(images[part], labels[part]) for part in (slice(800), slice(800, None))]
-result = raynas.search(net, data=data, task="multilabel", epochs=30)
+result = raynas.search(net, data=data, task="multilabel", epochs=20)
 print(result.top()[["choice.conv", "f1", "accuracy", "loss"]])

@@ -31,5 +31,5 @@ class UNet(nn.Module):
 
 
 data = [TensorDataset(images[part], masks[part]) for part in (slice(450), slice(450, None))]
-result = raynas.search(UNet, data=data, task="segmentation", epochs=40)
+result = raynas.search(UNet, data=data, task="segmentation", epochs=15)
 print(result.top(5)[["choice.fine.0", "choice.coarse.0", "mean_iou", "macs"]])

@@ -24,5 +24,5 @@ rows = [
     {"image": images[i].rot90(i % 4, (1, 2)), "turn": torch.eye(4)[i % 4], "label": int(label)}
     for i, label in enumerate(load_digits().target)
 ]
-result = raynas.search(Net, data=(rows[:1200], rows[1200:]), epochs=30, trials=3)
+result = raynas.search(Net, data=(rows[:1200], rows[1200:]), epochs=20, trials=3)
 print(result.top()[["choice.conv", "accuracy", "macs"]])

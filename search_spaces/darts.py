@@ -288,4 +288,6 @@ def darts_imagenet(
     shape = image_shape(name, in_channels=in_channels, resolution=resolution, **sizes)
     options = {"in_channels": in_channels, "num_classes": num_classes, "affine": affine, **sizes}
     size = resolution // 32 if auxiliary else None
-    return ModelSpace(partial(imagenet_net, auxiliary=size, **options), input_shape=shape, name=name)
+    return ModelSpace(
+        partial(imagenet_net, auxiliary=size, **options), input_shape=shape, name=name
+    )

@@ -343,8 +343,9 @@ class Endless(IterableDataset[Any]):
         (
             (Pairs([(X[0], 0), (X[0, :1], 1)]), GOOD),
             ValueError,
-            r"train has inputs of different shapes: \(2,\) float32 in train\[0\] and \(1,\) float32 in "
-            r"train\[1\]; make them alike in the dataset's transform, or pass collate_fn",
+            r"train has inputs of different shapes: \(2,\) float32 in train\[0\] and "
+            r"\(1,\) float32 in train\[1\]; make them alike in the dataset's transform, or pass "
+            r"collate_fn",
         ),
         (
             (Endless(), GOOD),
@@ -389,8 +390,8 @@ def test_classes_that_cannot_be_learned_are_told(train: Tensor, message: str) ->
         resolved.check(resolved.load())
     numbers = with_task(Data(None, resolved), "regression").module
     numbers.check(numbers.load())  # of which there may be any
-    numbers = TensorDataset(X, train.float()), GOOD
-    TensorData(numbers).load().check_classes()  # another task's targets are no class indices
+    floats = TensorDataset(X, train.float()), GOOD
+    TensorData(floats).load().check_classes()  # another task's targets are no class indices
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

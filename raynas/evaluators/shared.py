@@ -29,6 +29,8 @@ class Shared:
     Args:
         calibration_images: of the training split, at most, that BatchNorm is recalibrated with.
         validation_images: of the validation split, at most, that are scored.
+        hold_mb: of images that a worker holds in memory to calibrate, and to validate, where data
+            are streamed; what is more lies in a temporary file. They are read once in any case.
         cache_mb: of activations that a worker keeps, so that architectures that begin alike share
             them; 0 keeps none. Scores are the same bit for bit.
 
@@ -41,11 +43,13 @@ class Shared:
         *,
         calibration_images: int = 512,
         validation_images: int = 2000,
+        hold_mb: int = 1024,
         cache_mb: int = 128,
     ) -> None:
         for name, value in (
             ("calibration_images", calibration_images),
             ("validation_images", validation_images),
+            ("hold_mb", hold_mb),
         ):
             if type(value) is not int or value < 1:
                 raise ValueError(
@@ -57,7 +61,7 @@ class Shared:
             )
         self.calibration_images = calibration_images
         self.validation_images = validation_images
-        self.cache_mb = cache_mb
+        self.hold_mb, self.cache_mb = hold_mb, cache_mb
 
     @property
     def chosen(self) -> dict[str, Any]:
@@ -72,6 +76,7 @@ class Shared:
             "calibration_images": self.calibration_images,
             "validation_images": self.validation_images,
             "cache_bytes": self.cache_mb * 2**20,
+            "hold_bytes": self.hold_mb * 2**20,
         }
 
 

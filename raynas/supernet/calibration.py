@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from raynas.core.nest import Nest, call, rows, taken
+from raynas.core.nest import Nest, call, moved, rows, taken
 from raynas.nn.elastic_norm import ElasticBatchNorm
 from raynas.supernet.attributes import attributes_kept, modes_kept
 
@@ -213,12 +213,14 @@ def _measured(
 ) -> dict[_BatchNorm, _Sums]:
     """Run the batches while ``norms`` normalise by each input's own statistics; return these."""
     sums: dict[_BatchNorm, _Sums] = {}
+    weights = (*model.parameters(), *model.buffers())
+    place = next((tensor.device for tensor in weights), torch.device("cpu"))
     for batch in batches:
         parts: Parts = {}
         with ExitStack() as stack:
             for norm in norms:
                 stack.enter_context(_measuring(norm, parts))
-            call(model, batch)
+            call(model, moved(batch, place))
         for norm, given in parts.items():
             mean, var, _ = given[0]
             sums.setdefault(norm, _Sums(0.0 * mean, 0.0 * var)).add(given)

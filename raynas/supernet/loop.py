@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from raynas.core.nest import Nest, first, moved
+from raynas.core.nest import Nest, first
 from raynas.core.train_settings import TrainSettings
 from raynas.data.first_examples import first_inputs
 from raynas.data.module import DataModule
@@ -243,7 +243,7 @@ class TrainingLoop(ABC):
             examples = self._data.epoch_examples()
         if examples is None:
             return self._train
-        return split_of(moved(examples, self.device))
+        return split_of(examples).to(self.device)
 
     def _batches(self, split: Split, size: int, epoch: int, number: int) -> Iterator[Batch]:
         """Yield this rank's share of an epoch's batches, the incomplete last one left out."""

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 from raynas.core.arch import Value
 from raynas.core.errors import InvalidSpace
-from raynas.core.nest import Nest, call, mapped, taken
+from raynas.core.nest import Nest, call, mapped, moved, taken
 from raynas.core.nest import rows as rows_of
 from raynas.nn.elastic_norm import ElasticBatchNorm
 from raynas.nn.mutable import activate_unchecked, inner_space
@@ -225,10 +225,15 @@ class PrefixRunner:
         first, *others = span.modules
         for at, x in enumerate(tensors):
             self._calibration.begin(rows, self._examples[at])
-            x = call(first, x) if inputs else first(x)
+            x = call(first, self._here(x)) if inputs else first(x)
             for module in others:
                 x = module(x)
             tensors[at], rows = x, 0
+
+    def _here(self, inputs: Nest) -> Nest:
+        """Return inputs where the model is: too many to lie there all are moved batch by batch."""
+        weight = next(self._model.parameters(), None)
+        return inputs if weight is None else moved(inputs, weight.device)
 
     @torch.inference_mode(False)
     @torch.no_grad()

@@ -23,6 +23,7 @@ from raynas.supernet.calibration import (
     calibrates_in_passing,
     recalibrate,
 )
+from raynas.supernet.held_examples import bytes_of, read_once
 from raynas.supernet.memory_layout import in_layout, lay_out, runs_channels_last
 from raynas.supernet.prefix_cache import PrefixCache, PrefixRunner
 from raynas.tasks import Task
@@ -32,6 +33,7 @@ CALIBRATION_IMAGES = 512
 VALIDATION_IMAGES = 2000
 ROWS = 1024  # per pass; larger activations are mapped and page-faulted anew at every call
 CACHE_MB = 128  # per scorer
+HOLD_MB = 1024  # of streamed images, per scorer
 PASS_BYTES = 256 * 2**20  # of inputs in a pass: of large images fewer rows
 TRIED = 2  # images that show which memory layout the model runs with
 
@@ -56,6 +58,8 @@ class SubnetScorer:
         validation_images: how many at most.
         seed: which images; the same for every architecture.
         cache_bytes: of activations that may be kept between architectures; 0 keeps none.
+        hold_bytes: of images to calibrate, and of images to validate, that are held in memory where
+            the data are streamed; what is more lies in a temporary file.
         channels_last: whether the supernet runs so; None finds out, and lays its weights out anew
             if it does not.
 
@@ -75,6 +79,7 @@ class SubnetScorer:
         validation_images: int = VALIDATION_IMAGES,
         seed: int = 0,
         cache_bytes: int = CACHE_MB * 2**20,
+        hold_bytes: int = HOLD_MB * 2**20,
         channels_last: bool | None = None,
     ) -> None:
         if min(calibration_images, validation_images) < 1:
@@ -83,6 +88,7 @@ class SubnetScorer:
             raise ValueError(f"cache_bytes must be at least 0, got {cache_bytes}")
         rng = torch.Generator().manual_seed(seed)
         self._task = Classification() if task is None else task
+        self._hold_bytes = hold_bytes
         device = _device_of(supernet)
         train_inputs, _ = self._some(train, calibration_images, rng, device)
         inputs, self._targets = self._some(valid, validation_images, rng, device)
@@ -183,9 +189,11 @@ class SubnetScorer:
         """Return what the model is called with, and targets, of some random examples."""
         split = split_of(part)
         order = torch.randperm(len(split), generator=rng)[:most]
-        inputs, targets = self._task.examples(*split.some(order.tolist()))
-        if device is not None:
-            inputs = moved(inputs, device)
+        read = read_once(split, order.tolist(), self._hold_bytes)
+        inputs, targets = self._task.examples(*read)
+        if device is not None:  # what is large stays where it is, and is moved pass by pass
+            small = bytes_of(inputs) <= self._hold_bytes
+            inputs = moved(inputs, device) if small else inputs
             targets = None if targets is None else moved(targets, device)
         return self._task.inputs(inputs, targets), targets
 
@@ -221,8 +229,9 @@ class _Separate:
         self._followed.take_over()
         activate_unchecked(self._model, arch)
         recalibrate(self._model, self._images, self._rows)
+        device = _device_of(self._model)
         for inputs in self.passes:
-            yield call(self._model, inputs)
+            yield call(self._model, inputs if device is None else moved(inputs, device))
 
 
 def _norms(model: nn.Module) -> list[_BatchNorm]:
