@@ -86,7 +86,8 @@ def search(
             with options as ``("table", {"path": "scores.parquet"})``; an object such as
             ``raynas.evaluators.Standalone(epochs=5)`` or one of your own with its methods; or a
             function of an Arch (or of the built module, if its first parameter is annotated so)
-            that returns a dict of metrics.
+            that returns a dict of metrics, or a pair of these and a state_dict: the best one's
+            weights are kept for ``Result.model``.
         supernet: the path of a trained one (``train_supernet``, or an earlier run's folder), or how
             to train one: options of ``spos`` and of its training, or a configured algorithm
             (whose seed is the run's).

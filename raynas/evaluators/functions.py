@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from raynas.core.arch import Arch
 from raynas.core.evaluator import Budget, Evaluator, Measurement, measure
+from raynas.core.goals import Goals
+from raynas.evaluators.kept_weights import KeptWeights, split_weights
 from raynas.evaluators.spec import Worker
 
 if TYPE_CHECKING:
@@ -25,24 +27,33 @@ class MakeFunctionEvaluator:
         function: of an architecture or a module.
         metrics: what it gives; of a user's own function only the objectives are known.
         model_space: builds the modules; None if the function takes architectures.
+        goals: that say whose weights are kept, where the function returns some.
+        out: folder of the run, which these go to; None keeps none.
     """
 
     function: Callable[[Any], object]
     metrics: tuple[str, ...]
     model_space: ModelSpace | None = None
+    goals: Goals | None = None
+    out: str | None = None
 
     def __call__(self, worker: Worker) -> Evaluator:
         """Return the evaluator."""
-        return FunctionEvaluator(self.function, self.metrics, self.model_space)
+        kept = None
+        if self.goals is not None and self.out is not None:
+            kept = KeptWeights(self.out, self.goals)
+        return FunctionEvaluator(self.function, self.metrics, self.model_space, kept)
 
 
 class FunctionEvaluator(Evaluator):
     """Calls a function for one architecture after another.
 
     Args:
-        function: returns a dict of metrics, or a bare number for a single objective.
+        function: returns a dict of metrics, or a bare number for a single objective; or a pair of
+            these and a state_dict.
         metrics: the objectives.
         model_space: if given, the function gets the built module instead of the architecture.
+        kept: takes the weights that the function returns; None drops them.
     """
 
     def __init__(
@@ -50,7 +61,9 @@ class FunctionEvaluator(Evaluator):
         function: Callable[[Any], object],
         metrics: tuple[str, ...],
         model_space: ModelSpace | None = None,
+        kept: KeptWeights | None = None,
     ) -> None:
+        self._kept = kept
         self._function, self._metrics, self._model_space = function, metrics, model_space
 
     def __call__(self, archs: Sequence[Arch], budget: Budget, seed: int) -> list[Measurement]:
@@ -59,7 +72,10 @@ class FunctionEvaluator(Evaluator):
 
     def _call(self, arch: Arch, seed: int) -> object:
         built = arch if self._model_space is None else self._model_space.build(arch, seed=seed)
-        return self._function(built)
+        metrics, weights = split_weights(self._function(built))
+        if weights is not None and self._kept is not None:
+            self._kept.offer(arch, metrics, weights)
+        return metrics
 
 
 def wants_module(function: Callable[..., object]) -> bool:

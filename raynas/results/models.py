@@ -17,6 +17,7 @@ from raynas.core.fixed import read_arch
 from raynas.data.first_examples import first_inputs
 from raynas.data.module import DataModule
 from raynas.data.split import split_of
+from raynas.evaluators.kept_weights import kept_weights
 from raynas.nn.modelspace import ModelSpace
 from raynas.nn.mutable import frozen
 from raynas.setup.algorithms import trained_space
@@ -44,12 +45,14 @@ class RunModels:
         data_at_hand: None if the data were a user's own and are not at hand.
         checkpoint: of the supernet; None if the run had none.
         seed: of the run.
+        path: its folder.
     """
 
     space: ModelSpace
     data_at_hand: Data | None
     checkpoint: Path | None
     seed: int
+    path: str
 
     @property
     def data(self) -> DataModule:
@@ -69,14 +72,21 @@ class RunModels:
         """Return an architecture as a plain module in evaluation mode.
 
         With a supernet, it has its weights, and BatchNorm statistics of up to 2,000 training
-        images under this architecture; otherwise initial weights, by the run's seed.
+        images under this architecture; otherwise the weights that the evaluator returned for it, if
+        they were kept, else initial weights, by the run's seed.
 
         Args:
             arch: the architecture.
             whole: instead the space's own network, with initial weights by the run's seed.
         """
-        if whole or self.checkpoint is None:
+        if whole:
             return self.space.build(arch, seed=self.seed).eval()
+        if self.checkpoint is None:
+            net = self.space.build(arch, seed=self.seed).eval()
+            weights = kept_weights(self.path, read_arch(self.space.arch_space, arch))
+            if weights is not None:
+                net.load_state_dict(weights)
+            return net
         train = split_of(self.data.load().train)
         supernets = self._supernets(self.checkpoint)
         supernet = load_supernet(supernets, self.checkpoint, self.seed)
@@ -134,12 +144,13 @@ def one_thread() -> Iterator[None]:
 
 
 def rebuild(
-    config: SearchConfig, supernet: Path | None, space: Any, data: Any, task: Any = None
+    config: SearchConfig, path: str, supernet: Path | None, space: Any, data: Any, task: Any
 ) -> RunModels:
     """Return the parts of a run.
 
     Args:
         config: of the run.
+        path: its folder.
         supernet: where its supernet lies; None if it has none.
         space: the user's own, where the run's cannot be imported; else None.
         data: likewise.
@@ -160,4 +171,5 @@ def rebuild(
     if searched.model_space is None:
         raise TypeError("this run searched a plain ArchSpace, which builds no modules")
     checkpoint = None if supernet is None else find_checkpoint(supernet)
-    return RunModels(searched.model_space.seeded(config.seed), own_data, checkpoint, config.seed)
+    seeded = searched.model_space.seeded(config.seed)
+    return RunModels(seeded, own_data, checkpoint, config.seed, path)

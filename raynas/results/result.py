@@ -272,16 +272,18 @@ class Result:
         from raynas.results.models import rebuild
 
         supernet = self.config.supernet
-        path = None if supernet is None else self.folder.supernet(supernet)
-        return rebuild(self.config, path, self._own_space, self._own_data, self._own_task)
+        place = None if supernet is None else self.folder.supernet(supernet)
+        own = self._own_space, self._own_data, self._own_task
+        return rebuild(self.config, self.path, place, *own)
 
     def model(self, arch: Mapping[str, Value] | None = None, *, whole: bool = False) -> nn.Module:
         """Return an architecture as a plain module in evaluation mode.
 
         With a supernet, it has the supernet's weights, and BatchNorm statistics of up to 2,000
-        training images under this architecture; otherwise initial weights, by the run's seed. It
-        is the network that was scored: after ``pc_darts`` a narrow one, which acts on a share of
-        its channels (``rebuilt.narrow`` tells).
+        training images under this architecture; otherwise those that the evaluator returned for the
+        best, if it did, else initial weights, by the run's seed. It is the network that was scored:
+        after ``pc_darts`` a narrow one, which acts on a share of its channels (``rebuilt.narrow``
+        tells).
 
         Args:
             arch: None takes the best.

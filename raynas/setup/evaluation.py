@@ -63,6 +63,8 @@ class Evaluation:
             runner: trains the supernet, if there is one to train.
             progress: told of it.
         """
+        if isinstance(self.evaluator.make, MakeFunctionEvaluator):
+            return replace(self.evaluator, make=replace(self.evaluator.make, out=out))
         if self.supernet is None:
             return self.evaluator
         from raynas.supernet.checkpoint import load_shared
@@ -204,7 +206,7 @@ def _function_evaluation(
         if metric in RESERVED:
             raise ValueError(f"objective {metric!r} is named like a column of the trial table")
     model_space = problem.space.model_space if takes_module else None
-    make = MakeFunctionEvaluator(function, metrics, model_space)
+    make = MakeFunctionEvaluator(function, metrics, model_space, problem.goals)
     return Evaluation(
         component=spec,
         data=_data_spec(problem),

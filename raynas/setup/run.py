@@ -8,6 +8,7 @@ from raynas.core.fixed import write_arch
 from raynas.core.progress import Progress
 from raynas.core.study import Study, StudyInfo
 from raynas.core.trial import Trial
+from raynas.evaluators.kept_weights import keep_only
 from raynas.evaluators.spec import EvaluatorSpec
 from raynas.evaluators.with_latency import with_latency
 from raynas.setup.prepare import Prepared
@@ -52,6 +53,8 @@ def run_search(run: Prepared, progress: Progress) -> None:
         ) from None
     finally:
         progress.close()
+        if study is not None:
+            keep_only(config.out, None if study.best is None else study.best.arch)
         if study is not None and study.best is not None:
             Folder(config.out).write(BEST, write_arch(study.best.arch))
         elif study is not None:

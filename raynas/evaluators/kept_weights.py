@@ -1,0 +1,97 @@
+"""Weights that a user's own evaluator returns beside its metrics: those of the best are kept."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raynas.core.arch import Arch
+from raynas.core.evaluator import sorted_out
+from raynas.core.goals import Goals
+from raynas.core.objectives import MissingObjective
+from raynas.storage.run_folder import Folder
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WEIGHTS = "weights"  # folder in that of a run
+SUFFIX = ".safetensors"
+
+
+def split_weights(returned: Any) -> tuple[Any, Mapping[str, Tensor] | None]:
+    """Return metrics, and weights where an evaluator returns ``(metrics, state_dict)``."""
+    if isinstance(returned, tuple) and len(returned) == 2 and isinstance(returned[1], Mapping):
+        return returned
+    return returned, None
+
+
+class KeptWeights:
+    """Writes the weights of the best architecture that one process has evaluated.
+
+    Args:
+        out: folder of the run.
+        goals: that say which is best.
+    """
+
+    def __init__(self, out: str, goals: Goals) -> None:
+        self._folder, self._goals = Folder(f"{out}/{WEIGHTS}"), goals
+        self._best: tuple[float, str] | None = None
+
+    def offer(self, arch: Arch, metrics: Any, weights: Mapping[str, Tensor]) -> None:
+        """Write weights if nothing better has been seen; what was written before is removed.
+
+        Args:
+            arch: that they are of.
+            metrics: as the evaluator returned them.
+            weights: a state_dict.
+        """
+        score = self._score(metrics)
+        if score is None or (self._best is not None and score <= self._best[0]):
+            return
+        _write(self._folder, arch.key, weights)
+        if self._best is not None and self._best[1] != arch.key:
+            self._folder.remove(f"{self._best[1]}{SUFFIX}")
+        self._best = score, arch.key
+
+    def _score(self, metrics: Any) -> float | None:
+        """Return the merged score; None of what is not completed."""
+        names = tuple(objective.metric for objective in self._goals.objectives)
+        measured = self._goals.checked(sorted_out(metrics, names))
+        try:
+            allowed = measured.error is None and self._goals.allow(measured.metrics)
+            return self._goals.merged(measured.metrics) if allowed else None
+        except MissingObjective:
+            return None
+
+
+def _write(folder: Folder, key: str, weights: Mapping[str, Tensor]) -> None:
+    from safetensors.torch import save_file
+
+    with tempfile.TemporaryDirectory() as place:
+        file = Path(place) / f"{key}{SUFFIX}"
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+        save_file({name: tensor.clone() for name, tensor in tensors.items()}, file)
+        folder.put_file(file, file.name)
+
+
+def keep_only(out: str, arch: Arch | None) -> None:
+    """Remove the weights of all architectures but one from a run's folder."""
+    folder = Folder(f"{out}/{WEIGHTS}")
+    kept = None if arch is None else f"{arch.key}{SUFFIX}"
+    for name in folder.names():
+        if name != kept:
+            folder.remove(name)
+
+
+def kept_weights(out: str, arch: Arch) -> dict[str, Tensor] | None:
+    """Return the weights that were kept of an architecture; None if there are none."""
+    from safetensors.torch import load_file
+
+    from raynas.storage.run_folder import local_copy
+
+    name = f"{arch.key}{SUFFIX}"
+    if not Folder(f"{out}/{WEIGHTS}").has(name):
+        return None
+    return load_file(local_copy(f"{out}/{WEIGHTS}") / name)
