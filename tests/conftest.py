@@ -36,6 +36,12 @@ def _of_module_fixtures(item: pytest.Function) -> str | None:
     return item.path.name if made_once else None
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say that tests of GPUs did not run where there is none."""
+    if not torch.cuda.is_available():
+        terminalreporter.write_line("tests marked gpu did not run: there is no GPU here")
+
+
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
     """A Ray of two CPUs; every search on Ray in a test that asks for it runs on this one."""

@@ -486,6 +486,7 @@ def test_lengths_that_differ_are_told() -> None:
         MemorySplit(torch.zeros(3), torch.zeros(2))
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_lie_on_the_device(workers: int) -> None:

@@ -329,6 +329,7 @@ def test_a_job_that_is_killed_goes_on_from_its_checkpoint(
         assert same(*map(load_weights, ends))
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 @pytest.mark.parametrize("kind", ["spos", "darts"])
 def test_dropout_on_a_gpu_goes_on_as_if_it_had_not_stopped(kind: str) -> None:
