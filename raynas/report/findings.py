@@ -223,6 +223,12 @@ class Scale:
         return text[:1].upper() + text[1:]
 
 
+WRITTEN = {
+    **{"macs": "MACs", "flops": "FLOPs", "mse": "MSE", "mae": "MAE", "r2": "R²", "f1": "F1"},
+    "mean_iou": "mean IoU",
+}
+
+
 def plain(metric: str) -> Scale:
     """Return the name of a metric, and the unit that is part of it, if one is.
 
@@ -232,7 +238,7 @@ def plain(metric: str) -> Scale:
     words = metric.split("_")
     if len(words) > 1 and words[-1] in ("ms", "s", "joules"):
         return Scale(" ".join(words[:-1]), words[-1])
-    return Scale({"macs": "MACs", "flops": "FLOPs"}.get(metric, " ".join(words)))
+    return Scale(WRITTEN.get(metric, " ".join(words)))
 
 
 def scale(metric: str, values: pd.Series[float]) -> Scale:

@@ -14,12 +14,15 @@ from plotly.offline import get_plotlyjs
 
 from raynas.core.config import ComponentSpec
 from raynas.core.constraints import Constraint, as_constraints
+from raynas.core.train_settings import TrainSettings
 from raynas.report.findings import ReportData, Scale, opponent, plain, top
 from raynas.report.pictures import FONT, choices, decided, progress, shown, tradeoff, training
 from raynas.report.relaxed import edge_scores, preferences
 from raynas.report.trial_tables import RESCORED, best_trials, number
 
 BEST_SHOWN, ERRORS_SHOWN = 10, 20
+ALWAYS = ("epochs", "batch_size", "lr", "weight_decay")  # of a training, chosen or not
+DEFAULTS = TrainSettings().model_dump()
 OPEN = 24  # decisions of the best architecture up to which they are not folded away
 _CONFIG = {
     "responsive": True,
@@ -158,6 +161,7 @@ def _facts(data: ReportData) -> str:
         "Space": _named(config.space),
         "Algorithm": _named(config.algo),
         "Data": _named(config.data) or "none",
+        "Task": _named(config.task),
         "Evaluator": _named(config.evaluator),
         "Supernet": _named(config.supernet),
         "Objective": ", ".join(f"{goals[goal]} {m}" for m, goal in config.objectives.items()),
@@ -176,6 +180,11 @@ def _told(data: ReportData) -> str:
     return ", ".join(f"{count} {status}" for status, count in counts.items())
 
 
+def _says(name: str, value: object) -> bool:
+    """Return whether an option is worth a word: of a training's many, those that were chosen."""
+    return value is not None and (name in ALWAYS or DEFAULTS.get(name, ...) != value)
+
+
 def _bound(constraint: Constraint) -> str:
     """Return a constraint with its numbers as people read them.
 
@@ -192,7 +201,7 @@ def _bound(constraint: Constraint) -> str:
 def _named(named: ComponentSpec | None) -> str:
     if named is None:
         return ""
-    options = {name: value for name, value in named.options.items() if value is not None}
+    options = {name: value for name, value in named.options.items() if _says(name, value)}
     told = [f"{n} {v if isinstance(v, str) else json.dumps(v)}" for n, v in options.items()]
     return named.name + (f" ({', '.join(told)})" if told else "")
 

@@ -199,6 +199,8 @@ def supernet_to_train(
     if space.model_space is None or data is None:
         raise ValueError(NO_WEIGHTS)
     _check_settings(settings, options, data)
+    if not data.module.task.smooths:  # the run folder says what was done
+        settings = settings.model_copy(update={"label_smoothing": 0.0})
     check_fit(space.model_space, data.module)
     check_batch(settings.batch_size, data.module)
     _check_warmup(spec, settings.epochs)
