@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from raynas.core.train_settings import TrainSettings
 from raynas.gradient.base import DARTS_TRAINING, Differentiable
 from raynas.gradient.bilevel import bilevel_step
 from raynas.supernet.protocol import ONE_SHOTS, Batch, Metrics
@@ -30,6 +31,15 @@ class DARTS(Differentiable):
     final_lr_share: ClassVar[float] = 0.04
 
     unrolled: bool = False
+
+    def check_settings(self, settings: TrainSettings) -> None:
+        """Refuse what the virtual step of second order, one of SGD, would not stand for."""
+        plain = settings.optimizer == "sgd" and settings.decay_norms and settings.accumulate == 1
+        if self.unrolled and not plain:
+            raise ValueError(
+                "unrolled takes a virtual step of SGD on all weights alike: use optimizer='sgd', "
+                "decay_norms=True and accumulate=1, or unrolled=False"
+            )
 
     def step(self, train: Batch, valid: Iterator[Batch]) -> Metrics:
         """Do the logits' step, then the weights'."""

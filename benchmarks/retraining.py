@@ -201,44 +201,73 @@ def digits(seeds: int, epochs: int, out: Path) -> list[Row]:
     return [Row("digits, %", "found, `mobilenet_v2_cifar`, width 0.25", macs, scores)]
 
 
-def fashion(root: str, seeds: int, epochs: int, out: Path) -> list[Row]:
-    """Return a found network within half the MACs of the largest, random ones, and the largest."""
-    given = {
-        "space": "nas_bench_macro",
-        "data": "fashion_mnist",
-        "space_options": {"width": 0.125},
-        "data_options": {"root": root, "train": 2000, "valid": 1000},
-    }
-    space = raynas.space("nas_bench_macro", width=0.125, in_channels=1, resolution=28)
+class Fashion:
+    """The space, the data and the bound that all networks on Fashion-MNIST share.
 
-    def macs(arch: Mapping[str, Any]) -> float:
-        return raynas.cost(space, arch).macs / 1e6
+    Args:
+        root: folder of the files, in torchvision's layout.
+        out: folder of the runs.
+    """
 
-    largest = Arch(dict.fromkeys(space.arch_space.labels, "MB5E6"))
-    bound = macs(largest) / 2
-    began = time.process_time()
-    result = raynas.search(
-        constraints={"macs": (None, bound * 1e6)},
-        epochs=10,
-        trials=60,
-        out=f"{out}/fashion",
-        ray=INLINE,
-        progress=False,
-        **given,  # type: ignore[arg-type]
-    )
-    print(f"Fashion-MNIST: searched in {time.process_time() - began:.0f} CPU s", flush=True)
-    networks = [("found", result.best.arch), ("largest", largest)]
-    rng, drawn = np.random.default_rng(0), list[Arch]()
-    while len(drawn) < 2:
-        arch = space.canonical(space.arch_space.sample(rng))
-        if macs(arch) <= bound and arch not in drawn:
-            drawn.append(arch)
-    networks[1:1] = [(f"random {i + 1}", arch) for i, arch in enumerate(drawn)]
-    rows = []
-    for name, arch in networks:
-        scores = accuracies(f"Fashion-MNIST, {name}", arch, seeds, epochs, out, **given)
-        rows.append(Row("Fashion-MNIST, %", name, macs(arch), scores))
-    return rows
+    def __init__(self, root: str, out: Path) -> None:
+        self.out, self.given = (
+            out,
+            {
+                "space": "nas_bench_macro",
+                "data": "fashion_mnist",
+                "space_options": {"width": 0.125},
+                "data_options": {"root": root, "train": 2000, "valid": 1000},
+            },
+        )
+        self.space = raynas.space("nas_bench_macro", width=0.125, in_channels=1, resolution=28)
+        self.largest = Arch(dict.fromkeys(self.space.arch_space.labels, "MB5E6"))
+        self.bound = self.macs(self.largest) / 2
+
+    def macs(self, arch: Mapping[str, Any]) -> float:
+        """Return millions of multiply-accumulates."""
+        return raynas.cost(self.space, arch).macs / 1e6
+
+    def found(self, epochs: int) -> Arch:
+        """Return the best of 60 architectures within the bound, by a supernet of so many epochs."""
+        began = time.process_time()
+        result = raynas.search(
+            constraints={"macs": (None, self.bound * 1e6)},
+            epochs=epochs,
+            trials=60,
+            out=f"{self.out}/fashion-{epochs}",
+            ray=INLINE,
+            progress=False,
+            **self.given,  # type: ignore[arg-type]
+        )
+        seconds = time.process_time() - began
+        print(f"Fashion-MNIST, supernet of {epochs} epochs: {seconds:.0f} CPU s", flush=True)
+        return result.best.arch
+
+    def random(self, count: int) -> list[Arch]:
+        """Return that many different architectures within the bound, drawn uniformly."""
+        rng, drawn = np.random.default_rng(0), dict[Arch, None]()
+        while len(drawn) < count:
+            arch = self.space.canonical(self.space.arch_space.sample(rng))
+            if self.macs(arch) <= self.bound:
+                drawn[arch] = None
+        return list(drawn)
+
+    def row(self, name: str, arch: Arch, seeds: int, epochs: int) -> Row:
+        """Return a network's test accuracies after trainings from scratch."""
+        what = f"Fashion-MNIST, {name}"
+        scores = accuracies(what, arch, seeds, epochs, self.out, **self.given)
+        return Row("Fashion-MNIST, %", name, self.macs(arch), scores)
+
+
+def fashion(
+    root: str, seeds: int, epochs: int, supernet_epochs: Sequence[int], out: Path
+) -> list[Row]:
+    """Return networks found within half the MACs of the largest, random ones, and the largest."""
+    study = Fashion(root, out)
+    networks = [(f"found, supernet of {n} epochs", study.found(n)) for n in supernet_epochs]
+    networks += [(f"random {i + 1}", arch) for i, arch in enumerate(study.random(2))]
+    networks.append(("largest", study.largest))
+    return [study.row(name, arch, seeds, epochs) for name, arch in networks]
 
 
 def main() -> None:
@@ -249,9 +278,10 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
     parser.add_argument("--splits", type=int, default=5, help="of diabetes")
     parser.add_argument("--seeds", type=int, default=3, help="of the digits")
-    parser.add_argument("--fashion-seeds", type=int, default=2)
-    parser.add_argument("--digits-epochs", type=int, default=25)
+    parser.add_argument("--fashion-seeds", type=int, default=3)
+    parser.add_argument("--digits-epochs", type=int, default=40)
     parser.add_argument("--fashion-epochs", type=int, default=12)
+    parser.add_argument("--supernet-epochs", type=int, nargs="+", default=[10, 40])
     given = parser.parse_args()
     if min(given.splits, given.seeds, given.fashion_seeds) < 2:
         parser.error("a standard deviation needs at least two trainings")
@@ -264,7 +294,9 @@ def main() -> None:
         if "digits" in given.parts:
             rows += digits(given.seeds, given.digits_epochs, out)
         if "fashion" in given.parts and given.data is not None:
-            rows += fashion(given.data, given.fashion_seeds, given.fashion_epochs, out)
+            rows += fashion(
+                given.data, given.fashion_seeds, given.fashion_epochs, given.supernet_epochs, out
+            )
     print("\n| data, score on test examples | network | million MACs | mean ± s.d. | each |")
     print("|---|---|---|---|---|")
     for row in rows:

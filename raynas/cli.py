@@ -113,7 +113,6 @@ def search(
 
     trained = pairs(supernet_option or [], "--supernet-option")
     scoring = pairs(evaluator_option or [], "--evaluator-option")
-    of_task = pairs(task_option or [], "--task-option")
     if supernet and trained:
         raise ValueError(
             "--supernet-option is for training one, and --supernet gives a trained one"
@@ -122,7 +121,7 @@ def search(
         space if space is None or ":" not in space else _own(space),
         algo,
         data=data,
-        task=[task or "classification", of_task] if of_task else task,
+        task=_task(task, task_option),
         evaluator=[evaluator or "shared", scoring] if scoring else evaluator,
         supernet=absolute(supernet) if supernet else trained or None,
         objectives=dict(map(parse_goal, objective)) if objective else None,
@@ -141,6 +140,12 @@ def search(
         progress=Line(),
     )
     _show(result)
+
+
+def _task(name: str | None, options: Pairs | None) -> Any:
+    """Return a task by name, with its options if there are any."""
+    given = pairs(options or [], "--task-option")
+    return [name or "classification", given] if given else name
 
 
 def stoppable(function: Callable[P, T]) -> Callable[P, T]:
@@ -349,6 +354,9 @@ def retrain(
         str | None, typer.Option(help="Of an architecture: registered, or module:Class.")
     ] = None,
     data: Annotated[str | None, typer.Option(help="Registered data set. [default: RUN's]")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="What is to be learned. [default: RUN's]")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Of the training. [default: 100]")] = None,
     inherit: Annotated[
         bool, typer.Option("--inherit", help="Begin with the weights of the run's supernet.")
@@ -368,6 +376,7 @@ def retrain(
         Pairs | None, typer.Option(help="key=value that differs, of the space: channels, ...")
     ] = None,
     data_option: Annotated[Pairs | None, typer.Option(help="key=value, of the data.")] = None,
+    task_option: Annotated[Pairs | None, typer.Option(help="key=value, of the task.")] = None,
     ray_option: Annotated[
         Pairs | None, typer.Option(help="key=value, of Ray: train_workers, ...")
     ] = None,
@@ -382,6 +391,7 @@ def retrain(
         arch=None if trial is None else _arch_of(Result(run), trial),
         space=space if space is None or ":" not in space else _own(space),
         data=data,
+        task=_task(task, task_option),
         epochs=epochs,
         inherit=inherit,
         seed=seed,

@@ -144,10 +144,18 @@ def example_of(shape: object, example: Any) -> Any:
     """
     import torch
 
-    from raynas.core.nest import taken
+    from raynas.core.nest import paths, taken
 
     if shape is None:
-        return None if example is None else taken(example, slice(1))
+        if example is None:
+            return None
+        flat = [at for at, leaf in paths(example) if not leaf.dim()]
+        if flat:
+            raise ValueError(
+                "example: expected a batch, whose tensors have the examples as first dimension, "
+                f"got a tensor of shape () {f'at {flat[0]}' if flat[0] else ''}".rstrip()
+            )
+        return taken(example, slice(1))
     if example is not None:
         raise TypeError("pass either input_shape= or example=, an example tells its shape")
     sizes = tuple(shape) if isinstance(shape, list | tuple) else ()

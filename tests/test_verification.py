@@ -184,7 +184,7 @@ def test_the_table_says_which_scores_were_measured_again() -> None:
     frame = pd.DataFrame(columns=["group", "cheap", "mean", "std", "seeds", "arch_key"])
     table = verification_table(frame, rescored=True)
     assert [column.header for column in table.columns][1] == "rescored"
-    assert "measured again on all validation images" in str(table.caption)
+    assert "measured again on all validation examples" in str(table.caption)
 
 
 def test_nothing_to_verify_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -72,18 +73,20 @@ class Splits:
                 )
 
     def check_finite(self) -> None:
-        """Check that inputs in memory are finite numbers; what is streamed passes.
+        """Check that inputs and targets in memory are finite numbers; what is streamed passes.
 
         Raises:
             ValueError: one is not; the first example that holds one is named.
         """
-        for name, inputs, _ in self._in_memory():
-            bad = [at for leaf in leaves(inputs) if (at := _first_nonfinite(leaf)) is not None]
-            if bad:
-                raise ValueError(
-                    f"data: {name}[{min(bad)}] has inputs that are infinite or no numbers; replace "
-                    "them, or leave the example out"
-                )
+        for name, inputs, targets in self._in_memory():
+            for what, nest in (("inputs", inputs), ("targets", targets)):
+                held = [leaf for leaf in leaves(nest) if isinstance(leaf, Tensor)]
+                bad = [at for leaf in held if (at := _first_nonfinite(leaf)) is not None]
+                if bad:
+                    raise ValueError(
+                        f"data: {name}[{min(bad)}] has {what} that are infinite or no numbers; "
+                        "replace them, or leave the example out"
+                    )
 
     def _in_memory(self) -> list[tuple[str, Nest, Nest]]:
         """Return name, inputs and targets of every split in memory."""
@@ -133,10 +136,22 @@ class DataModule:
         """Check what only loading shows.
 
         Raises:
-            ValueError: of a classification, a negative class, or only one class to train on.
+            ValueError: of a classification, a negative class, or only one class to train on; of
+                other tasks, one example to validate on.
         """
         if isinstance(self.task, Classification):
             splits.check_classes()
+        elif len(split_of(splits.valid)) < 2:
+            raise ValueError(
+                f"data: the valid split has one example, and the metrics of {self.task.name} need "
+                "two at least"
+            )
+
+    def learning(self, task: Task) -> DataModule:
+        """Return the data as another task takes them."""
+        other = copy.copy(self)
+        other.task = task
+        return other
 
     @property
     def width(self) -> int | None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from raynas.core.errors import nearest
 from raynas.data.module import DATA, DataModule, Examples, Splits
+from raynas.tasks import Task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,6 +91,29 @@ class Tabular(DataModule):
         self.num_classes = None if table.classes is None else len(table.classes)
         self.input_shape = (len(table.features),)
         self.batch_size = min(128, max(2, len(table.splits.train[1]) // 30))
+
+    def learning(self, task: Task) -> DataModule:
+        """Return the data as another task takes them: a regression's targets are numbers.
+
+        Raises:
+            ValueError: the target is text, or its kind was said to be another.
+        """
+        numbers = self.kind == "number" or (self.kind == "auto" and task.name == "regression")
+        if task.name == "regression" and not numbers:
+            raise ValueError(
+                f"tabular: kind is {self.kind!r}, and a regression learns numbers: leave it out"
+            )
+        other: Tabular = self
+        if numbers and self.kind == "auto":
+            other = Tabular(
+                path=self.path,
+                target=self.target,
+                kind="number",
+                valid=self.valid,
+                test=self.test,
+                split_seed=self.split_seed,
+            )
+        return super(Tabular, other).learning(task)
 
     def load(self) -> Splits:
         """Return the splits."""

@@ -52,7 +52,7 @@ class NWOT:
         sign, size = torch.linalg.slogdet(kernel.cpu())
         if not (sign > 0 and size.isfinite()):
             raise ValueError(
-                f"nwot: the activations of {rows(inputs)} images are not independent (the "
+                f"nwot: the activations of {rows(inputs)} examples are not independent (the "
                 "determinant is 0); a smaller batch_size may help"
             )
         return {"nwot": float(size)}

@@ -99,7 +99,7 @@ PICTURES = (
     Picture(
         "training",
         "Training of the supernet",
-        "Loss on the training images, and the score on validation images: of the architecture "
+        "Loss on training examples, and the score on validation examples: of the architecture "
         "found so far or, where an algorithm learns none, the mean of a few random ones. While a "
         "single path is warmed up, the others stay at chance.",
         training,

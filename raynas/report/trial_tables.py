@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LISTS = (np.ndarray, list)  # what cells with several values are
-RESCORED = "the cheap score with the supernet's weights, measured again on all validation images"
+RESCORED = "the cheap score with the supernet's weights, measured again on all validation examples"
 
 
 def trial_table(frame: pd.DataFrame, metrics: Sequence[str], title: str) -> Table:

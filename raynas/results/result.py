@@ -162,6 +162,9 @@ class Result:
         top: int = 5,
         seeds: int = 3,
         *,
+        task: Any = None,
+        loss: Any = None,
+        metrics: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
         ray: RayConfig | Mapping[str, Any] | None = None,
         progress: Progress | None = None,
@@ -175,6 +178,9 @@ class Result:
         Args:
             top: how many of the best.
             seeds: trainings of each architecture.
+            task: that trains and compares them, as for ``raynas.search``; None takes the run's.
+            loss: in place of the task's.
+            metrics: besides the task's.
             options: of the evaluator ``standalone``, such as ``{"epochs": 10}``.
             ray: how to use Ray.
             progress: told how it comes along.
@@ -183,12 +189,15 @@ class Result:
             ValueError: no other architecture is left to compare with.
         """
         from raynas.results.verification import Comparison, verify
+        from raynas.setup.resolve_task import with_task
 
         if min(top, seeds) < 1:
             raise ValueError(
                 f"verify needs at least one architecture and seed, got {top} and {seeds}"
             )
         space, data = self._problem_parts()
+        if (task, loss, metrics) != (None, None, None):
+            data = with_task(data, task or data.module.task, loss, metrics)
         news = progress or Progress()
         comparison = Comparison(
             path=self.path,

@@ -19,7 +19,7 @@ from raynas.setup.problem import Data, Problem, Space
 from raynas.setup.request import SearchRequest
 from raynas.setup.resolve import mapping, resolve_space
 from raynas.setup.resolve_data import resolve_data
-from raynas.setup.resolve_task import task_spec, with_task
+from raynas.setup.resolve_task import going_by, task_spec, with_task
 from raynas.setup.strategy import SearchStrategy, search_strategy
 from raynas.storage.run_folder import Folder, absolute, fresh
 
@@ -56,6 +56,8 @@ def prepared(request: SearchRequest, out: str | None, *, resume: bool) -> Prepar
     """
     data = _data_of(request)
     objectives = _objectives(request, data)
+    if data is not None:
+        data = going_by(data, objectives)
     space = resolve_space(request.space, mapping("space_options", request.space_options), data)
     constraints = as_constraints(request.constraints)
     config = _config(request, space, data, objectives, out)
@@ -150,13 +152,15 @@ def _data_of(request: SearchRequest) -> Data | None:
     Raises:
         ValueError: data are given to a plain ArchSpace.
     """
+    told = {"task": request.task, "loss": request.loss, "metrics": request.metrics}
+    given = [name for name, value in told.items() if value is not None]
+    if given and (request.data is None or isinstance(request.space, ArchSpace)):
+        raise ValueError(f"{given[0]} is of data, and this search uses none: leave it out")
     if isinstance(request.space, ArchSpace):
         if request.data is not None or request.data_options:
             raise ValueError("an ArchSpace is searched with a function, which uses no data of ours")
         return None
     if request.data is None:
-        if any(given is not None for given in (request.task, request.loss, request.metrics)):
-            raise ValueError("task, loss and metrics are of data, and this search uses none")
         return None
     data = resolve_data(request.data, mapping("data_options", request.data_options))
     return with_task(data, request.task, request.loss, request.metrics)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -34,13 +33,28 @@ def with_task(data: Data, task: Any, loss: Any = None, metrics: Any = None) -> D
         return data
     from raynas.tasks.resolve import task_of
 
-    module = copy.copy(data.module)
-    module.task = (
+    recorded_task = isinstance(task, ComponentSpec)
+    made = (
         rebuild_task(task, loss, metrics)
-        if isinstance(task, ComponentSpec)
+        if recorded_task
         else task_of(task, loss=loss, metrics=metrics)
     )
-    return replace(data, module=module)
+    return replace(data, module=data.module.learning(made))
+
+
+def going_by(data: Data, objectives: Mapping[str, str]) -> Data:
+    """Return data whose task goes by the one objective of a search, if that is a metric of it.
+
+    What is validated, retrained and verified then goes by the same number as the search.
+    """
+    task = data.module.task
+    if len(objectives) != 1:
+        return data
+    ((metric, goal),) = objectives.items()
+    if metric not in task.metrics or task.objective == (metric, goal):
+        return data
+    own = task.with_own(objective=f"{metric}:{goal}")
+    return replace(data, module=data.module.learning(own))
 
 
 def task_spec(task: Task) -> ComponentSpec:

@@ -206,7 +206,10 @@ def supernet_to_train(
     _check_warmup(spec, settings.epochs)
     model_space = supernet_space(space.model_space, spec)
     check_rebuilding(model_space, data.module.signature)
-    if (configured := one_shot(spec)) is not None and configured.learns:
+    configured = one_shot(spec)
+    if configured is not None:
+        configured.check_settings(settings)
+    if configured is not None and configured.learns:
         model = model_space.supernet()
         logits_of(model)  # refuses what has no logits
         configured.check(model, model_space.example_input(2))

@@ -73,8 +73,16 @@ class Folder:
             return bytes(file.read()).decode()
 
     def write(self, name: str, text: str) -> None:
-        """Write a file whole."""
-        self._fs.create_dir(self._root, recursive=True)
+        """Write a file whole.
+
+        Raises:
+            OSError: the folder cannot be made, or written to.
+        """
+        try:
+            self._fs.create_dir(self._root, recursive=True)
+        except OSError as error:
+            text = " ".join(str(error).split())
+            raise OSError(f"the folder {self.path} cannot be written to (out=): {text}") from error
         local = isinstance(self._fs, fs.LocalFileSystem)  # object stores put a file whole
         target = f"{self._root}/{name}"
         written = f"{self._root}/.{name}.tmp" if local else target
@@ -170,7 +178,7 @@ class Folder:
             )
         if before.task is not None:  # releases that knew classification alone wrote none
             same.append("task")
-        elif config.task not in (None, ComponentSpec(name="classification")):
+        elif config.task is not None and not _plain_classification(config.task):
             raise StoreMismatch(
                 f"{self.path} was run with task classification, not {_shown(config.task)}; resume "
                 "with the same, or choose another folder"
@@ -191,6 +199,11 @@ class Folder:
     def supernet(self, spec: ComponentSpec) -> Path:
         """Return where this run's supernet lies, or a local copy of it."""
         return local_copy(str(spec.options.get("path") or f"{self.path}/{SUPERNET}"))
+
+
+def _plain_classification(task: ComponentSpec) -> bool:
+    """Return whether a task is the one that releases without tasks had."""
+    return task.name == "classification" and task.options.keys() <= {"objective"}
 
 
 def _differing(old: object, new: object) -> tuple[object, object]:

@@ -20,6 +20,7 @@ from raynas.nn.random_state import own_random_state
 from raynas.supernet.averaging import WeightAverage
 from raynas.supernet.distillation import Teacher
 from raynas.supernet.distributed import ProcessGroup
+from raynas.supernet.explaining import explained
 from raynas.supernet.mixing import Mixed, check_mixing, mixed_and_cut
 from raynas.supernet.optimizers import optimizer_of
 from raynas.supernet.precision import PrecisionPolicy
@@ -158,11 +159,16 @@ class TrainingLoop(ABC):
         if self._waiting < count:
             self.average([mean])
             self.check(mean)
-            return
+        else:
+            self._take_step([mean])
+
+    def _take_step(self, means: Sequence[Tensor]) -> None:
+        """Let the optimizer take the gradients that have come together, averaged over the ranks."""
         self._waiting = 0
         active = [p for p in self._weights if p.grad is not None]
-        self.average([*(p.grad for p in active if p.grad is not None), mean])
-        self.check(mean)
+        self.average([*(p.grad for p in active if p.grad is not None), *means])
+        for mean in means:
+            self.check(mean)
         self._scaler.unscale_(self.optimizer)
         if self.settings.clip is not None:
             nn.utils.clip_grad_norm_(active, self.settings.clip)
@@ -230,7 +236,8 @@ class TrainingLoop(ABC):
                 group["lr"] = self.settings.lr * scale
             yield mixed_and_cut(self._augmented(inputs), targets, self.settings, self._mixing())
             self.step += 1
-        self._waiting = 0  # an incomplete rest is left out, as an incomplete batch is
+        if self._waiting:  # fewer batches than ``accumulate`` are left: a smaller step
+            self._take_step([])
 
     def _mixing(self) -> np.random.Generator:
         """Return what draws how examples of this step are mixed and cut."""
@@ -281,8 +288,9 @@ class TrainingLoop(ABC):
         exact: bool = False,
     ) -> Tensor:
         inputs, targets = batch
-        out = self._precision.run(model, self._task.inputs(inputs, targets), exact=exact)
-        loss = self._of_targets(out, targets, smoothing)
+        with explained(self._task, batch):
+            out = self._precision.run(model, self._task.inputs(inputs, targets), exact=exact)
+            loss = self._of_targets(out, targets, smoothing)
         if self._teacher is None or smoothing is not None:
             return loss
         return loss + self._teacher.loss(out, inputs)

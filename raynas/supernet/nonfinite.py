@@ -40,6 +40,13 @@ def first_bad(model: nn.Module, inputs: Nest) -> str:
     return f"the first bad output is that of {_place(model, bad[0])}; " if bad else ""
 
 
+def bad_targets(targets: Nest) -> str:
+    """Return the beginning of a sentence about targets that are no numbers, or nothing."""
+    if targets is None or _finite(targets):
+        return ""
+    return "the batch's targets hold what is no number; mend the data, or "
+
+
 def _finite(value: Any) -> bool:
     tensors = (leaf for leaf in leaves(value) if isinstance(leaf, Tensor))
     return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)

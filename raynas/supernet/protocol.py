@@ -14,6 +14,7 @@ from raynas.core.arch import Atom, Value
 from raynas.core.capabilities import refuse_misspelt
 from raynas.core.nest import Nest
 from raynas.core.registry import Registry
+from raynas.core.train_settings import TrainSettings
 
 if TYPE_CHECKING:
     from raynas.nn.modelspace import ModelSpace
@@ -127,6 +128,10 @@ class OneShot(ABC):
             model: a supernet made for this question.
             inputs: an example of a batch.
         """
+        return
+
+    def check_settings(self, settings: TrainSettings) -> None:
+        """Raise ValueError where weights cannot be trained so; asked before anything starts."""
         return
 
     @abstractmethod

@@ -20,7 +20,7 @@ from raynas.data.module import DataModule
 from raynas.data.split import Split
 from raynas.nn.mutable import space_of
 from raynas.supernet.loop import TrainingLoop
-from raynas.supernet.nonfinite import first_bad
+from raynas.supernet.nonfinite import bad_targets, first_bad
 from raynas.supernet.protocol import Batch, Distribution, Metrics, OneShot
 from raynas.supernet.scoring import SubnetScorer
 from raynas.supernet.streams import stream
@@ -183,7 +183,10 @@ class SupernetTraining(TrainingLoop):
 
     def _loss_error(self, loss: float, batch: int) -> FloatingPointError:
         with torch.no_grad():
-            where = first_bad(self.model, self._task.inputs(*self._last))
+            inputs, targets = self._last
+            where = bad_targets(targets) or first_bad(
+                self.model, self._task.inputs(inputs, targets)
+            )
         return FloatingPointError(
             f"the loss is {loss} in epoch {self.epoch}, batch {batch}; {where}try a lower learning "
             f"rate (lr={self.settings.lr})"

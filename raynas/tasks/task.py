@@ -121,7 +121,10 @@ class Task:
         return [self.loss_part()]
 
     def check_fit(self, output: Any, target: Any, *, width: int | None, where: str) -> None:
-        """Raise ValueError where an output does not fit a target; here nothing is known of them.
+        """Raise ValueError where an output does not fit a target.
+
+        Here nothing is known of them but that numbers of different shapes, such as (n, 1) and (n,),
+        would be stretched over each other without a word.
 
         Args:
             output: of a batch.
@@ -129,6 +132,13 @@ class Task:
             width: how many outputs the targets of all data need; None if that is not known.
             where: that the batch comes from.
         """
+        tensors = [t for t in (output, target) if isinstance(t, Tensor) and t.is_floating_point()]
+        if len(tensors) == 2 and tensors[0].shape != tensors[1].shape:
+            raise ValueError(
+                f"{where}: outputs have shape {tuple(tensors[0].shape)} and targets "
+                f"{tuple(tensors[1].shape)}: make them one shape, in the model or the loss' data; "
+                "task='regression', loss=... does"
+            )
 
     def width(self, targets: Nest) -> int | None:
         """Return how many outputs targets need; None if that is not known, as here."""
