@@ -10,7 +10,7 @@ import raynas
 
 folder = Path(tempfile.mkdtemp())
 digits = load_digits()
-for at, (pixels, label) in enumerate(zip(digits.images[:900], digits.target[:900], strict=True)):
+for at, (pixels, label) in enumerate(zip(digits.images[:500], digits.target[:500], strict=True)):
     (folder / str(label)).mkdir(exist_ok=True)
     Image.fromarray((pixels * 15).astype("uint8")).save(folder / str(label) / f"{at}.png")
 result = raynas.search(
@@ -19,9 +19,9 @@ result = raynas.search(
     data_options={"size": 16},
     space_options={"width": 0.25},
     constraints=["macs<0.8e6"],
-    epochs=3,
-    trials=5,
+    epochs=2,
+    trials=3,
 )
-trained = raynas.retrain(result, epochs=5)
+trained = raynas.retrain(result, epochs=4)
 print(trained.metrics)
 trained.export(folder / "digits.onnx")

@@ -7,11 +7,11 @@ from torch.utils.data import TensorDataset
 import raynas
 
 rng, axis = torch.Generator().manual_seed(0), torch.arange(32.0)
-middle = torch.randint(8, 24, (600, 2, 1, 1), generator=rng)
+middle = torch.randint(8, 24, (400, 2, 1, 1), generator=rng)
 down, across = (axis[:, None] - middle[:, 0]).abs(), (axis - middle[:, 1]).abs()
-disc = torch.arange(600)[:, None, None] % 2 == 0
+disc = torch.arange(400)[:, None, None] % 2 == 0
 masks = torch.where(disc, torch.hypot(down, across) < 7, 2 * (torch.maximum(down, across) < 7))
-images = (masks[:, None] > 0) + 0.5 * torch.randn(600, 1, 32, 32, generator=rng)
+images = (masks[:, None] > 0) + 0.5 * torch.randn(400, 1, 32, 32, generator=rng)
 
 
 def block(channels):
@@ -30,6 +30,6 @@ class UNet(nn.Module):
         return self.head(torch.cat([fine, coarse], 1))
 
 
-data = [TensorDataset(images[part], masks[part]) for part in (slice(450), slice(450, None))]
-result = raynas.search(UNet, data=data, task="segmentation", epochs=15)
+data = [TensorDataset(images[part], masks[part]) for part in (slice(300), slice(300, None))]
+result = raynas.search(UNet, data=data, task="segmentation", epochs=10)
 print(result.top(5)[["choice.fine.0", "choice.coarse.0", "mean_iou", "macs"]])

@@ -388,7 +388,7 @@ def test_nwot_by_hand(net: nn.Module) -> None:
 
 def test_nwot_says_why_there_is_no_number() -> None:
     net = nn.Sequential(linear(CROSS), nn.ReLU())
-    with pytest.raises(ValueError, match="activations of 2 images are not independent"):
+    with pytest.raises(ValueError, match="activations of 2 examples are not independent"):
         NWOT(batch_size=2).measure(net, vectors([1.0, 0.0], [2.0, 0.0]), 0)
     with pytest.raises(ValueError, match="needs a network with ReLUs"):
         NWOT().measure(linear(CROSS), vectors([1.0, 0.0], [2.0, 1.0]), 0)

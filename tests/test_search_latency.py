@@ -244,6 +244,7 @@ def test_the_options_of_shared_are_those_of_its_scorer() -> None:
     assert Shared().settings == {
         "calibration_images": scoring.CALIBRATION_IMAGES,
         "validation_images": scoring.VALIDATION_IMAGES,
+        "hold_bytes": scoring.HOLD_MB * 2**20,
         "cache_bytes": scoring.CACHE_MB * 2**20,
     }
 
