@@ -400,3 +400,29 @@ def test_a_broken_image_is_told_with_its_file(whole: Path, workers: int) -> None
 
 def test_it_is_registered() -> None:
     assert DATA["image_folder"] is ImageFolder
+
+
+# --- policies of augmentation ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", ["auto", "rand", "trivial", "augmix"])
+def test_a_policy_changes_training_images_alone_and_is_the_seed_s(policy: str, whole: Path) -> None:
+    plain, changed = (images(whole, flip=False, min_scale=1.0, policy=p) for p in (None, policy))
+    everything = np.arange(len(split_of(plain.load().train)))
+
+    def read(data: ImageFolder, epoch: int) -> Any:
+        batches = split_of(data.load().train).batches(everything, 4, epoch=epoch, seed=1)
+        return torch.cat([inputs for inputs, _ in batches])
+
+    assert same(read(changed, 0), read(changed, 0))
+    assert not same(read(changed, 0), read(changed, 1))
+    assert any(not same(read(changed, at), read(plain, at)) for at in range(3))
+    assert same(split_of(plain.load().valid).some([0]), split_of(changed.load().valid).some([0]))
+    spec = resolve_data(f"imagefolder:{whole}", {"policy": policy, "size": SIZE}).spec
+    assert spec is not None
+    assert spec.options["policy"] == policy
+
+
+def test_a_policy_that_there_is_not_is_told(whole: Path) -> None:
+    with pytest.raises(ValueError, match="no policy 'trivail'; did you mean 'trivial'"):
+        images(whole, policy="trivail")

@@ -24,6 +24,12 @@ from raynas.data.split import Split
 from raynas.data.streamed import StreamedSplit
 
 VALID_NAMES = ("val", "valid", "validation")
+POLICIES = {
+    "auto": "AutoAugment",
+    "rand": "RandAugment",
+    "trivial": "TrivialAugmentWide",
+    "augmix": "AugMix",
+}
 KEPT_SIZE = 8 / 7  # height of an image as it is kept over that of what a model sees: 256 to 224
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet: red, green, blue
 
@@ -51,6 +57,9 @@ class ImageFolder(DataModule):
         std: that each channel is divided by; ImageNet's.
         min_scale: share of the area that a random part has at least.
         flip: whether images are mirrored with probability one half.
+        policy: ``auto`` (arXiv:1805.09501, for ImageNet), ``rand`` (arXiv:1909.13719), ``trivial``
+            (arXiv:2103.10158) or ``augmix`` (arXiv:1912.02781), torchvision's, after that; None
+            changes nothing more.
         valid: share of the images to validate, where there is no folder of these.
         split_seed: of that draw.
         hold: ``memory`` keeps decoded images, ``stream`` decodes them in every epoch; ``auto``
@@ -74,6 +83,7 @@ class ImageFolder(DataModule):
         std: tuple[float, float, float] = STD,
         min_scale: float = 0.08,
         flip: bool = True,
+        policy: str | None = None,
         valid: float = 0.2,
         split_seed: int = 0,
         hold: Hold = "auto",
@@ -86,7 +96,10 @@ class ImageFolder(DataModule):
                 f"got {size}, {std}, {min_scale} and {valid}"
             )
         self.path, self.size, self.mean, self.std = path, size, mean, std
+        if policy is not None and policy not in POLICIES:
+            raise ValueError(f"imagefolder: no policy {policy!r}; {nearest(policy, POLICIES)}")
         self.min_scale, self.flip, self.valid, self.split_seed = min_scale, flip, valid, split_seed
+        self.policy = policy
         self.hold: Hold = hold
         self.loader_workers = loader_workers
         self.classes, self._samples = _listed(Path(path))
@@ -135,7 +148,7 @@ class ImageFolder(DataModule):
             samples,
             name,
             _square(kept, side),
-            _drawn(self.size, self.min_scale, self.flip) if trains else None,
+            _drawn(self.size, self.min_scale, self.flip, self.policy) if trains else None,
             SharedImages(len(samples), (3, side, side)) if held and trains else None,
         )
         prepare = partial(normalised, mean=self.mean, std=self.std)
@@ -205,11 +218,14 @@ def _square(kept: int, side: int) -> Transform:
     return square
 
 
-def _drawn(size: int, min_scale: float, flip: bool) -> Transform:
+def _drawn(size: int, min_scale: float, flip: bool, policy: str | None) -> Transform:
     from torchvision.transforms import v2
 
-    part = v2.RandomResizedCrop(size, scale=(min_scale, 1.0))
-    drawn: Transform = v2.Compose([part, v2.RandomHorizontalFlip(0.5 if flip else 0.0)])
+    steps: list[Transform] = [v2.RandomResizedCrop(size, scale=(min_scale, 1.0))]
+    steps.append(v2.RandomHorizontalFlip(0.5 if flip else 0.0))
+    if policy is not None:
+        steps.append(getattr(v2, POLICIES[policy])())
+    drawn: Transform = v2.Compose(steps)
     return drawn
 
 
