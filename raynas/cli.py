@@ -23,8 +23,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 out_console = Console(soft_wrap=False)
 
-NARROW = "narrow, as it was scored: on a share of its channels; --whole exports it at full width"
-
 Run = Annotated[str, typer.Argument(help="Folder of a run.")]
 
 
@@ -109,6 +107,7 @@ def search(
     from raynas.api import search as run
     from raynas.core.objectives import parse_goal
     from raynas.report.console import Line
+    from raynas.report.outcome import show_search
     from raynas.storage.run_folder import absolute
 
     trained = pairs(supernet_option or [], "--supernet-option")
@@ -139,7 +138,7 @@ def search(
         data_options=pairs(data_option, "--data-option") if data_option else None,
         progress=Line(),
     )
-    _show(result)
+    show_search(out_console, result)
 
 
 def _task(name: str | None, options: Pairs | None) -> Any:
@@ -165,55 +164,6 @@ def _own(path: str) -> Any:
     from raynas.setup.objects import imported
 
     return imported(path)
-
-
-def _show(result: Any) -> None:
-    """Print what a run found and where it lies."""
-    from raynas.report.trial_tables import best_trials, number, trial_table
-
-    result.report()
-    metrics = [*result.config.objectives, *result.config.constraints, "loss", "params", "macs"]
-    metrics = list(dict.fromkeys(metrics))
-    out_console.print()
-    best = result.best
-    inherited = result.config.supernet is not None
-    top = result.rescore(10) if inherited else result.top(10)
-    out_console.print(
-        trial_table(top, [*metrics, f"test_{result.config.task_metric}"], best_trials(len(top)))
-    )
-    shown = ", ".join(f"{n} {number(best.metrics[n], n)}" for n in metrics if n in best.metrics)
-    if len(result.config.objectives) > 1:
-        front = result.pareto()
-        out_console.print()
-        out_console.print(
-            trial_table(front.head(20), metrics, f"Pareto front ({len(front)} trials)")
-        )
-    line = f"\nBest: trial {best.number} ({best.arch.key}): {shown}"
-    out_console.print(line, highlight=False, soft_wrap=True)
-    if inherited and result.rebuilt.narrow:
-        out_console.print(f"  The trained network is {NARROW}.", highlight=False, soft_wrap=True)
-    for label, value in best.arch.items():
-        out_console.print(f"  {label:<24} {value}", highlight=False)
-    count = len(result.trials)
-    statuses = ", ".join(f"{n} {s}" for s, n in result.judged["status"].value_counts().items())
-    out_console.print(
-        f"\n{count} trial{'s' * (count != 1)} ({statuses}) in {result.path}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    for name, what in (
-        ("trials/", "every trial, as Parquet"),
-        ("history/", "the supernet's training, as Parquet"),
-        ("supernet/", "its weights"),
-        ("latency_cpu.json", "latencies, as measured"),
-        ("latency_gpu.json", "latencies, as measured"),
-        ("latency_table.json", "latencies, as given"),
-        ("best.json", "the best architecture"),
-        ("report.html", "pictures"),
-        ("run.json", "the configuration"),
-    ):
-        if (Path(result.path) / name).exists():
-            out_console.print(f"  {name:<12} {what}", highlight=False)
 
 
 @app.command()
@@ -384,6 +334,7 @@ def retrain(
     """Train an architecture to the end: the best of RUN, from scratch, unless other is said."""
     from raynas.api import retrain as train
     from raynas.report.console import Line
+    from raynas.report.outcome import show_training
     from raynas.results.result import Result
 
     trained = stoppable(train)(
@@ -403,7 +354,7 @@ def retrain(
         data_options=pairs(data_option, "--data-option") if data_option else None,
         progress=Line(),
     )
-    _show_trained(trained)
+    show_training(out_console, trained)
 
 
 def _arch_of(result: Any, trial: int) -> Any:
@@ -416,26 +367,6 @@ def _arch_of(result: Any, trial: int) -> Any:
         known = f"{frame['trial'].min()} to {frame['trial'].max()}" if len(frame) else "none"
         raise ValueError(f"--trial: {result.path} has no trial {trial}; it has {known}")
     return Arch.from_json(archs[0])
-
-
-def _show_trained(trained: Any) -> None:
-    """Print what a network that was trained to the end can do, and where it lies."""
-    from raynas.report.metric_table import metric_table
-
-    epochs = trained.config.settings["epochs"]
-    out_console.print()
-    out_console.print(metric_table(trained.metrics, f"The best of {epochs} epochs"))
-    line = f"\nBest: epoch {trained.best_epoch + 1} of {epochs} of {trained.arch.key}"
-    out_console.print(f"{line}, in {trained.path}", highlight=False, soft_wrap=True)
-    for name, what in (
-        ("history/", "every epoch, as Parquet"),
-        ("model.pt", "the best weights, a state_dict"),
-        ("best/", "the same, as safetensors"),
-        ("network/", "the last checkpoint"),
-        ("metrics.json", "the metrics of the best weights"),
-        ("retrain.json", "the configuration"),
-    ):
-        out_console.print(f"  {name:<12} {what}", highlight=False)
 
 
 @app.command()
@@ -451,6 +382,7 @@ def export(
     ] = False,
 ) -> None:
     """Write an architecture of a run to a file."""
+    from raynas.report.outcome import NARROW
     from raynas.results.result import Result
 
     result = Result(run)

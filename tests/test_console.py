@@ -11,9 +11,10 @@ import pytest
 from rich.console import Console
 
 import raynas
-from raynas.cli import _show, main
+from raynas.cli import main, out_console
 from raynas.core.archspace import ArchSpace
 from raynas.report.console import Line
+from raynas.report.outcome import show_search
 from raynas.results.result import Result
 from tests.inline import INLINE
 
@@ -104,7 +105,7 @@ def test_one_row_is_not_ten(
         trials=4,
         ray=INLINE,
     )
-    _show(Result(str(run)))
+    show_search(out_console, Result(str(run)))
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     assert title in lines
     page = Path(run / "report.html").read_text(encoding="utf-8")

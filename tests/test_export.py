@@ -116,7 +116,7 @@ def test_the_command_writes_any_trial(
 
 
 def test_what_cannot_be_written_is_said(run: raynas.Result, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"ending in \.json, .* got .*net\.h5"):
+    with pytest.raises(ValueError, match=r"ending in one of \.json, .* got .*net\.h5"):
         run.export(tmp_path / "net.h5")
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere"):
         run.export(tmp_path / "nowhere" / "net.json")

@@ -113,7 +113,7 @@ def test_exports(run: raynas.Result, tmp_path: Path) -> None:
     program = torch.export.load(tmp_path / "best.pt2").module()
     x = torch.randn(5, 1, 16, 16)
     torch.testing.assert_close(program(x), run.model()(x))
-    with pytest.raises(ValueError, match=r"ending in \.json, \.pt, \.pt2"):
+    with pytest.raises(ValueError, match=r"ending in one of \.json, \.pt, \.pt2"):
         run.export(str(tmp_path / "best.h5"))
 
 

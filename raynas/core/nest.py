@@ -108,9 +108,14 @@ def first(nest: Nest) -> Any:
     return next(leaves(nest))
 
 
-def moved(nest: Nest, device: Any, *, non_blocking: bool = False) -> Nest:
-    """Return a nest of tensors on a device; what is there already is not copied."""
-    return mapped(lambda leaf: leaf.to(device, non_blocking=non_blocking), nest)
+def moved(nest: Nest, device: Any) -> Nest:
+    """Return a nest of tensors on a device; None stays None.
+
+    What is there already is not copied, and what is pinned is copied to a GPU while the host goes
+    on.
+    """
+    on = str(device).startswith("cuda")
+    return mapped(lambda leaf: leaf if leaf is None else leaf.to(device, non_blocking=on), nest)
 
 
 def arguments(inputs: Nest) -> tuple[tuple[Any, ...], dict[str, Any]]:

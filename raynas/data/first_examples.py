@@ -1,4 +1,4 @@
-"""The first examples of a split, as a model is called with them."""
+"""Examples of a split as a model is called with them."""
 
 from __future__ import annotations
 
@@ -6,21 +6,26 @@ from typing import Any
 
 from raynas.core.nest import Nest, moved
 from raynas.data.module import DataModule
-from raynas.data.split import Split
+from raynas.data.split import Indices, Split
 
 Targets = Any
 
 
-def first_examples(data: DataModule, split: Split, count: int) -> tuple[Nest, Targets]:
-    """Return what a model is called with for the first examples of a split, and their targets.
+def chosen_examples(data: DataModule, split: Split, index: Indices) -> tuple[Nest, Targets]:
+    """Return what a model is called with for some examples, and their targets.
 
     Args:
         data: whose task says what a model is called with.
         split: one of its own.
-        count: how many; all if there are fewer.
+        index: of the examples, in order.
     """
-    inputs, targets = data.task.examples(*split.some(range(min(count, len(split)))))
+    inputs, targets = data.task.examples(*split.some(index))
     return data.task.inputs(inputs, targets), targets
+
+
+def first_examples(data: DataModule, split: Split, count: int) -> tuple[Nest, Targets]:
+    """Return as much of the first examples of a split, of all if there are fewer."""
+    return chosen_examples(data, split, range(min(count, len(split))))
 
 
 def first_inputs(data: DataModule, split: Split, count: int, device: Any = None) -> Nest:

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from raynas.core.nest import Nest, leaves, mapped, signature
+from raynas.core.nest import Nest, leaves, mapped, moved, signature
 from raynas.core.registry import Registry
 from raynas.data.examples import is_class_index
-from raynas.data.split import MemorySplit, Split, moved, split_of
+from raynas.data.split import MemorySplit, Split, split_of
 from raynas.tasks import Task
 from raynas.tasks.classification import Classification
 

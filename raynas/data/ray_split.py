@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raynas.core.nest import Nest, rows, taken
+from raynas.core.nest import Nest, moved, rows, taken
 from raynas.data.errors import ReadError, in_words
 from raynas.data.examples import example_of
 from raynas.data.reading import Reading, joined
-from raynas.data.split import Indices, MemorySplit, Order, Split, bounds, moved
+from raynas.data.split import Indices, MemorySplit, Order, Split, bounds
 
 WINDOW = 16  # batches whose rows are shuffled together
 CHUNK = 64  # rows that are read at a time where the caller has no batch size

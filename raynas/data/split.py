@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from raynas.core.nest import Nest, mapped, rows
+from raynas.core.nest import Nest, mapped, moved, rows
 from raynas.data.examples import as_float32, model_inputs, size_of
 
 Order = NDArray[np.integer[Any]]
@@ -174,10 +174,3 @@ def bounds(count: int, order: Order | None, size: int) -> Iterator[tuple[int, in
     last = count if order is None else len(order) - size + 1
     for start in range(0, last, size):
         yield start, start + size if order is not None else min(start + size, count)
-
-
-def moved(nest: Nest, device: torch.device) -> Nest:
-    """Return a nest on a device; what is pinned is copied there while the host goes on."""
-    if nest is None:
-        return None
-    return mapped(lambda leaf: leaf.to(device, non_blocking=device.type == "cuda"), nest)

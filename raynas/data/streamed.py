@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset
 
-from raynas.core.nest import Nest
+from raynas.core.nest import Nest, moved
 from raynas.data.readers import Batch, Key, Loaders, Loading, read_here, reader_of
 from raynas.data.reading import Reading, joined
 from raynas.data.seeding import random_states_kept, seed_example
-from raynas.data.split import Indices, MemorySplit, Order, Split, bounds, moved
+from raynas.data.split import Indices, MemorySplit, Order, Split, bounds
 
 CHUNK = 64  # examples that are read at a time where the caller has no batch size
 FIRST = 4  # examples whose size stands for that of all

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from raynas.core.nest import Nest, leaves, mapped, signature, zipped
+from raynas.core.nest import Nest, leaves, lone_shape, mapped, signature, zipped
 from raynas.data.classes import class_count
 from raynas.data.examples import as_float32, is_class_index
 from raynas.data.holding import Hold, part_of, read_all
@@ -78,7 +78,7 @@ class TensorData(DataModule):
         self._splits = Splits(*(part_of(source, reading, hold) for source, reading in pairs))
         self.name = name
         self._check_shapes()
-        self.input_shape = _lone_shape(self.signature)
+        self.input_shape = lone_shape(self.signature)
         declared = class_count(self._parts(), labels)
         self.num_classes = declared if num_classes is None else num_classes
         count, own = len(split_of(self._splits.train)), batch_size or sources[0].batch_size
@@ -203,11 +203,6 @@ def _shapes_in(signed: Any) -> Any:
     if "keywords" in signed:
         return {name: _shapes_in(part) for name, part in signed["keywords"].items()}
     return signed["shape"]
-
-
-def _lone_shape(signed: Any) -> tuple[int, ...] | None:
-    """Return the shape in the signature of one tensor, None of a nest."""
-    return tuple(signed["shape"]) if isinstance(signed, Mapping) and "shape" in signed else None
 
 
 def _other_floats(part: Part) -> list[str]:

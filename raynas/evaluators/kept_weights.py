@@ -71,8 +71,10 @@ def _write(folder: Folder, key: str, weights: Mapping[str, Tensor]) -> None:
 
     with tempfile.TemporaryDirectory() as place:
         file = Path(place) / f"{key}{SUFFIX}"
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-        save_file({name: tensor.clone() for name, tensor in tensors.items()}, file)
+        # copied: names may share memory, which the format refuses
+        save_file(
+            {name: t.detach().cpu().clone().contiguous() for name, t in weights.items()}, file
+        )
         folder.put_file(file, file.name)
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from raynas.core.nest import moved
 from raynas.data.module import DataModule, Examples, Splits
-from raynas.data.split import moved
 
 
 class Loaded(DataModule):
@@ -20,7 +20,7 @@ class Loaded(DataModule):
     """
 
     def __init__(self, data: DataModule, device: torch.device) -> None:
-        self.name, self.device, self._place = data.name, device, device
+        self.name, self.device = data.name, device
         self.input_shape, self.num_classes = data.input_shape, data.num_classes
         self.task, self.batch_size = data.task, data.batch_size
         self._source, self._splits = data, data.load().to(device)
@@ -41,4 +41,4 @@ class Loaded(DataModule):
     def epoch_examples(self) -> Examples | None:
         """Return the training split of one epoch, on the device, or None as the module does."""
         examples = self._source.epoch_examples()
-        return examples and (moved(examples[0], self._place), moved(examples[1], self._place))
+        return examples and moved(examples, self.device)

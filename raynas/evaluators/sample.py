@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from raynas.core.nest import Nest
+from raynas.data.first_examples import chosen_examples
 from raynas.data.module import DataModule
 from raynas.data.split import split_of
 
@@ -21,5 +22,4 @@ def training_batch(data: DataModule, size: int, seed: int) -> tuple[Nest, Nest]:
     """
     split = split_of(data.load().train)
     order = np.random.default_rng(seed).permutation(len(split))[:size]
-    inputs, targets = data.task.examples(*split.some(order.tolist()))
-    return data.task.inputs(inputs, targets), targets
+    return chosen_examples(data, split, order)

@@ -3,13 +3,62 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from raynas.core.config import ComponentSpec
 from raynas.core.nest import Nest, arguments, mapped, paths
+from raynas.nn.modelspace import zeros_like_signature
+from raynas.nn.single_input import check_takes
+
+ENDINGS = (".json", ".pt", ".pt2", ".onnx")
+LOGITS = ("classification", "multilabel", "segmentation", "language_modeling")
+
+
+def checked_file(file: str | Path) -> str:
+    """Return where something is to be written, as text.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: its ending says of none of the forms what is meant.
+    """
+    folder, name = Path(file).absolute().parent, str(file)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"export: there is no folder {folder}")
+    if not name.endswith(ENDINGS):
+        endings = ", ".join(ENDINGS)
+        raise ValueError(f"export: expected a file ending in one of {endings}, got {name!r}")
+    return name
+
+
+def write_network(
+    net: nn.Module, file: str, inputs: Callable[[], Any], task: ComponentSpec | None
+) -> None:
+    """Write a network in the form that the file's ending names, but for decisions.
+
+    Args:
+        net: takes batches of any size.
+        file: as ``checked_file`` returns it.
+        inputs: gives the signature of an example, where the form needs one.
+        task: that was learned, as a run folder names it: of classes the output is ``logits``.
+
+    Raises:
+        ValueError: the network takes several inputs, and the example is one tensor.
+    """
+    if file.endswith(".pt"):
+        write_weights(net, file)
+        return
+    example = zeros_like_signature(inputs(), 2)
+    check_takes(net, example)
+    if file.endswith(".pt2"):
+        write_program(net, example, file)
+    else:
+        named = task is None or task.name in LOGITS
+        write_onnx(net, example, file, ["logits" if named else "output"])
 
 
 def write_program(net: nn.Module, example: Nest, file: str) -> None:

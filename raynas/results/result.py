@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from raynas.results.verification import Verification
 
 REPORT, VERIFIED = "report.html", "verified.json"
-LOGITS = ("classification", "multilabel", "segmentation", "language_modeling")
 
 
 class Result:
@@ -360,45 +359,19 @@ class Result:
             LookupError: the shape of an example is not known, or the space is not at hand.
             FileNotFoundError: there is no such folder.
         """
-        folder, file = Path(file).absolute().parent, str(file)
-        if not folder.is_dir():
-            raise FileNotFoundError(f"export: there is no folder {folder}")
-        if not file.endswith((".json", ".pt", ".pt2", ".onnx")):
-            raise ValueError(
-                f"export: expected a file ending in .json, .pt, .pt2 or .onnx, got {file!r}"
-            )
+        from raynas.results.program_files import checked_file, write_network
+
+        file = checked_file(file)
         chosen = Arch(self.best.arch if arch is None else arch)
         if file.endswith(".json"):
             if whole:
                 raise ValueError(
                     "export: whole goes with a network (.pt, .pt2, .onnx), not with .json"
                 )
-            with open(file, "w") as out:
-                out.write(write_arch(chosen))
+            Path(file).write_text(write_arch(chosen))
             return
-        from raynas.results.program_files import write_onnx, write_program, write_weights
-
         net = self.model(chosen, whole=whole)
-        if file.endswith(".pt"):
-            write_weights(net, file)
-        elif file.endswith(".pt2"):
-            write_program(net, self._example(net), file)
-        else:
-            write_onnx(net, self._example(net), file, self._output_names())
-
-    def _output_names(self) -> list[str]:
-        """Return how the first outputs are called in a file: classifiers give logits."""
-        task = self.config.task
-        return ["output" if task is not None and task.name not in LOGITS else "logits"]
-
-    def _example(self, net: nn.Module) -> Any:
-        """Return a batch of two examples; a run without data may know them from its space."""
-        from raynas.nn.modelspace import zeros_like_signature
-        from raynas.nn.single_input import check_takes
-
-        example = zeros_like_signature(self._signature(), 2)
-        check_takes(net, example)
-        return example
+        write_network(net, file, self._signature, self.config.task)
 
     def _signature(self) -> Any:
         """Return shapes and dtypes of an example's inputs."""

@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
     from raynas.nn.modelspace import ModelSpace
 
-ENDINGS = (".json", ".pt", ".pt2", ".onnx")
-LOGITS = ("classification", "multilabel", "segmentation", "language_modeling")
-
 
 class Trained:
     """A retraining, finished or stopped.
@@ -140,28 +137,13 @@ class Trained:
             ValueError: another ending.
             FileNotFoundError: there is no such folder.
         """
-        from raynas.nn.modelspace import zeros_like_signature
-        from raynas.results.program_files import write_onnx, write_program, write_weights
+        from raynas.results.program_files import checked_file, write_network
 
-        folder, file = Path(file).absolute().parent, str(file)
-        if not folder.is_dir():
-            raise FileNotFoundError(f"export: there is no folder {folder}")
-        if not file.endswith(ENDINGS):
-            endings = ", ".join(ENDINGS)
-            raise ValueError(f"export: expected a file ending in one of {endings}, got {file!r}")
+        file = checked_file(file)
         if file.endswith(".json"):
             Path(file).write_text(write_arch(self.arch))
             return
-        net = self.model(last=last)
-        if file.endswith(".pt"):
-            write_weights(net, file)
-            return
-        example = zeros_like_signature(self.config.inputs, 2)
-        if file.endswith(".pt2"):
-            write_program(net, example, file)
-        else:
-            logits = self.config.task.name in LOGITS
-            write_onnx(net, example, file, ["logits" if logits else "output"])
+        write_network(self.model(last=last), file, lambda: self.config.inputs, self.config.task)
 
     @cached_property
     def _space(self) -> ModelSpace:

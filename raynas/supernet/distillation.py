@@ -14,8 +14,6 @@ from raynas.core.nest import Nest, call
 from raynas.core.train_settings import TrainSettings
 from raynas.tasks import Task
 
-LOGITS_LAST = {"classification": 1, "segmentation": 1, "language_modeling": -1}
-
 
 class Teacher:
     """A trained network, and how a student's outputs are drawn to its own.
@@ -50,7 +48,7 @@ class Teacher:
         return self._weight * self._distance(self._task.output(out), taught)
 
     def _distance(self, output: Tensor, taught: Tensor) -> Tensor:
-        dim = LOGITS_LAST.get(self._task.name)
+        dim = self._task.class_dim
         if output.shape != taught.shape:
             raise ValueError(
                 f"teacher: it gives outputs of shape {tuple(taught.shape)}, and the network that "

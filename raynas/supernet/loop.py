@@ -87,14 +87,15 @@ class TrainingLoop(ABC):
         self.rank, self.world = self._group.rank, self._group.world
         self._group.check_batch(self._base_batch, len(self._train))
         self._precision = PrecisionPolicy(settings, self.device, self.world)
-        self.model = self._precision.placed(model.to(self.device), self._example(2))
+        example = self._example(2)
+        self.model = self._precision.placed(model.to(self.device), example)
         self._weights = list(self.model.parameters())  # a walk at every step would cost 1 %
         self._group.broadcast(self.model)
         self.optimizer: torch.optim.Optimizer = optimizer_of(settings, self._weights)
         self._schedule = schedule_of(settings)
         self._scaler = self._precision.scaler()
         self._waiting = 0  # batches whose gradients the next step of the optimizer will take
-        check_mixing(settings, self._example(2), in_model=self._task.computes_loss_in_model)
+        check_mixing(settings, example, in_model=self._task.computes_loss_in_model)
         self.averaged = None if settings.ema is None else WeightAverage(self.model, settings.ema)
         self._teacher = (
             None if settings.teacher is None else Teacher(settings, self._task, self.device)

@@ -194,7 +194,7 @@ class SubnetScorer:
         if device is not None:  # what is large stays where it is, and is moved pass by pass
             small = bytes_of(inputs) <= self._hold_bytes
             inputs = moved(inputs, device) if small else inputs
-            targets = None if targets is None else moved(targets, device)
+            targets = moved(targets, device)
         return self._task.inputs(inputs, targets), targets
 
 

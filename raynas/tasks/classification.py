@@ -47,6 +47,7 @@ class Classification(Task):
     name = "classification"
     smooths = True
     single_output: ClassVar[bool] = True
+    class_dim: ClassVar[int | None] = 1
     default_objective: ClassVar[str] = "accuracy:max"
 
     def __init__(

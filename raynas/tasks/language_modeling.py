@@ -38,6 +38,7 @@ class LanguageModeling(Task):
     name = "language_modeling"
     smooths = True
     single_output: ClassVar[bool] = True
+    class_dim: ClassVar[int | None] = -1
     keeps_outputs: ClassVar[bool] = False
     lower_is_better: ClassVar[tuple[str, ...]] = (LOSS, "perplexity", "bits_per_token")
     default_objective: ClassVar[str] = "perplexity:min"

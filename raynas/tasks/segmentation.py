@@ -44,6 +44,7 @@ class Segmentation(Task):
     name = "segmentation"
     smooths = True
     single_output: ClassVar[bool] = True
+    class_dim: ClassVar[int | None] = 1
     keeps_outputs: ClassVar[bool] = False
     default_objective: ClassVar[str] = "mean_iou:max"
 

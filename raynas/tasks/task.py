@@ -54,6 +54,8 @@ class Task:
         computes_loss_in_model: whether the model is called with the targets, and returns a loss.
         single_output: whether the output is one tensor; others in a tuple or list, or in a dict
             under ``aux``, are then auxiliary. Else what the model returns is the output.
+        class_dim: dimension of an output along which logits of exclusive classes lie; None if it
+            has no such.
         keeps_outputs: whether a loss of one's own is evaluated once over all outputs of a split;
             else losses of batches are averaged, weighted by their rows. Metrics that are functions
             need all outputs in either case.
@@ -75,6 +77,7 @@ class Task:
     computes_loss_in_model: ClassVar[bool] = False
     single_output: ClassVar[bool] = False
     keeps_outputs: ClassVar[bool] = True
+    class_dim: ClassVar[int | None] = None
     lower_is_better: ClassVar[tuple[str, ...]] = (LOSS,)
     default_objective: ClassVar[str] = "loss:min"
 

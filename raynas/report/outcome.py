@@ -1,0 +1,76 @@
+"""What a search or a training prints at its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from raynas.report.metric_table import metric_table
+from raynas.report.trial_tables import best_trials, number, trial_table
+
+NARROW = "narrow, as it was scored: on a share of its channels; --whole exports it at full width"
+
+
+def show_search(console: Console, result: Any) -> None:
+    """Print what a run found and where it lies."""
+    result.report()
+    metrics = [*result.config.objectives, *result.config.constraints, "loss", "params", "macs"]
+    metrics = list(dict.fromkeys(metrics))
+    console.print()
+    best = result.best
+    inherited = result.config.supernet is not None
+    top = result.rescore(10) if inherited else result.top(10)
+    console.print(
+        trial_table(top, [*metrics, f"test_{result.config.task_metric}"], best_trials(len(top)))
+    )
+    shown = ", ".join(f"{n} {number(best.metrics[n], n)}" for n in metrics if n in best.metrics)
+    if len(result.config.objectives) > 1:
+        front = result.pareto()
+        console.print()
+        console.print(trial_table(front.head(20), metrics, f"Pareto front ({len(front)} trials)"))
+    line = f"\nBest: trial {best.number} ({best.arch.key}): {shown}"
+    console.print(line, highlight=False, soft_wrap=True)
+    if inherited and result.rebuilt.narrow:
+        console.print(f"  The trained network is {NARROW}.", highlight=False, soft_wrap=True)
+    for label, value in best.arch.items():
+        console.print(f"  {label:<24} {value}", highlight=False)
+    count = len(result.trials)
+    statuses = ", ".join(f"{n} {s}" for s, n in result.judged["status"].value_counts().items())
+    console.print(
+        f"\n{count} trial{'s' * (count != 1)} ({statuses}) in {result.path}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for name, what in (
+        ("trials/", "every trial, as Parquet"),
+        ("history/", "the supernet's training, as Parquet"),
+        ("supernet/", "its weights"),
+        ("latency_cpu.json", "latencies, as measured"),
+        ("latency_gpu.json", "latencies, as measured"),
+        ("latency_table.json", "latencies, as given"),
+        ("best.json", "the best architecture"),
+        ("report.html", "pictures"),
+        ("run.json", "the configuration"),
+    ):
+        if (Path(result.path) / name).exists():
+            console.print(f"  {name:<12} {what}", highlight=False)
+
+
+def show_training(console: Console, trained: Any) -> None:
+    """Print what a network that was trained to the end can do, and where it lies."""
+    epochs = trained.config.settings["epochs"]
+    console.print()
+    console.print(metric_table(trained.metrics, f"The best of {epochs} epochs"))
+    line = f"\nBest: epoch {trained.best_epoch + 1} of {epochs} of {trained.arch.key}"
+    console.print(f"{line}, in {trained.path}", highlight=False, soft_wrap=True)
+    for name, what in (
+        ("history/", "every epoch, as Parquet"),
+        ("model.pt", "the best weights, a state_dict"),
+        ("best/", "the same, as safetensors"),
+        ("network/", "the last checkpoint"),
+        ("metrics.json", "the metrics of the best weights"),
+        ("retrain.json", "the configuration"),
+    ):
+        console.print(f"  {name:<12} {what}", highlight=False)
