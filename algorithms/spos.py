@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,20 +16,13 @@ from raynas.core.decision import Choice, Decision
 from raynas.nn.choice import LayerChoice
 from raynas.nn.mutable import activate_unchecked, mutables, space_of
 from raynas.supernet.inherit import spread_weights
-from raynas.supernet.protocol import (
-    ONE_SHOTS,
-    Batch,
-    Distribution,
-    Metrics,
-    OneShot,
-    Training,
-    cosine,
-)
+from raynas.supernet.protocol import ONE_SHOTS, Batch, Metrics, Training, cosine
+from raynas.supernet.weights_only import WeightsOnly
 
 
 @ONE_SHOTS.register("spos", aliases=("RandomOneShot", "SinglePathTrainer"))
 @dataclass(kw_only=True, eq=False)
-class SPOS(OneShot):
+class SPOS(WeightsOnly):
     """Trains a supernet by sampling, for every batch, one architecture uniformly.
 
     Differs: by default it first trains a single path and starts all candidates from it. From
@@ -47,8 +40,6 @@ class SPOS(OneShot):
         ValueError: a negative setting.
     """
 
-    learns: ClassVar[bool] = False  # its supernet is searched by a sampler
-
     seed: int = 0
     warm_start_steps: int = 100
     warm_start_lr_scale: float = 2.0
@@ -61,20 +52,20 @@ class SPOS(OneShot):
 
     def attach(self, training: Training) -> None:
         """Read the space off the model."""
-        self._training = training
+        super().attach(training)
         self._space = space_of(training.model)
         self._first = first_path(self._space, training.model)
         self._left_out = 0
 
     def path(self, step: int) -> Arch:
         """Return the architecture of a step: a function of the seed, so equal on all ranks."""
-        if step < self._warm_steps(self._training.steps):
+        if step < self._warm_steps(self.training.steps):
             return self._first
         return self._space.sample(np.random.default_rng([self.seed, step]))
 
     def step(self, train: Batch, valid: Iterator[Batch]) -> Metrics:
         """Train one path on one batch."""
-        training = self._training
+        training = self.training
         if training.step == self._warm_steps(training.steps) > 0:
             self._spread()
         activate_unchecked(training.model, self.path(training.step))
@@ -87,11 +78,11 @@ class SPOS(OneShot):
 
     def _spread(self) -> None:
         """Give the trained path's weights to all candidates, and forget its momentum."""
-        activate_unchecked(self._training.model, self._first)
+        activate_unchecked(self.training.model, self._first)
         rng = torch.Generator().manual_seed(self.seed)
-        left_out = spread_weights(self._training.model, self.warm_start_noise, rng)
+        left_out = spread_weights(self.training.model, self.warm_start_noise, rng)
         self._left_out = len(left_out)
-        self._training.optimizer.state.clear()
+        self.training.optimizer.state.clear()
 
     def lr_scale(self, step: int, steps: int) -> float:
         """Return a cosine with a rise for the warm start, and another for the paths after it."""
@@ -103,18 +94,6 @@ class SPOS(OneShot):
     def epoch_end(self) -> Metrics:
         """Add how many candidates could not inherit at the warm start's end, and began afresh."""
         return {"not_inherited": float(self._left_out)} if self.warm_start_steps else {}
-
-    def derive(self) -> dict[str, Value]:
-        """Raise LookupError: a uniform distribution has no best architecture."""
-        raise LookupError("spos learns no architecture: search its supernet with a sampler")
-
-    def top_k(self, count: int) -> list[dict[str, Value]]:
-        """Return nothing: all architectures are equally likely."""
-        return []
-
-    def distribution(self) -> Distribution:
-        """Return nothing: none is learned."""
-        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the history repeats: paths are functions of seed and step."""

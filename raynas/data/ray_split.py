@@ -126,10 +126,11 @@ class RaySplit(Split):
         """Yield the rows, so many at a time, in their own order."""
         with _order_preserved(self.dataset):
             with self._told(self.dataset):
-                batches = iter(self.dataset.iter_torch_batches(batch_size=size, device="cpu"))
+                batches = iter(self.dataset.iter_batches(batch_size=size, batch_format="numpy"))
             while True:
                 with self._told(self.dataset):
-                    batch = next(batches, None)
+                    columns = next(batches, None)
+                    batch = None if columns is None else _tensors(columns)
                 if batch is None:
                     return
                 inputs, targets = example_of(batch, f"{self.name}, a batch", self.reading.labels)
@@ -146,6 +147,19 @@ class RaySplit(Split):
             kind = type(dataset).__name__
             text = f"data: the {self.name} split, a {kind}, raised {_raised(error)}"
             raise ReadError(text) from error
+
+
+def _tensors(columns: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return a batch's columns as tensors.
+
+    ``iter_torch_batches`` sets the filters of warnings in a thread: what is warned of elsewhere at
+    that moment is lost.
+    """
+    tensors = {}
+    for name, column in columns.items():
+        array = np.stack(column) if column.dtype == object else np.array(column)
+        tensors[name] = torch.from_numpy(array)
+    return tensors
 
 
 def _raised(error: Exception) -> str:

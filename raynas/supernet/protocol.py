@@ -99,11 +99,13 @@ class OneShot(ABC):
 
     Attributes:
         learns: whether it learns an architecture; the supernet of another is searched by a sampler.
+        sampler: the registered one that does so where no other is named.
         defaults: fields of ``TrainSettings`` with which its paper trains weights.
         warmup_epochs: at first, which train weights alone.
     """
 
     learns: ClassVar[bool] = True
+    sampler: ClassVar[str] = "regularized_evolution"
     defaults: ClassVar[dict[str, Any]] = {}
     warmup_epochs: int = 0
 
