@@ -158,8 +158,8 @@ class Watching(SPOS):
         self.sizes: list[int] = []
 
     def step(self, train: Batch, valid: Iterator[Batch]) -> Metrics:
-        net = self._training.model
-        before, step = snapshot(net), self._training.step
+        net = self.training.model
+        before, step = snapshot(net), self.training.step
         metrics = super().step(train, valid)
         self.moved.append(changed(net, before))
         self.active.append(active_names(net))
