@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
@@ -146,22 +146,38 @@ class TrainingLoop(ABC):
         """Return by what the learning rate is multiplied at this step."""
         return cosine(self.step, self.steps)
 
-    def descend(self, loss: Tensor) -> None:
+    def descend(self, loss: Tensor | Iterable[Tensor]) -> None:
         """Step the weights: only those that took part have a gradient, and only those move.
 
         With ``accumulate``, the step is that of so many batches, and none comes before the last.
+
+        Args:
+            loss: shape (); or several, whose gradients are summed, not divided. Each goes backward
+                before the next is asked for; what is checked and averaged is their sum.
+
+        Raises:
+            ValueError: there is no loss.
         """
         if self._waiting == 0:
             self.optimizer.zero_grad(set_to_none=True)
-        mean = loss.detach().clone()
-        count = self.settings.accumulate
-        self._scaler.scale(loss if count == 1 else loss / count).backward()
+        total = self._gradients_of([loss] if isinstance(loss, Tensor) else loss)
         self._waiting += 1
-        if self._waiting < count:
-            self.average([mean])
-            self.check(mean)
+        if self._waiting < self.settings.accumulate:
+            self.average([total])
+            self.check(total)
         else:
-            self._take_step([mean])
+            self._take_step([total])
+
+    def _gradients_of(self, losses: Iterable[Tensor]) -> Tensor:
+        """Add the gradients of losses to the weights', one after the other; return their sum."""
+        count, total = self.settings.accumulate, None
+        for loss in losses:
+            value = loss.detach().clone()
+            total = value if total is None else total + value
+            self._scaler.scale(loss if count == 1 else loss / count).backward()
+        if total is None:
+            raise ValueError("a step descends one loss at least, got none")
+        return total
 
     def _take_step(self, means: Sequence[Tensor]) -> None:
         """Let the optimizer take the gradients that have come together, averaged over the ranks."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
@@ -81,8 +81,13 @@ class Training(Protocol):
         """
         ...
 
-    def descend(self, loss: Tensor) -> None:
-        """Take one weight step: gradients afresh, averaged over ranks, clipped."""
+    def descend(self, loss: Tensor | Iterable[Tensor]) -> None:
+        """Take one weight step: gradients afresh, averaged over ranks, clipped.
+
+        Args:
+            loss: shape (); or several, whose gradients are summed, not divided. Each goes backward
+                before the next is asked for, so an iterator that computes them holds one graph.
+        """
         ...
 
     def average(self, tensors: Sequence[Tensor]) -> None:
