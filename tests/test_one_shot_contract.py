@@ -46,9 +46,10 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "direct_grad_bilevel": [{}, {"mixed_op": "uniform_gate"}],
     "proxyless": [{"mode": "two"}, {"mode": "full"}, {"mode": "full_v2"}],
     "sgas": [{"criterion": 1}, {"criterion": 2}, {"criterion": 2, "unrolled": True}],
+    "spos": [{}, {"balance": "params", "balance_bins": 3}, {"fairness": "strict"}],
 }
-# The toys below lack what an algorithm's supernets may have to hold, such as a hypernetwork. It then
-# gets nets of its own in their places, for the same data: by its name, the toy's, from the seed.
+# The toys below lack what an algorithm's supernets may have to hold, such as a hypernetwork. It
+# then gets nets of its own for the same data: by its name, that of the toy replaced, from the seed.
 NETS: dict[str, dict[str, Callable[[int], nn.Module]]] = {}
 CASES = [(name, more) for name in sorted(ONE_SHOTS) for more in VARIANTS.get(name, [{}])]
 
