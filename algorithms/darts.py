@@ -7,19 +7,27 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from raynas.core.train_settings import TrainSettings
-from raynas.gradient.base import DARTS_TRAINING, Differentiable
+from raynas.gradient.base import DARTS_TRAINING
 from raynas.gradient.bilevel import bilevel_step
+from raynas.gradient.smoothing import Smoothed
 from raynas.supernet.protocol import ONE_SHOTS, Batch, Metrics
 
 
 @ONE_SHOTS.register("darts", aliases=("DARTSOptim", "DartsTrainer"))
 @dataclass(kw_only=True, eq=False)
-class DARTS(Differentiable):
+class DARTS(Smoothed):
     """Trains softmax mixtures: logits on a validation batch, then weights on a training batch.
 
+    With ``perturb`` it is SDARTS (Chen & Hsieh, 2020, arXiv:2002.05283): weights learn under
+    mixtures whose weights are perturbed by at most epsilon, which grows from 0.03 over the epochs.
+
     Args:
-        seed: fixes the initial logits.
+        seed: fixes the initial logits and the perturbations.
         unrolled: take the logits' gradient after one virtual step of the weights (second order).
+        perturb: ``none``; ``random``, uniform noise; or ``adversarial``, what raises the training
+            loss most, by projected gradient ascent.
+        epsilon: largest perturbation that the epochs lead to.
+        attack_steps: of the gradient ascent.
         alpha_lr: learning rate of the logits, by Adam.
         alpha_betas: of Adam.
         alpha_weight_decay: of Adam.

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from raynas.gradient.base import DARTS_TRAINING, Differentiable
+from raynas.gradient.estimators import Estimator, sampling_op
 from raynas.gradient.mixed.gumbel_sum import GumbelSum
+from raynas.gradient.mixed.reinmax import ReinMax
 from raynas.supernet.protocol import ONE_SHOTS, Batch, Metrics
 
 
@@ -22,6 +24,9 @@ class GDAS(Differentiable):
 
     Args:
         seed: fixes the initial logits and the noise.
+        estimator: of the logits' gradient: ``gumbel``, the paper's, or ``reinmax``
+            (arXiv:2304.08612), which is accurate to second order and, in the logits' step, runs
+            all candidates; its temperature is never below 1.
         temperature: of the softmax at the start.
         final_temperature: reached linearly in the last epoch.
         alpha_lr: learning rate of the logits, by Adam.
@@ -38,14 +43,15 @@ class GDAS(Differentiable):
     }
     final_lr_share: ClassVar[float] = 0.04
 
+    estimator: Estimator = "gumbel"
     temperature: float = 10.0
     final_temperature: float = 0.1
-    op: GumbelSum = field(init=False, repr=False)
+    op: GumbelSum | ReinMax = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if min(self.temperature, self.final_temperature) <= 0:
             raise ValueError("temperatures must be positive")
-        self.op = GumbelSum(self.temperature, hard=True)
+        self.op = sampling_op(self.estimator, self.temperature, hard=True)
         super().__post_init__()
 
     def step(self, train: Batch, valid: Iterator[Batch]) -> Metrics:

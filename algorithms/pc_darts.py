@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from raynas.gradient.base import DARTS_TRAINING, Differentiable
+from raynas.gradient.base import DARTS_TRAINING
 from raynas.gradient.bilevel import bilevel_step
 from raynas.gradient.edges import EdgeWeights
+from raynas.gradient.smoothing import Smoothed
 from raynas.nn.logits import Logits
 from raynas.nn.modelspace import ModelSpace
 from raynas.nn.partial_space import PartialSpace, whole_of
@@ -21,7 +22,7 @@ from raynas.supernet.protocol import ONE_SHOTS, Batch, Metrics, Training
 
 @ONE_SHOTS.register("pc_darts")
 @dataclass(kw_only=True, eq=False)
-class PCDARTS(Differentiable):
+class PCDARTS(Smoothed):
     """Mixes candidates on a share of the channels only, and weighs a node's edges.
 
     The other channels pass a choice by (max-pooled where it reduces the size), and all are
@@ -40,8 +41,12 @@ class PCDARTS(Differentiable):
     the ends of odd sizes included.
 
     Args:
-        seed: fixes the initial logits.
+        seed: fixes the initial logits and the perturbations.
         partial: input channels per channel that is mixed; 1 mixes all, and weighs edges alone.
+        perturb: weights learn under mixtures as they are (``none``), or, as in SDARTS
+            (arXiv:2002.05283), under perturbed ones: ``random`` or ``adversarial``.
+        epsilon: largest perturbation of a mixture's weight that the epochs lead to, from 0.03.
+        attack_steps: of the gradient ascent that is the adversary.
         alpha_lr: learning rate of the logits and of the edges' weights, by Adam.
         alpha_betas: of Adam.
         alpha_weight_decay: of Adam.

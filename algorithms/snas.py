@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from raynas.gradient.base import DARTS_TRAINING, Differentiable
+from raynas.gradient.estimators import Estimator, sampling_op
 from raynas.gradient.mixed.gumbel_sum import GumbelSum
+from raynas.gradient.mixed.reinmax import ReinMax
 from raynas.supernet.protocol import ONE_SHOTS, Batch, Metrics
 
 
@@ -22,6 +24,9 @@ class SNAS(Differentiable):
 
     Args:
         seed: fixes the initial logits and the noise.
+        estimator: of the logits' gradient: ``gumbel``, the paper's, or ``reinmax``
+            (arXiv:2304.08612), which samples one candidate per label, lets it alone give the output
+            and learn, and is accurate to second order; its temperature is never below 1.
         temperature: of the samples at the start.
         final_temperature: reached linearly at the end; None keeps the first (the authors' code).
         alpha_lr: learning rate of the logits, by Adam.
@@ -34,15 +39,16 @@ class SNAS(Differentiable):
     defaults: ClassVar[dict[str, Any]] = DARTS_TRAINING | {"epochs": 150}
     final_lr_share: ClassVar[float] = 0.04
 
+    estimator: Estimator = "gumbel"
     temperature: float = 1.0
     final_temperature: float | None = 0.03
-    op: GumbelSum = field(init=False, repr=False)
+    op: GumbelSum | ReinMax = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         final = self.temperature if self.final_temperature is None else self.final_temperature
         if min(self.temperature, final) <= 0:
             raise ValueError("temperatures must be positive")
-        self.op = GumbelSum(self.temperature)
+        self.op = sampling_op(self.estimator, self.temperature, hard=False)
         super().__post_init__()
 
     def step(self, train: Batch, valid: Iterator[Batch]) -> Metrics:

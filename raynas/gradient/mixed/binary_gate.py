@@ -21,7 +21,7 @@ Mode = Literal["two", "full", "full_v2"]
 Others = Callable[[Sequence[Any]], Iterator[Any]]
 
 
-class _Gates(torch.autograd.Function):
+class Gates(torch.autograd.Function):
     """A copy of the active output, whose backward gives every gate <its output, gradient>.
 
     The inactive outputs are kept from the forward pass, or computed in the backward pass, by
@@ -32,6 +32,16 @@ class _Gates(torch.autograd.Function):
     def forward(
         ctx: Any, y: Tensor, p: Tensor, at: int, others: Others | None, *held: Any
     ) -> Tensor:
+        """Copy the active output.
+
+        Args:
+            ctx: keeps what the backward pass needs.
+            y: the active output.
+            p: the gates, shape (candidates,), whose values do not matter.
+            at: the active position.
+            others: gives the inactive outputs from ``held``; None where that holds them.
+            held: the inputs, or the inactive outputs in order, None for zeros.
+        """
         tensors = [isinstance(x, Tensor) for x in held]
         ctx.save_for_backward(y, *(x for x, kept in zip(held, tensors, strict=True) if kept))
         ctx.rest = [None if kept else (x,) for x, kept in zip(held, tensors, strict=True)]
@@ -40,6 +50,7 @@ class _Gates(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
+        """Hand on the gradient, and give every gate its inner product."""
         (g,) = gradients
         y, *tensors = ctx.saved_tensors
         kept = iter(tensors)
@@ -101,8 +112,8 @@ class BinaryGate:
             return (self._quietly(op, held, manner) for k, op in enumerate(chosen) if k != at)
 
         if self.mode == "full_v2":
-            return _Gates.apply(y, p, at, others, *inputs)
-        return _Gates.apply(y, p, at, None, *others(inputs))
+            return Gates.apply(y, p, at, others, *inputs)
+        return Gates.apply(y, p, at, None, *others(inputs))
 
     def _quietly(self, op: Op, inputs: Sequence[Any], manner: Manner) -> Any:
         """Return what a candidate gives that only lends its output, None for zeros."""
