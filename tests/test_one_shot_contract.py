@@ -32,6 +32,7 @@ from tests.ranks import on_two_ranks
 # What an algorithm needs to show itself within a few epochs of ten steps.
 QUICK: dict[str, dict[str, Any]] = {
     "fbnet": {"warmup_epochs": 1},
+    "one_shot": {"drop_rate": 0.5, "ghost_batches": 3},
     "pc_darts": {"warmup_epochs": 1, "partial": 2, "alpha_lr": 0.05},
     "proxyless": {"warmup_epochs": 1, "alpha_every": 1},
     "proxyless_rl": {"warmup_epochs": 1, "alpha_every": 1, "samples": 20, "alpha_lr": 0.03},

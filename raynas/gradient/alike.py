@@ -19,7 +19,7 @@ from raynas.nn.mutable import mutables
 
 
 def check_alike(model: nn.Module, op: MixedOp, inputs: Nest) -> None:
-    """Run every candidate once, and compare what they return.
+    """Run every candidate once, and compare structures and shapes of what they return.
 
     Args:
         model: a supernet of its own for this check; its routes are set.
@@ -27,8 +27,8 @@ def check_alike(model: nn.Module, op: MixedOp, inputs: Nest) -> None:
         inputs: an example of a batch.
 
     Raises:
-        InvalidSpace: candidates return nests of other structure, or a nest where single tensors are
-            needed; label, candidates and structures are named.
+        InvalidSpace: candidates return nests of other structure, tensors of other shapes, or a nest
+            where single tensors are needed; label, candidates and what they return are named.
     """
     if not op.combines:
         return
@@ -65,7 +65,27 @@ def _compared(
                 f"{first[0]!r} {_shown(first[1])}: what is mixed must be alike; gdas and spos run "
                 "one candidate at a time"
             )
+        elif (shapes := _shapes(out)) != _shapes(first[1]):
+            raise InvalidSpace(
+                f"choice {choice.label!r}: candidate {name!r} returns {_listed(shapes)}, but "
+                f"{first[0]!r} {_listed(_shapes(first[1]))}: what is mixed must be of one shape; "
+                "gdas and spos run one candidate at a time"
+            )
     return layers[0](*inputs, **keywords) if first is None else first[1]
+
+
+def _shapes(out: Any) -> list[tuple[int, ...]]:
+    return [tuple(leaf.shape) for leaf in tree_leaves(out)]
+
+
+def _listed(shapes: Sequence[tuple[int, ...]]) -> str:
+    """Return shapes in words, without the batch.
+
+    >>> _listed([(2, 8, 4, 4)]), _listed([(2, 5), (1, 2)])
+    ('a shape of (8, 4, 4)', 'shapes of (5,) and (2,)')
+    """
+    words = " and ".join(str(shape[1:]) for shape in shapes)
+    return f"a shape of {words}" if len(shapes) == 1 else f"shapes of {words}"
 
 
 def _shown(out: Any) -> str:
