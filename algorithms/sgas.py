@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from raynas.core.arch import Value
 from raynas.gradient.base import DARTS_TRAINING, Differentiable
 from raynas.gradient.bilevel import bilevel_step
+from raynas.gradient.decisions import full, release
 from raynas.gradient.relaxation import importance
 from raynas.nn.logits import Logits
 from raynas.nn.mutable import SKIP
@@ -102,7 +103,7 @@ class SGAS(Differentiable):
                 decided = True
         if decided:
             self.decisions += 1
-            self._release()
+            release(self.relaxation, self.training)
         left = sum(1 for label in self.relaxation.specs if label not in self.relaxation.fixed)
         counts = {"decisions": float(self.decisions), "undecided": float(left)}
         return super().epoch_end() | row | counts
@@ -114,25 +115,10 @@ class SGAS(Differentiable):
         past_none = chosen.none is not None and best >= chosen.none
         self.relaxation.fix(chosen.label, best + past_none)
         rivals = [edge for edge in edges if edge.node == chosen.node]
-        if sum(fixed.get(edge.label, SKIP) != SKIP for edge in rivals) >= chosen.keep:
+        if full(self.relaxation, rivals):
             for edge in rivals:
                 if edge.label not in fixed:
                     self.relaxation.fix(edge.label, SKIP)
-
-    def _release(self) -> None:
-        """Decide what nothing leads to any more, and free the memory of idle weights.
-
-        They keep their shapes, so that checkpoints fit the supernet, and hold zeros.
-        """
-        labels, weights = self.relaxation.reachable()
-        for label in self.relaxation.specs:
-            if label not in labels and label not in self.relaxation.fixed:
-                self.relaxation.fix(label, SKIP)
-        for weight in self.training.model.parameters():
-            if weight not in weights:
-                weight.grad = None
-                weight.data = weight.data.new_zeros(()).expand(weight.shape)
-                self.training.optimizer.state.pop(weight, None)
 
     def batch_size(self, base: int) -> int:
         """Return the base batch size and what the decisions added."""
@@ -154,7 +140,7 @@ class SGAS(Differentiable):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take what ``state_dict`` gave."""
         super().load_state_dict(state)
-        self._release()
+        release(self.relaxation, self.training)
         self.decisions = state["decisions"]
         self.past = {
             group: [[np.asarray(v, dtype=np.float64) for v in q] for q in rows]

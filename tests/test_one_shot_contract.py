@@ -31,6 +31,7 @@ from tests.ranks import on_two_ranks
 
 # What an algorithm needs to show itself within a few epochs of ten steps.
 QUICK: dict[str, dict[str, Any]] = {
+    "drnas": {"warmup_epochs": 0},
     "fbnet": {"warmup_epochs": 1},
     "one_shot": {"drop_rate": 0.5, "ghost_batches": 3},
     "pc_darts": {"warmup_epochs": 1, "partial": 2, "alpha_lr": 0.05},
@@ -42,11 +43,15 @@ QUICK: dict[str, dict[str, Any]] = {
 # 12 epochs to find what is right, not 8
 LONGER: dict[str, dict[str, Any]] = {"pc_darts": {}, "proxyless_rl": {"warmup_epochs": 2}}
 VARIANTS: dict[str, list[dict[str, Any]]] = {
-    "darts": [{}, {"unrolled": True}],
+    "darts": [{}, {"unrolled": True}, {"perturb": "random"}, {"perturb": "adversarial"}],
     "direct_grad": [{}, {"mixed_op": "gumbel_sum"}],
     "direct_grad_bilevel": [{}, {"mixed_op": "uniform_gate"}],
+    "drnas": [{}, {"anchor": "kl"}, {"keep": (2,)}],
+    "gdas": [{}, {"estimator": "reinmax"}],
+    "pc_darts": [{}, {"perturb": "random"}],
     "proxyless": [{"mode": "two"}, {"mode": "full"}, {"mode": "full_v2"}],
     "sgas": [{"criterion": 1}, {"criterion": 2}, {"criterion": 2, "unrolled": True}],
+    "snas": [{}, {"estimator": "reinmax"}],
     "spos": [{}, {"balance": "params", "balance_bins": 3}, {"fairness": "strict"}],
 }
 # The toys below lack what an algorithm's supernets may have to hold, such as a hypernetwork. It

@@ -16,29 +16,54 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from raynas.core.arch import Value
-from raynas.gradient.mixed.base import Bound, Draw, MixedOp
+from raynas.gradient.mixed.base import Bound, Draw, DrawsByLogits, Dropped, MixedOp, Op
 from raynas.nn.choice import LayerChoice
 from raynas.nn.logits import Logits, Probabilities, Rank
 from raynas.nn.mutable import SKIP, derived, logits_of, mutables
 
 
 class Mixer:
-    """The route of every choice with one label."""
+    """The route of every choice with one label.
+
+    Attributes:
+        logits: shape (candidates,).
+        op: how candidates combine.
+        draw: of the coming passes.
+        learns: whether logits take part in what is differentiated.
+        kept: positions of the candidates that are still mixed; None is all.
+        dropped: position of a candidate that gives zeros for a while, the others being as they are.
+    """
 
     def __init__(self, logits: Tensor, op: MixedOp) -> None:
         self.logits, self.op = logits, op
         self.draw: Draw = None
         self.learns = True
+        self.kept: tuple[int, ...] | None = None
+        self.dropped: int | None = None
 
     def __call__(self, ops: Sequence[nn.Module], *inputs: Any, **keywords: Any) -> Any:
         """Return the mixture of the candidates."""
         logits = self.logits if self.learns else self.logits.detach()
-        bound = [Bound(op, keywords) for op in ops]
-        return self.op(bound, inputs, logits, self.draw)
+        mixed = range(len(ops)) if self.kept is None else self.kept
+        bound: list[Op] = [
+            Dropped(Bound(ops[k], keywords)) if k == self.dropped else Bound(ops[k], keywords)
+            for k in mixed
+        ]
+        return self.op(bound, inputs, self._mixed(logits), self.draw)
 
     def probabilities(self) -> Tensor:
         """Return the differentiable weights that expected costs are taken with."""
-        return self.op.probabilities(self.logits, self.draw)
+        p = self.op.probabilities(self._mixed(self.logits), self.draw)
+        if self.kept is None:
+            return p
+        weights = [p.new_zeros(())] * len(self.logits)
+        for k, value in zip(self.kept, p.unbind(), strict=True):
+            weights[k] = value
+        return torch.stack(weights)
+
+    def _mixed(self, logits: Tensor) -> Tensor:
+        """Return those of what is mixed; an index tensor would have to reach the device."""
+        return logits if self.kept is None else torch.stack([logits[k] for k in self.kept])
 
 
 class Relaxation:
@@ -78,6 +103,7 @@ class Relaxation:
             for label, spec in self.specs.items()
         }
         self.fixed: dict[str, int] = {}
+        self.kept: dict[str, tuple[int, ...]] = {}
         self.mixers = {label: Mixer(vector, op) for label, vector in self.vectors.items()}
         self._choices = [
             m for m in mutables(model) if isinstance(m, LayerChoice) and m.label in self.mixers
@@ -112,6 +138,32 @@ class Relaxation:
         vector.grad = None  # neither weight decay nor momentum moves it any more
         self.attach()
 
+    def prune(self, label: str, kept: Sequence[int]) -> None:
+        """Leave candidates out of a choice for good; the others are mixed as if alone.
+
+        Args:
+            label: of the choice.
+            kept: positions of those that stay.
+        """
+        self.kept[label] = self.mixers[label].kept = tuple(sorted(kept))
+
+    @contextmanager
+    def without(self, label: str, position: int | None = None) -> Iterator[None]:
+        """Let a candidate give zeros for a while, or a whole edge be left out."""
+        mixer = self.mixers[label]
+        choices = [choice for choice in self._choices if str(choice.label) == label]
+        routes = [choice.route for choice in choices]
+        mixer.dropped = position
+        if position is None:
+            for choice in choices:
+                choice.route = SKIP
+        try:
+            yield
+        finally:
+            mixer.dropped = None
+            for choice, route in zip(choices, routes, strict=True):
+                choice.route = route
+
     @contextmanager
     def frozen_alphas(self) -> Iterator[None]:
         """Keep the logits out of what is computed: their gradients cost a pass over every map."""
@@ -130,10 +182,13 @@ class Relaxation:
             module = stack.pop()
             weights.update(module.parameters(recurse=False))
             if isinstance(module, LayerChoice) and module.label in self.mixers:
-                labels.add(str(module.label))
-                route = self.fixed.get(str(module.label))
-                layers = module.layers()
-                stack += layers if route is None else [layers[route]] if route != SKIP else []
+                label, layers = str(module.label), module.layers()
+                labels.add(label)
+                route = self.fixed.get(label)
+                if route is None:
+                    stack += [layers[k] for k in self.kept.get(label, range(len(layers)))]
+                elif route != SKIP:
+                    stack.append(layers[route])
             else:
                 stack += module.children()
         return labels, weights
@@ -145,19 +200,32 @@ class Relaxation:
             FloatingPointError: logits are no numbers.
         """
         rng = np.random.default_rng([self.seed, step, stream])
-        softmaxes = self.softmaxes()
+        logits = self._read()
+        softmaxes = {label: self._softmax(label, vector) for label, vector in logits.items()}
         check_finite(softmaxes)
         for label, p in softmaxes.items():
             mixer = self.mixers[label]
-            mixer.draw = mixer.op.draw(p, rng)
+            given = logits[label].numpy() if isinstance(mixer.op, DrawsByLogits) else p
+            mixer.draw = mixer.op.draw(given if mixer.kept is None else given[[*mixer.kept]], rng)
 
     def softmaxes(self) -> dict[str, NDArray[np.float64]]:
         """Return softmaxes by label, shape (options,), by one read from the device."""
+        return {label: self._softmax(label, vector) for label, vector in self._read().items()}
+
+    def _read(self) -> dict[str, Tensor]:
+        """Return the logits on the CPU in float64."""
         flat = torch.cat([vector.detach() for vector in self.vectors.values()]).double().cpu()
         parts = flat.split([vector.numel() for vector in self.vectors.values()])
-        return {
-            label: part.softmax(-1).numpy() for label, part in zip(self.vectors, parts, strict=True)
-        }
+        return dict(zip(self.vectors, parts, strict=True))
+
+    def _softmax(self, label: str, logits: Tensor) -> NDArray[np.float64]:
+        """Return the softmax over the candidates that are kept, zeros elsewhere."""
+        kept = self.kept.get(label)
+        if kept is not None:
+            inside = torch.full_like(logits, -torch.inf)
+            inside[[*kept]] = logits[[*kept]]
+            logits = inside
+        return logits.softmax(-1).numpy()
 
     def probabilities(self) -> dict[str, NDArray[np.float64]]:
         """Return the softmaxes by label, shape (options,); what is decided is certain."""
@@ -192,13 +260,16 @@ class Relaxation:
     def state_dict(self) -> dict[str, Any]:
         """Return logits and decisions."""
         vectors = {label: vector.detach().clone() for label, vector in self.vectors.items()}
-        return {"logits": vectors, "fixed": dict(self.fixed)}
+        kept = {label: list(positions) for label, positions in self.kept.items()}
+        return {"logits": vectors, "fixed": dict(self.fixed)} | ({"kept": kept} if kept else {})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take what ``state_dict`` gave."""
         with torch.no_grad():
             for label, vector in self.vectors.items():
                 vector.copy_(state["logits"][label])
+        for label, kept in state.get("kept", {}).items():
+            self.prune(label, kept)
         for label, route in state["fixed"].items():
             self.fix(label, route)
 

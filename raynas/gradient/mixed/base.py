@@ -44,7 +44,8 @@ class MixedOp(Protocol):
         """Return what is random in a pass.
 
         Args:
-            p: probabilities of the candidates, shape (candidates,).
+            p: probabilities of the candidates, shape (candidates,); the logits instead for a
+                subclass of ``DrawsByLogits``.
             rng: draws.
         """
         ...
@@ -65,6 +66,10 @@ class MixedOp(Protocol):
         ...
 
 
+class DrawsByLogits:
+    """Base of mixed operators whose draws depend on more of the logits than their softmax."""
+
+
 MIXED_OPS: Registry[Callable[..., MixedOp]] = Registry(
     "mixed operator", "raynas.gradient.mixed", group="raynas.mixed_operators"
 )
@@ -80,6 +85,23 @@ class Bound:
     def __call__(self, *inputs: Any) -> Any:
         """Call the candidate."""
         return called(self._op, *inputs, **self._keywords)
+
+    def modules(self) -> Iterator[nn.Module]:
+        """Return the candidate's modules."""
+        return self._op.modules()
+
+
+class Dropped:
+    """A candidate that is left out of a mixture for a while: it gives zeros."""
+
+    is_none = True
+
+    def __init__(self, op: Bound) -> None:
+        self._op = op
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Return zeros like the candidate's output."""
+        return tree_map_only(Tensor, torch.zeros_like, self._op(*inputs))
 
     def modules(self) -> Iterator[nn.Module]:
         """Return the candidate's modules."""
