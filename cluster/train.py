@@ -66,7 +66,7 @@ def train(job: TrainJob, out: str, config: RayConfig, progress: Progress) -> Non
         RuntimeError: training failed; the message is the worker's own.
         Interrupted: Ctrl-C.
     """
-    with _watched(out, job.settings.epochs, progress), own_sigint():
+    with _watched(out, job.epochs, progress), own_sigint():
         if is_trained_here(config):
             _train_here(job, out, config)
         else:

@@ -20,13 +20,13 @@ from raynas.results.trained import Trained
 from raynas.setup.algorithms import name_of, resolve_sampler
 from raynas.setup.prepare import prepared, stem
 from raynas.setup.request import DEFAULT_DATA, SearchRequest
-from raynas.setup.resolve import build, mapping, resolve_space
+from raynas.setup.resolve import build_space, mapping, resolve_space
 from raynas.setup.resolve_data import resolve_data
 from raynas.setup.resolve_task import with_task
 from raynas.setup.retrain_request import RetrainRequest
 from raynas.setup.run import run_search
 from raynas.setup.runner import runner_of
-from raynas.setup.supernets import claim_supernet, supernet_to_train
+from raynas.setup.supernets import claim_supernet, resolve_training
 from raynas.storage.run_folder import CONFIG, SUPERNET, Folder, absolute, fresh
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ def search(
             with choices, or an ArchSpace (with a callable evaluator).
         algo: a registered sampler or one-shot algorithm, or a configured one-shot algorithm such
             as ``raynas.algorithms.DARTS(unrolled=True)`` (whose seed is the run's); by default
-            ``regularized_evolution``.
+            ``regularized_evolution``. One that trains weights only, such as ``spos``, trains the
+            supernet, which the sampler of its paper then searches.
         data: a registered name, a ``(train, valid[, test])`` tuple of datasets or loaders, one
             dataset, which is split, or a DataModule; by default ``digits`` where the evaluator
             looks at data, and none elsewhere.
@@ -89,8 +90,10 @@ def search(
             that returns a dict of metrics, or a pair of these and a state_dict: the best one's
             weights are kept for ``Result.model``.
         supernet: the path of a trained one (``train_supernet``, or an earlier run's folder), or how
-            to train one: options of ``spos`` and of its training, or a configured algorithm
-            (whose seed is the run's).
+            to train one: options of ``spos`` and of its training, those of another algorithm, named
+            under ``algo``, or a configured algorithm (whose seed is the run's); or a list of such,
+            each of which trains on from the one before. With a one-shot algorithm that learns an
+            architecture, what its own training begins with.
         objectives: the metrics to optimise, each to "max" or "min"; by default what the task goes
             by, such as the accuracy.
         scalarize: weights of several objectives, whose weighted sum is then the one objective;
@@ -164,6 +167,7 @@ def _completed(
     request: SearchRequest, out: str | None, resume: bool, progress: Progress
 ) -> SearchRequest:
     """Return the request with defaults, or with what the run to go on with had."""
+    request = request.with_sampler()
     if resume and out is None:
         raise ValueError("resume goes on with the run in a folder: name it (out=, --out)")
     folder = None if out is None else Folder(out)
@@ -185,6 +189,7 @@ def train_supernet(
     task: Any = None,
     loss: Any = None,
     metrics: Mapping[str, Any] | None = None,
+    supernet: Any = None,
     epochs: int | None = None,
     seed: int = 0,
     out: str | None = None,
@@ -199,11 +204,15 @@ def train_supernet(
 
     Args:
         space: as for ``search``, but for a plain ArchSpace, which has no weights.
-        algo: a registered one-shot algorithm, or a configured one.
+        algo: a registered one-shot algorithm, or a configured one; or a list of phases, each of
+            which trains on from the one before: a name, a configured algorithm, or a dict of an
+            algorithm under ``algo``, its options and its training's.
         data: as for ``search``, and so are ``task``, ``loss`` and ``metrics``.
         task: likewise.
         loss: likewise.
         metrics: likewise.
+        supernet: whose weights the training begins with: the path of a trained one, or how to train
+            it, as for ``search``; None begins with new ones.
         epochs: passes over the training split.
         seed: fixes weights, paths and batches.
         out: local folder; ``runs/<space>-<algo>-<n>`` by default.
@@ -222,16 +231,16 @@ def train_supernet(
     resolved_data = with_task(resolved_data, task, loss, metrics)
     resolved_space = resolve_space(space, mapping("space_options", space_options), resolved_data)
     resolved_space = resolved_space.seeded(seed)
-    supernet = supernet_to_train(
-        algo, resolved_space, resolved_data, mapping("options", options), epochs
+    trained = resolve_training(
+        algo, mapping("options", options), resolved_space, resolved_data, epochs, begun=supernet
     )
-    folder = absolute(str(out or fresh(stem(resolved_space, supernet.spec))))
+    folder = absolute(str(out or fresh(stem(resolved_space, trained.spec))))
     claim_supernet(folder, resume)
     news = progress_of(progress)
     news.metric = probed(resolved_data.module.task.objective[0])
     try:
         with runner_of(ray_config(ray)) as runner:
-            supernet.train(folder, seed, runner, news)
+            trained.train(folder, seed, runner, news)
     except KeyboardInterrupt:
         raise Interrupted(f"training; go on with out={folder!r}, resume=True") from None
     finally:
@@ -338,16 +347,15 @@ def space(name: str, **options: Any) -> ModelSpace:
 
     Args:
         name: registered; ``available("spaces")`` lists them.
-        options: of the space; ``describe(name)`` lists them.
+        options: of the space; ``describe(name)`` lists them. Spaces of images also take
+            ``resolutions``, to choose from.
 
     Raises:
         UnknownName: no space has this name.
         ValueError: the space has no such option.
     """
-    from raynas.nn.modelspace import SPACES
-
     built: ModelSpace
-    built, built.spec = build(SPACES, name, options)
+    built, built.spec = build_space(name, options)
     return built
 
 

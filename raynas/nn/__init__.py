@@ -22,6 +22,7 @@ from raynas.nn.mutable import name_labels as name_labels
 from raynas.nn.mutable import space_of as space_of
 from raynas.nn.parametrized import Parametrized as Parametrized
 from raynas.nn.repeat import Repeat as Repeat
+from raynas.nn.resolution import Resolution as Resolution
 from raynas.nn.scope import MutableScope as MutableScope
 from raynas.nn.scope import watch_scopes as watch_scopes
 from raynas.nn.slot import Slot as Slot

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
@@ -15,7 +15,7 @@ from raynas.core.fixed import read_arch
 from raynas.core.plain_values import as_lists
 from raynas.nn.choice import one_label
 from raynas.nn.edge import Candidates, Edge, edge_layers
-from raynas.nn.fixed_cell import FixedCell, concatenated, split_inputs
+from raynas.nn.fixed_cell import FixedCell, concatenated, first_merged, split_inputs
 from raynas.nn.mutable import (
     SKIP,
     Memo,
@@ -27,6 +27,7 @@ from raynas.nn.mutable import (
 )
 
 Sources = tuple[str, ...]
+MergeOp = Literal["all", "loose_end", "unread"]
 
 
 class BaseCell(Mutable):
@@ -43,7 +44,8 @@ class BaseCell(Mutable):
         num_nodes: nodes besides the inputs.
         num_ops_per_node: operations that are summed in a node.
         num_predecessors: inputs of the cell.
-        merge_op: ``all`` concatenates all nodes, ``loose_end`` those that no other node reads.
+        merge_op: ``all`` concatenates all nodes, ``loose_end`` those that no other node reads,
+            ``unread`` these and the sources of inputs that no node reads.
         preprocessor: applied to the list of inputs, returns the list of sources.
         postprocessor: applied to (output, list of inputs), returns what the cell returns.
         concat_dim: of the output.
@@ -67,7 +69,7 @@ class BaseCell(Mutable):
         num_nodes: int,
         num_ops_per_node: int = 1,
         num_predecessors: int = 1,
-        merge_op: Literal["all", "loose_end"] = "all",
+        merge_op: MergeOp = "all",
         preprocessor: nn.Module | None = None,
         postprocessor: nn.Module | None = None,
         concat_dim: int = 1,
@@ -79,7 +81,7 @@ class BaseCell(Mutable):
         self.label = one_label("Cell", label, key)
         self.pre, self.post = preprocessor, postprocessor
         self._check_counts(num_nodes, num_ops_per_node, num_predecessors)
-        self._check_word("merge_op", merge_op, ("all", "loose_end"))
+        self._check_word("merge_op", merge_op, get_args(MergeOp))
         self._check_processors()
         self.num_predecessors, self.keep = num_predecessors, num_ops_per_node
         self.merge_op, self.concat_dim = merge_op, concat_dim
@@ -218,9 +220,10 @@ class BaseCell(Mutable):
                         terms = term if terms is None else terms + term
                         read.add(at)
             states.append(terms)
-        # Under ``loose_end`` a node that others read counts as zeros: the output's shape stays.
-        left_out = read if self.merge_op == "loose_end" else ()
-        out = concatenated(states, self.num_predecessors, left_out, self.concat_dim)
+        # A state that is left out since others read it counts as zeros: the output's shape stays.
+        left_out = () if self.merge_op == "all" else read
+        first = first_merged(self.merge_op, self.num_predecessors)
+        out = concatenated(states, first, left_out, self.concat_dim)
         return out if self.post is None else self.post(out, list(given))
 
     def activate(self, arch: Mapping[str, Value]) -> None:

@@ -12,7 +12,7 @@ from raynas.core.arch import Atom, Value
 from raynas.core.archspace import ArchSpace
 from raynas.core.decision import Decision, Subset
 from raynas.core.errors import InvalidSpace
-from raynas.nn.base_cell import BaseCell, Sources
+from raynas.nn.base_cell import BaseCell, MergeOp, Sources
 from raynas.nn.edge import Candidates, Edge
 from raynas.nn.logits import Logits, Probabilities, Rank
 from raynas.nn.mutable import derived, logits_of
@@ -29,8 +29,8 @@ class Cell(BaseCell):
     ``<label>/n<i>/op<j>``. A candidate that gives zeros (``none``) takes part in mixtures and is
     never picked.
 
-    Differs: with ``loose_end`` nodes that others read count as zeros in the output, so that its
-    shape is the same under all architectures.
+    Differs: with ``loose_end`` and ``unread``, states that others read count as zeros in the
+    output, so that its shape is the same under all architectures.
 
     Args:
         op_candidates: operations by name or in a list, each a module (copied for every edge) or a
@@ -39,7 +39,8 @@ class Cell(BaseCell):
         num_nodes: nodes besides the inputs.
         num_ops_per_node: operations that are summed in a node.
         num_predecessors: inputs of the cell.
-        merge_op: ``all`` concatenates all nodes, ``loose_end`` those that no other node reads.
+        merge_op: ``all`` concatenates all nodes, ``loose_end`` those that no other node reads,
+            ``unread`` these and the sources of inputs that no node reads (ENAS, arXiv:1802.03268).
         preprocessor: applied to the list of inputs, returns the list of sources.
         postprocessor: applied to (output, list of inputs), returns what the cell returns.
         concat_dim: of the output.
@@ -71,7 +72,7 @@ class Cell(BaseCell):
         num_nodes: int,
         num_ops_per_node: int = 1,
         num_predecessors: int = 1,
-        merge_op: Literal["all", "loose_end"] = "all",
+        merge_op: MergeOp = "all",
         preprocessor: nn.Module | None = None,
         postprocessor: nn.Module | None = None,
         concat_dim: int = 1,

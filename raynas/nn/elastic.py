@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -21,14 +22,36 @@ from raynas.nn.mutable import Memo, Mutable, merged
 Arguments = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class ChannelAxis:
+    """Where the channels that an argument counts lie in a tensor of an elastic layer.
+
+    Attributes:
+        tensor: its name.
+        axis: of the tensor.
+        argument: that counts the channels.
+        reads: whether they are those of the layer's input, and the tensor says what each is worth.
+    """
+
+    tensor: str
+    axis: int
+    argument: str
+    reads: bool = False
+
+
 class Elastic(Mutable):
     """A layer with values among its constructor's arguments.
 
     A subclass sets ``arguments`` first of all, makes its weights as large as any architecture
     needs them, and computes ``forward`` from ``now()``.
+
+    Attributes:
+        arguments: of the constructor, values among them.
+        dimensions: what the arguments are sizes of: ``kernel``, ``width`` or ``resolution``.
     """
 
     holders: tuple[str, ...] = ()
+    dimensions: ClassVar[Mapping[str, str]] = {}
     arguments: Arguments
 
     def choices(self) -> tuple[Decision, ...]:
@@ -91,6 +114,14 @@ class Elastic(Mutable):
             else:
                 setattr(plain, name, nn.Parameter(kept, requires_grad=whole.requires_grad))
         return plain.train(self.training)
+
+    def channel_axes(self) -> tuple[ChannelAxis, ...]:
+        """Return the axes of tensors along which channels lie that may be put in another order.
+
+        Raises:
+            LookupError: its channels have an order that matters.
+        """
+        raise LookupError(f"the channels of {type(self).__name__} have an order that matters")
 
     def plain(self, arguments: Arguments) -> nn.Module:
         """Return PyTorch's own layer with these arguments, its weights yet to be set."""

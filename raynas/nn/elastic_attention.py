@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,8 @@ class MultiheadAttention(Elastic, nn.MultiheadAttention):
     Raises:
         InvalidSpace: a value is no positive whole number, or a width does not divide by its heads.
     """
+
+    dimensions: ClassVar = {"embed_dim": "width", "num_heads": "width"}
 
     def __init__(
         self,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from raynas.core.errors import InvalidSpace
-from raynas.nn.elastic import Arguments, Elastic, checked_whole, first, largest
+from raynas.nn.elastic import Arguments, ChannelAxis, Elastic, checked_whole, first, largest
 from raynas.nn.expression import Expression, assignments, evaluate, leaves_of
 from raynas.nn.pointwise import conv2d
 
@@ -37,6 +37,13 @@ class Conv2d(Elastic, nn.Conv2d):
         InvalidSpace: a value is no positive whole number, channels that do not divide by their
             groups, or kernels of which one has no centre in the other.
     """
+
+    dimensions: ClassVar = {
+        "kernel_size": "kernel",
+        "in_channels": "width",
+        "out_channels": "width",
+        "groups": "width",
+    }
 
     def __init__(
         self,
@@ -94,6 +101,20 @@ class Conv2d(Elastic, nn.Conv2d):
             now["dilation"],
             now["groups"],
         )
+
+    def channel_axes(self) -> tuple[ChannelAxis, ...]:
+        """Return those of weight and bias; of a depthwise convolution both count the outputs.
+
+        Raises:
+            LookupError: channels stand in several groups.
+        """
+        inputs, groups = self.arguments["in_channels"], self.arguments["groups"]
+        outputs = (ChannelAxis("weight", 0, "out_channels"), ChannelAxis("bias", 0, "out_channels"))
+        if groups is inputs and inputs is self.arguments["out_channels"]:
+            return outputs
+        if groups != 1:
+            raise LookupError("the channels of a convolution in groups have an order that matters")
+        return (*outputs, ChannelAxis("weight", 1, "in_channels", reads=True))
 
     def plain(self, arguments: Arguments) -> nn.Module:
         """Return an ``nn.Conv2d``."""

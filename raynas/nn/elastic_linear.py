@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from raynas.nn.elastic import Arguments, Elastic, checked_whole, first, largest
+from raynas.nn.elastic import Arguments, ChannelAxis, Elastic, checked_whole, first, largest
 from raynas.nn.expression import Expression
 
 
@@ -22,6 +22,8 @@ class Linear(Elastic, nn.Linear):
         InvalidSpace: a value is no positive whole number.
     """
 
+    dimensions: ClassVar = {"in_features": "width", "out_features": "width"}
+
     def __init__(
         self, in_features: int | Expression, out_features: int | Expression, bias: bool = True
     ) -> None:
@@ -34,6 +36,14 @@ class Linear(Elastic, nn.Linear):
         """Return the layer's output, shape (..., out_features)."""
         part = self.sliced(self.now())
         return nn.functional.linear(x, part["weight"], part["bias"])
+
+    def channel_axes(self) -> tuple[ChannelAxis, ...]:
+        """Return those of weight and bias."""
+        return (
+            ChannelAxis("weight", 0, "out_features"),
+            ChannelAxis("bias", 0, "out_features"),
+            ChannelAxis("weight", 1, "in_features", reads=True),
+        )
 
     def plain(self, arguments: Arguments) -> nn.Module:
         """Return an ``nn.Linear``."""

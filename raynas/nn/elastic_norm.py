@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from raynas.nn.elastic import Arguments, Elastic, checked_whole, first, largest
+from raynas.nn.elastic import Arguments, ChannelAxis, Elastic, checked_whole, first, largest
 from raynas.nn.expression import Expression
 
 
@@ -27,6 +27,7 @@ class ElasticBatchNorm(Elastic):
     """
 
     kind: ClassVar[type[nn.BatchNorm1d | nn.BatchNorm2d]]
+    dimensions: ClassVar = {"num_features": "width"}
     statistics: Any = None
     weight: Tensor | None
     bias: Tensor | None
@@ -50,6 +51,11 @@ class ElasticBatchNorm(Elastic):
         own: Any = self  # its other base, which the type checker does not see here
         self.kind.__init__(own, largest(num_features), eps, momentum, affine, track_running_stats)
         self.label, self.arguments = "", {"num_features": num_features}
+
+    def channel_axes(self) -> tuple[ChannelAxis, ...]:
+        """Return those of weights and statistics."""
+        names = ("weight", "bias", "running_mean", "running_var")
+        return tuple(ChannelAxis(name, 0, "num_features") for name in names)
 
     def plain(self, arguments: Arguments) -> nn.Module:
         """Return PyTorch's own layer of these channels."""
@@ -102,6 +108,8 @@ class LayerNorm(Elastic, nn.LayerNorm):
         elementwise_affine: whether there are weights.
         bias: whether the weights include a bias.
     """
+
+    dimensions: ClassVar = {"normalized_shape": "width"}
 
     def __init__(
         self,

@@ -53,7 +53,8 @@ class FixedCell(nn.Module):
                 terms = term if terms is None else terms + term
             states.append(terms)
         read = {at for node in self.wiring for at, _ in node} if self.merge_op != "all" else set()
-        merged = concatenated(states, self.num_predecessors, read, self.concat_dim)
+        first = first_merged(self.merge_op, self.num_predecessors)
+        merged = concatenated(states, first, read, self.concat_dim)
         return merged if self.post is None else self.post(merged, list(given))
 
 
@@ -66,6 +67,11 @@ def split_inputs(inputs: Sequence[Any], count: int, where: str) -> tuple[list[An
     if len(given) != count:
         raise ValueError(f"{where}: expected {count} inputs, got {len(given)}")
     return given, rest
+
+
+def first_merged(merge_op: str, num_predecessors: int) -> int:
+    """Return the position of the first state that takes part in a cell's output."""
+    return 0 if merge_op == "unread" else num_predecessors
 
 
 def concatenated(states: Sequence[Any], first: int, left_out: Collection[int], dim: int) -> Tensor:

@@ -18,8 +18,8 @@ class SlotCell(BaseCell):
     ``<label>/n<i>/op<j>``. ``Cell(..., inputs="any")`` makes one. A differentiable search cannot
     relax it; sample it.
 
-    Differs: with ``loose_end`` nodes that others read count as zeros in the output, so that its
-    shape is the same under all architectures.
+    Differs: with ``loose_end`` and ``unread``, states that others read count as zeros in the
+    output, so that its shape is the same under all architectures.
 
     Args: as ``Cell``'s, without ``inputs``.
     """

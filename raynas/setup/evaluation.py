@@ -101,7 +101,7 @@ def evaluation_of(
     if isinstance(built, Shared):
         _, data = problem.networks(NO_SHARED_WEIGHTS)
         _check_metrics(metrics, _with_costs(data.task.metrics), SHARED)
-        trained = supernet_of(supernet, problem, epochs)
+        trained = supernet_of(supernet, problem.space, problem.data, epochs)
         return shared_evaluation(built, problem, trained, timed=timed)
     if supernet is not None:
         raise ValueError(

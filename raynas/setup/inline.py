@@ -51,7 +51,7 @@ class InlineRunner:
             if saved is not None:
                 record.checkpoint(saved, int(row["epoch"]))
             record.row(row)
-            progress.trained(row, job.settings.epochs)
+            progress.trained(row, job.epochs)
 
         checkpoint = checkpoint_in(local_copy(f"{out}/{job.folder}"))
         with torch_threads(threads):

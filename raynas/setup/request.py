@@ -16,6 +16,8 @@ from raynas.setup.algorithms import name_of, trains
 from raynas.setup.evaluation import FUNCTION, SHARED, uses_data
 from raynas.setup.objects import imported
 from raynas.setup.proxies import proxies
+from raynas.setup.resolve import mapping
+from raynas.setup.supernets import ALGO, START
 
 DEFAULT_ALGO, DEFAULT_DATA, DEFAULT_TRIALS = "regularized_evolution", "digits", 100
 Options = Mapping[str, Any]
@@ -67,6 +69,24 @@ class SearchRequest:
             seed=0 if self.seed is None else self.seed,
         )
 
+    def with_sampler(self) -> SearchRequest:
+        """Return the request with an algorithm that trains weights only as the supernet's.
+
+        Its supernet is then searched by the sampler that goes with it.
+        """
+        if self.algo is None or not trains(self.algo):
+            return self
+        from raynas.supernet.protocol import one_shot_class
+
+        kind = one_shot_class(self.algo) if isinstance(self.algo, str) else type(self.algo)
+        if kind.learns:
+            return self
+        phase = {**mapping("options", self.options), "algo": self.algo}
+        before = self.supernet if isinstance(self.supernet, list | tuple) else [self.supernet]
+        phases = [] if self.supernet is None else [*before]
+        supernet = [*phases, phase] if phases else phase
+        return replace(self, algo=kind.sampler, supernet=supernet, options=None)
+
     def _bounds_look_at_data(self) -> bool:
         """Return whether a bound is on what is measured on data, or counted at their size."""
         metrics = {constraint.metric for constraint in as_constraints(self.constraints)}
@@ -88,18 +108,19 @@ class SearchRequest:
             LookupError: the space, or an evaluator of the user's own, cannot be imported here.
         """
         same_algo = self.algo is None or name_of(self.algo) == before.algo.name
-        options = self.options
+        options, began = self.options, None
         if same_algo:
             trained = before.supernet if trains(before.algo.name) else None
-            kept = before.algo.options if trained is None else trained.options
-            options = dict(kept) | dict(self.options or {})
+            kept = dict(before.algo.options if trained is None else trained.options)
+            began = kept.pop(START, None)
+            options = kept | dict(self.options or {})
         taken: dict[str, Any] = {
             "space": before.space,
             "data": before.data,
             "task": before.task,
             "algo": before.algo.name,
             "evaluator": self._evaluator_of(before.evaluator) if self.evaluator is None else None,
-            "supernet": None if trains(before.algo.name) else before.supernet,
+            "supernet": self._supernet_of(before, began),
             "objectives": before.objectives,
             "scalarize": before.scalarize or None,
             "constraints": before.constraints or None,
@@ -112,9 +133,17 @@ class SearchRequest:
             fields["space"] = before.space  # with the options of then
         if self.data_options is None and before.data and self.data == before.data.name:
             fields["data"] = before.data
+        if self.supernet == {ALGO: _supernet_name(before)}:
+            fields["supernet"] = before.supernet  # with the options of then
         if self.evaluator == before.evaluator.name:
             fields["evaluator"] = self._evaluator_of(before.evaluator)
         return replace(self, **fields, options=options).with_defaults()
+
+    def _supernet_of(self, before: SearchConfig, began: Mapping[str, Any] | None) -> Any:
+        """Return what ``raynas.search`` takes as the supernet of an earlier start."""
+        if not trains(before.algo.name):
+            return before.supernet
+        return None if began is None else ComponentSpec(**began)
 
     def _evaluator_of(self, spec: ComponentSpec) -> Any:
         """Return what ``raynas.search`` takes as the evaluator that a run folder names."""
@@ -130,3 +159,8 @@ class SearchRequest:
             ) from error
         options = {name: value for name, value in spec.options.items() if name != "path"}
         return own(**options) if isinstance(own, type) else own
+
+
+def _supernet_name(config: SearchConfig) -> str | None:
+    """Return the algorithm that a run's supernet is trained by."""
+    return None if config.supernet is None else config.supernet.name

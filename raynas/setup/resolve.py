@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from raynas.nn.modelspace import ModelSpace
 
 PLAIN_SPACE = "ArchSpace"
+RESOLUTIONS = "resolutions"
 Options = Mapping[str, Any]
 
 
@@ -46,12 +47,12 @@ def resolve_space(space: Any, options: Options, data: Data | None) -> Space:
     Raises:
         TypeError: ``space`` is none of these, or options are given for what has none.
     """
-    from raynas.nn.modelspace import SPACES, ModelSpace
+    from raynas.nn.modelspace import ModelSpace
 
     if isinstance(space, ComponentSpec):
         return rebuild_space(space, data)
     if isinstance(space, str):
-        model, spec = build(SPACES, space, options, **_facts(data))
+        model, spec = build_space(space, options, **_facts(data))
         return Space(spec, model.arch_space, model)
     if options:
         raise TypeError("space options go with a registered space's name; configure the object")
@@ -69,6 +70,23 @@ def resolve_space(space: Any, options: Options, data: Data | None) -> Space:
         f"that builds an nn.Module with choices, got {type(space).__name__}"
         + (": pass its class, or lambda: model" if _is_module(space) else "")
     )
+
+
+def build_space(name: str, options: Options, **given: Any) -> tuple[ModelSpace, ComponentSpec]:
+    """Build a registered space, at several resolutions where the options list these.
+
+    Any space of images takes an option ``resolutions``, whether or not it has one of its own.
+    """
+    from raynas.nn.modelspace import SPACES
+    from raynas.nn.resolution import at_resolutions
+
+    sizes = options.get(RESOLUTIONS)
+    if sizes is None or RESOLUTIONS in options_of(SPACES[name]):
+        return build(SPACES, name, options, **given)
+    others = {key: value for key, value in options.items() if key != RESOLUTIONS}
+    model, spec = build(SPACES, name, others, **given)
+    spec = ComponentSpec(name=spec.name, options=spec.options | {RESOLUTIONS: list(sizes)})
+    return at_resolutions(model, sizes), spec
 
 
 def _is_module(given: object) -> bool:

@@ -15,7 +15,7 @@ from raynas.evaluators.shared import Shared
 from raynas.setup.algorithms import name_of, resolve_sampler, trains
 from raynas.setup.evaluation import Evaluation, evaluation_of, shared_evaluation, shared_of
 from raynas.setup.problem import Problem
-from raynas.setup.supernets import supernet_to_train
+from raynas.setup.supernets import Supernet, phase_of, supernet_to_train
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,12 @@ def search_strategy(
         ValueError, LookupError, TypeError: as ``raynas.search``.
     """
     if trains(algo):
-        scoring = _check_trained(algo, problem, evaluator, supernet)
-        return _by_training(algo, problem, options, epochs, scoring, timed)
+        scoring = _check_trained(algo, problem, evaluator)
+        phases = _begun(supernet, problem)
+        trained = supernet_to_train(
+            algo, options, problem.space, problem.data, epochs, start=phases
+        )
+        return _by_training(trained, problem, scoring, timed)
     name = name_of(algo)
     _check_several(name, problem.goals)
     space, goals = problem.space.arch_space, problem.goals
@@ -76,14 +80,8 @@ def search_strategy(
 
 
 def _by_training(
-    algo: Any,
-    problem: Problem,
-    options: Mapping[str, Any],
-    epochs: int | None,
-    scoring: Shared,
-    timed: bool,
+    supernet: Supernet, problem: Problem, scoring: Shared, timed: bool
 ) -> SearchStrategy:
-    supernet = supernet_to_train(algo, problem.space, problem.data, options, epochs)
     supernet.check_relaxable()
     violation = problem.space.arch_space.violation
 
@@ -112,13 +110,16 @@ def _check_several(name: str, goals: Goals) -> None:
         )
 
 
-def _check_trained(algo: Any, problem: Problem, evaluator: Any, supernet: Any) -> Shared:
+def _begun(supernet: Any, problem: Problem) -> Supernet | None:
+    """Return the supernet whose weights a one-shot search begins with; None if with new ones."""
+    return None if supernet is None else phase_of(supernet, problem.space, problem.data)
+
+
+def _check_trained(algo: Any, problem: Problem, evaluator: Any) -> Shared:
     """Return how the trained weights are to score."""
     name = algo if isinstance(algo, str) else type(algo).__name__
     problem.networks(f"{name} trains a model's weights, and a plain ArchSpace has none")
     scoring = shared_of(evaluator)
     if scoring is None:
         raise ValueError(f"{name} scores with the weights that it trains: leave out evaluator=")
-    if supernet is not None:
-        raise ValueError(f"{name} trains its own supernet: leave out supernet=")
     return scoring

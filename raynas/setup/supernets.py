@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from raynas.core.train_settings import TrainSettings
 from raynas.setup.algorithms import one_shot, resolve_one_shot, supernet_space, trained_space
 from raynas.setup.fit import check_batch, check_fit, check_smoothing
 from raynas.setup.latency_source import hardware_table
-from raynas.setup.problem import Data, Problem, Space
+from raynas.setup.problem import Data, Space
 from raynas.storage.run_folder import SUPERNET, Folder, absolute, local_copy
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from raynas.setup.runner import Runner
 
 NO_WEIGHTS = "an ArchSpace has no weights to train"
+DEFAULT_ALGO, ALGO, START, PHASE = "spos", "algo", "start", "supernet_phase"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +36,13 @@ class Training:
         algo: registered one-shot algorithm and its options.
         settings: of the weights' training.
         data: that it is trained on.
+        start: the supernet whose weights it begins with; None begins with new ones.
     """
 
     algo: ComponentSpec
     settings: TrainSettings
     data: Data
+    start: Supernet | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +54,22 @@ class Supernet:
         space: of its architectures.
         model_space: builds it; the space's own, unless the algorithm has another.
         training: None if it was trained elsewhere.
+        folder: of its checkpoints in the run's.
     """
 
     spec: ComponentSpec
     space: Space
     model_space: ModelSpace
     training: Training | None
+    folder: str = SUPERNET
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs of the run's history it has, and what it begins with."""
+        if self.training is None:
+            return 0
+        start = self.training.start
+        return self.training.settings.epochs + (0 if start is None else start.epochs)
 
     def weights(self, out: str, seed: int, runner: Runner, progress: Progress) -> Path:
         """Return the checkpoint in a run's folder; it is trained, or trained on, if need be."""
@@ -64,7 +77,8 @@ class Supernet:
 
         if self.training is not None and not self._trained(out, self.training.settings.epochs):
             self.train(out, seed, runner, progress)
-        return find_checkpoint(Folder(out).supernet(self.spec))
+        path = self.spec.options.get("path") or f"{absolute(out)}/{self.folder}"
+        return find_checkpoint(local_copy(str(path)))
 
     def train(self, out: str, seed: int, runner: Runner, progress: Progress) -> None:
         """Run the training, or go on with it.
@@ -74,11 +88,13 @@ class Supernet:
         """
         from raynas.gradient.supernet_run import SupernetRun
         from raynas.supernet.job import SupernetJob
+        from raynas.supernet.snapshot import Snapshot
 
         if self.training is None:
             raise ValueError(f"the supernet {self.spec.options} is trained already")
-        algo, data = self.training.algo, self.training.data.module
+        algo, data, start = self.training.algo, self.training.data.module, self.training.start
         threads = runner.config.cpus_per_worker
+        checkpoint = None if start is None else start.weights(out, seed, runner, progress)
         job = SupernetJob(
             space=self.model_space,
             data=data,
@@ -87,8 +103,10 @@ class Supernet:
             seed=seed,
             latency=hardware_table(algo, self.space, Folder(out), threads),
             about={"space": self.space.spec.model_dump(), "algo": algo.model_dump()},
+            initial=None if checkpoint is None else Snapshot.load(checkpoint),
         )
-        runner.train(SupernetRun(job), out, progress)
+        before = self.epochs - self.training.settings.epochs
+        runner.train(SupernetRun(job, folder=self.folder, first_epoch=before), out, progress)
 
     def _trained(self, out: str, epochs: int) -> bool:
         """Return whether a run that goes on has its supernet already; its job takes a while."""
@@ -97,7 +115,7 @@ class Supernet:
         if "://" in out:
             return False
         try:
-            about = load_about(find_checkpoint(Path(out) / SUPERNET))
+            about = load_about(find_checkpoint(Path(out) / self.folder))
         except FileNotFoundError:
             return False
         return bool(about["epoch"] >= epochs)
@@ -151,45 +169,144 @@ def _none_within(violation: Violation, derived: Arch) -> str:
     )
 
 
-def supernet_of(given: Any, problem: Problem, epochs: int | None) -> Supernet:
+def supernet_of(given: Any, space: Space, data: Data | None, epochs: int | None) -> Supernet:
     """Return the supernet that ``raynas.search(supernet=...)`` asks for.
 
     Args:
-        given: the path of a trained one, options of ``spos``, a configured algorithm, or None.
-        problem: of the run.
+        given: the path of a trained one; options of a training, its algorithm under ``algo``
+            (``spos`` where it is not named); a configured algorithm; a list of such, each of which
+            trains on from the one before; or None.
+        space: of the architectures.
+        data: that it is trained on.
         epochs: of its training.
 
     Raises:
         ValueError, LookupError, TypeError: it does not go with the space or the data, or an option
             is wrong.
     """
+    if isinstance(given, list | tuple):
+        return _chain(given, space, data, epochs)
     if isinstance(given, str | Path):
-        return _trained_elsewhere(problem, absolute(str(given)), epochs)
-    if isinstance(given, ComponentSpec):  # as a run folder names it
-        if "path" in given.options:
-            return _trained_elsewhere(problem, given.options["path"], epochs)
-        given, options = given.name, given.options
-        return supernet_to_train(given, problem.space, problem.data, options, epochs)
-    options = dict(given) if isinstance(given, Mapping) else {}
-    algo = "spos" if given is None or isinstance(given, Mapping) else given
-    return supernet_to_train(algo, problem.space, problem.data, options, epochs)
+        return _trained_elsewhere(space, data, absolute(str(given)), epochs)
+    if not isinstance(given, ComponentSpec):
+        return supernet_to_train(*_algorithm(given), space, data, epochs)
+    options = dict(given.options)  # as a run folder names it
+    if "path" in options:
+        return _trained_elsewhere(space, data, options["path"], epochs)
+    start = options.pop(START, None)
+    if start is not None:
+        start = phase_of(ComponentSpec(**start), space, data)
+    return supernet_to_train(given.name, options, space, data, epochs, start=start)
+
+
+def _algorithm(given: Any) -> tuple[Any, dict[str, Any]]:
+    """Return the algorithm and the options of a training."""
+    if isinstance(given, Mapping):
+        options = {key: value for key, value in given.items() if key != ALGO}
+        return given.get(ALGO, DEFAULT_ALGO), options
+    return DEFAULT_ALGO if given is None else given, {}
+
+
+def _chain(phases: Sequence[Any], space: Space, data: Data | None, epochs: int | None) -> Supernet:
+    """Return the supernet of several trainings, one after the other."""
+    if not phases:
+        raise ValueError("supernet: expected at least one phase, got an empty list")
+    if epochs is not None and len(phases) > 1:
+        raise ValueError("epochs: a supernet of several phases has them phase by phase")
+    start: Supernet | None = None
+    for number, phase in enumerate(phases, 1):
+        if _is_path(phase) and number == 1:
+            start = _trained_elsewhere(space, data, absolute(str(phase)), None)
+            continue
+        given = {ALGO: phase} if isinstance(phase, str) else phase
+        try:
+            trained = supernet_to_train(*_algorithm(given), space, data, epochs, start=start)
+        except (ValueError, TypeError) as error:
+            raise type(error)(f"supernet[{number - 1}]: {error}") from error
+        start = trained if number == len(phases) else _as_phase(trained, _number(trained))
+    assert start is not None
+    return start
+
+
+def _is_path(phase: Any) -> bool:
+    """Return whether a phase is a supernet that was trained elsewhere."""
+    from raynas.supernet.protocol import ONE_SHOTS
+
+    return isinstance(phase, Path) or (isinstance(phase, str) and phase not in ONE_SHOTS)
+
+
+def _as_phase(supernet: Supernet, number: int) -> Supernet:
+    """Return a supernet that another training begins with, in a folder of its own."""
+    return replace(supernet, folder=f"{PHASE}{number}")
+
+
+def resolve_training(
+    algo: Any,
+    options: Mapping[str, Any],
+    space: Space,
+    data: Data | None,
+    epochs: int | None,
+    *,
+    begun: Any = None,
+) -> Supernet:
+    """Return the supernet that ``raynas.train_supernet`` is to train.
+
+    Args:
+        algo: a one-shot algorithm, or a list of phases, as ``supernet_of`` reads it.
+        options: of one algorithm and its training.
+        space: of the architectures.
+        data: that it is trained on.
+        epochs: of one algorithm's training.
+        begun: what it begins with, as ``supernet_of`` reads it.
+
+    Raises:
+        ValueError, LookupError, TypeError: as ``supernet_of``; or options with several phases.
+    """
+    if not isinstance(algo, list | tuple):
+        start = None if begun is None else phase_of(begun, space, data)
+        return supernet_to_train(algo, options, space, data, epochs, start=start)
+    if options:
+        raise ValueError("options: several phases have their own, each in its dict")
+    first = [] if begun is None else [*begun] if isinstance(begun, list | tuple) else [begun]
+    return supernet_of([*first, *algo], space, data, epochs)
+
+
+def phase_of(given: Any, space: Space, data: Data | None) -> Supernet:
+    """Return what another training of the run begins with, as ``supernet_of`` reads it."""
+    start = supernet_of(given, space, data, None)
+    return _as_phase(start, _number(start))
+
+
+def _number(supernet: Supernet | None) -> int:
+    """Return how many trainings of a run a supernet takes."""
+    if supernet is None or supernet.training is None:
+        return 0
+    return 1 + _number(supernet.training.start)
 
 
 def supernet_to_train(
-    algo: Any, space: Space, data: Data | None, options: Mapping[str, Any], epochs: int | None
+    algo: Any,
+    options: Mapping[str, Any],
+    space: Space,
+    data: Data | None,
+    epochs: int | None,
+    *,
+    start: Supernet | None = None,
 ) -> Supernet:
     """Return the supernet that a one-shot algorithm is to train.
 
     Args:
         algo: a registered name, or a configured algorithm.
+        options: of the algorithm and of its training.
         space: of the architectures.
         data: that it is trained on.
-        options: of the algorithm and of its training.
         epochs: of its training.
+        start: whose weights it begins with; None begins with new ones.
 
     Raises:
         ValueError: the space has no weights, the data do not fit it, they are in memory and fewer
-            than a batch, an option is wrong, or the algorithm would warm up until the end.
+            than a batch, an option is wrong, the algorithm would warm up until the end, or it has
+            another supernet than the one that it is to begin with.
         InvalidSpace: the algorithm cannot make a supernet of the space.
     """
     from raynas.nn.mutable import logits_of
@@ -209,16 +326,31 @@ def supernet_to_train(
     configured = one_shot(spec)
     if configured is not None:
         configured.check_settings(settings)
-    if configured is not None and configured.learns:
         model = model_space.supernet()
-        logits_of(model)  # refuses what has no logits
+        if configured.learns:
+            logits_of(model)  # refuses what has no logits
         configured.check(model, model_space.example_input(2))
+    began: dict[str, Any] = {}
+    if start is not None:
+        _check_start(start, model_space)
+        began = {START: start.spec.model_dump()}
     return Supernet(
-        spec=ComponentSpec(name=spec.name, options=spec.options | settings.model_dump()),
+        spec=ComponentSpec(name=spec.name, options=spec.options | settings.model_dump() | began),
         space=space,
         model_space=model_space,
-        training=Training(algo=spec, settings=settings, data=data),
+        training=Training(algo=spec, settings=settings, data=data, start=start),
     )
+
+
+def _check_start(start: Supernet, model_space: ModelSpace) -> None:
+    """Raise ValueError if a supernet's weights are not those of a space that goes on with them."""
+    if start.model_space is not model_space:
+        ours, theirs = model_space.weight_shapes(), start.model_space.weight_shapes()
+        if ours != theirs:
+            raise ValueError(
+                f"the weights to begin with are of another supernet ({start.spec.name}): shapes "
+                "differ; begin with new ones"
+            )
 
 
 def _check_settings(settings: TrainSettings, options: Mapping[str, Any], data: Data) -> None:
@@ -239,12 +371,14 @@ def _check_warmup(algo: ComponentSpec, epochs: int) -> None:
         )
 
 
-def _trained_elsewhere(problem: Problem, path: str, epochs: int | None) -> Supernet:
+def _trained_elsewhere(space: Space, data: Data | None, path: str, epochs: int | None) -> Supernet:
     from raynas.supernet.checkpoint import find_checkpoint
     from raynas.supernet.rebuilding import check_checkpoint
 
-    model_space, data = problem.networks(NO_WEIGHTS)
-    check_fit(model_space, data, trains=False)
+    if space.model_space is None or data is None:
+        raise ValueError(NO_WEIGHTS)
+    model_space = space.model_space
+    check_fit(model_space, data.module, trains=False)
     if epochs is not None:
         raise ValueError("epochs are for training a supernet, and a trained one is given")
     checkpoint = find_checkpoint(local_copy(path))
@@ -252,7 +386,7 @@ def _trained_elsewhere(problem: Problem, path: str, epochs: int | None) -> Super
     check_checkpoint(trained, checkpoint, path)
     return Supernet(
         spec=ComponentSpec(name="checkpoint", options={"path": path}),
-        space=problem.space,
+        space=space,
         model_space=trained,
         training=None,
     )
@@ -260,7 +394,8 @@ def _trained_elsewhere(problem: Problem, path: str, epochs: int | None) -> Super
 
 def claim_supernet(out: str, resume: bool) -> None:
     """Raise FileExistsError if ``out`` holds a supernet and it is not to be gone on with."""
-    if Folder(out).has(SUPERNET) and not resume:
+    begun = Folder(out).has(SUPERNET) or Folder(out).has(f"{PHASE}1")
+    if begun and not resume:
         raise FileExistsError(
             f"{out} holds a supernet: go on with it (resume=True) or choose another folder (out=)"
         )

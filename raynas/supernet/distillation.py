@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,50 @@ from raynas.core.train_settings import TrainSettings
 from raynas.tasks import Task
 
 
-class Teacher:
-    """A trained network, and how a student's outputs are drawn to its own.
+@dataclass(frozen=True)
+class Taught:
+    """What a teacher gives for a batch.
 
     Where the task's outputs are logits of classes the loss is the cross-entropy between both
     softmax distributions at a temperature T, times T squared; of other outputs the squared error.
+
+    Attributes:
+        output: the teacher's.
+        weight: of the loss.
+        temperature: by which logits are divided.
+    """
+
+    output: Tensor
+    weight: float = 1.0
+    temperature: float = 1.0
+
+    def loss(self, task: Task, out: Any) -> Tensor:
+        """Return the part of the loss that a teacher adds.
+
+        Args:
+            task: whose outputs both give.
+            out: what the student returns.
+
+        Raises:
+            ValueError: the outputs are of different shapes.
+        """
+        output, taught, dim = task.output(out), self.output, task.class_dim
+        if output.shape != taught.shape:
+            raise ValueError(
+                f"teacher: it gives outputs of shape {tuple(taught.shape)}, and the network that "
+                f"learns of shape {tuple(output.shape)}"
+            )
+        if dim is None:
+            return self.weight * functional.mse_loss(output, taught)
+        t = self.temperature
+        wanted = (taught / t).softmax(dim)
+        cross = -(wanted * (output / t).log_softmax(dim)).sum(dim).mean()
+        loss: Tensor = self.weight * t**2 * cross
+        return loss
+
+
+class Teacher:
+    """A trained network that a student's outputs are drawn to.
 
     Args:
         settings: whose ``teacher`` is a module, or the path of one that ``torch.export`` saved.
@@ -37,28 +77,15 @@ class Teacher:
         self._temperature = settings.teacher_temperature
 
     def loss(self, out: Any, inputs: Nest) -> Tensor:
-        """Return the part of the loss that a teacher adds.
+        """Return the part of the loss that the teacher adds.
 
         Args:
             out: what the student returns.
             inputs: that it was called with.
         """
         with torch.no_grad():
-            taught = self._task.output(call(self._net, inputs))
-        return self._weight * self._distance(self._task.output(out), taught)
-
-    def _distance(self, output: Tensor, taught: Tensor) -> Tensor:
-        dim = self._task.class_dim
-        if output.shape != taught.shape:
-            raise ValueError(
-                f"teacher: it gives outputs of shape {tuple(taught.shape)}, and the network that "
-                f"learns of shape {tuple(output.shape)}"
-            )
-        if dim is None:
-            return functional.mse_loss(output, taught)
-        t = self._temperature
-        wanted = (taught / t).softmax(dim)
-        return -(wanted * (output / t).log_softmax(dim)).sum(dim).mean() * t**2
+            output = self._task.output(call(self._net, inputs))
+        return Taught(output, self._weight, self._temperature).loss(self._task, out)
 
 
 def _loaded(teacher: Any) -> nn.Module:

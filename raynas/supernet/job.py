@@ -18,6 +18,7 @@ from raynas.supernet.attributes import read_attributes
 from raynas.supernet.checkpoint import save_checkpoint
 from raynas.supernet.protocol import ONE_SHOTS
 from raynas.supernet.rebuilding import check_rebuilt
+from raynas.supernet.snapshot import Snapshot
 from raynas.supernet.train_job import (
     CHECKPOINT_S,
     Report,
@@ -41,6 +42,7 @@ class SupernetJob:
         about: joined to what the checkpoint says of itself.
         latency: table, as JSON, of latencies that take part in the algorithm's loss; None leaves
             that to the algorithm.
+        initial: weights of an earlier training to begin with; None begins with new ones.
     """
 
     space: ModelSpace
@@ -50,6 +52,7 @@ class SupernetJob:
     seed: int
     about: dict[str, Any]
     latency: str | None = None
+    initial: Snapshot | None = None
 
 
 def run_job(
@@ -71,6 +74,8 @@ def run_job(
             folder of a checkpoint, which lasts until it returns.
     """
     model = job.space.supernet(job.seed)
+    if job.initial is not None:
+        job.initial.write(model)
     give_first_attributes(model)
     training = SupernetTraining(
         model,
@@ -79,6 +84,7 @@ def run_job(
         job.settings,
         seed=job.seed,
         device=device,
+        inherited=job.initial is not None,
     )
     if checkpoint is not None:
         go_on(training, checkpoint)

@@ -18,7 +18,7 @@ from raynas.data.module import DataModule
 from raynas.data.split import Split, split_of
 from raynas.nn.random_state import own_random_state
 from raynas.supernet.averaging import WeightAverage
-from raynas.supernet.distillation import Teacher
+from raynas.supernet.distillation import Taught, Teacher
 from raynas.supernet.distributed import ProcessGroup
 from raynas.supernet.explaining import explained
 from raynas.supernet.mixing import Mixed, check_mixing, mixed_and_cut
@@ -303,11 +303,14 @@ class TrainingLoop(ABC):
         *,
         smoothing: float | None = None,
         exact: bool = False,
+        taught: Taught | None = None,
     ) -> Tensor:
         inputs, targets = batch
         with explained(self._task, batch):
             out = self._precision.run(model, self._task.inputs(inputs, targets), exact=exact)
             loss = self._of_targets(out, targets, smoothing)
+        if taught is not None:
+            loss = loss + taught.loss(self._task, out)
         if self._teacher is None or smoothing is not None:
             return loss
         return loss + self._teacher.loss(out, inputs)

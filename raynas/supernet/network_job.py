@@ -60,6 +60,11 @@ class NetworkJob:
     folder = "network"
 
     @property
+    def epochs(self) -> int:
+        """The number of the last epoch."""
+        return self.settings.epochs
+
+    @property
     def columns(self) -> dict[str, str]:
         """None: the history is of one training."""
         return {}

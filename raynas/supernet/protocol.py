@@ -7,14 +7,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from raynas.core.arch import Atom, Value
+from raynas.core.arch import Arch, Atom, Value
 from raynas.core.capabilities import refuse_misspelt
 from raynas.core.nest import Nest
 from raynas.core.registry import Registry
 from raynas.core.train_settings import TrainSettings
+from raynas.supernet.distillation import Taught
 
 if TYPE_CHECKING:
     from raynas.nn.modelspace import ModelSpace
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 Batch = tuple[Nest, Nest]  # inputs and targets
 Metrics = dict[str, float | Tensor]
 Distribution = dict[str, list[tuple[Atom, float]]]
+Metric = str | Callable[[Any, Any], Any]  # a column of the task, or a function of its own
 
 
 class Training(Protocol):
@@ -32,12 +35,14 @@ class Training(Protocol):
         optimizer: of the weights.
         epoch: from 0.
         step: from 0, over all epochs.
+        inherited: whether the weights began as those of an earlier training.
     """
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
     epoch: int
     step: int
+    inherited: bool
 
     @property
     def epochs(self) -> int:
@@ -59,8 +64,19 @@ class Training(Protocol):
         """How many steps there will be."""
         ...
 
-    def reward(self, batch: Batch) -> Tensor:
-        """Return what the model is worth on a batch, shape (): the task's ``reward``."""
+    def reward(self, batch: Batch, metric: Metric | None = None) -> Tensor:
+        """Return what the model is worth on a batch, shape (): the task's ``reward``.
+
+        Args:
+            batch: inputs and targets.
+            metric: what it goes by in place of the task's objective: a column of the task, with or
+                without ``:max`` or ``:min``, or a function of (outputs, targets) whose number is
+                the reward itself.
+        """
+        ...
+
+    def check_reward(self, metric: Metric | None) -> None:
+        """Raise ValueError, naming the nearest, if the task measures no such metric."""
         ...
 
     def loss(
@@ -70,6 +86,7 @@ class Training(Protocol):
         *,
         smoothing: float | None = None,
         exact: bool = False,
+        taught: Taught | None = None,
     ) -> Tensor:
         """Return the loss; with ``tensors``, of a model that has these instead.
 
@@ -78,7 +95,12 @@ class Training(Protocol):
             tensors: by name, in place of the model's own.
             smoothing: of the labels; None takes the training's.
             exact: compute in float32 whatever the training's precision, for small differences.
+            taught: what a teacher gives for the batch, which adds its part to the loss.
         """
+        ...
+
+    def outputs(self, net: nn.Module, batch: Batch) -> Tensor:
+        """Return what a network of the task's outputs gives for a batch, without gradients."""
         ...
 
     def descend(self, loss: Tensor | Iterable[Tensor]) -> None:
@@ -107,12 +129,14 @@ class OneShot(ABC):
         sampler: the registered one that does so where no other is named.
         defaults: fields of ``TrainSettings`` with which its paper trains weights.
         warmup_epochs: at first, which train weights alone.
+        own_epochs: that its options ask for; None leaves that to the training's.
     """
 
     learns: ClassVar[bool] = True
     sampler: ClassVar[str] = "regularized_evolution"
     defaults: ClassVar[dict[str, Any]] = {}
     warmup_epochs: int = 0
+    own_epochs: int | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -152,6 +176,10 @@ class OneShot(ABC):
     @abstractmethod
     def epoch_end(self) -> Metrics:
         """Close an epoch; what is returned joins its row in the history."""
+
+    def probes(self, rng: np.random.Generator) -> list[Arch]:
+        """Return architectures that show how the training comes along; none takes random ones."""
+        return []
 
     def batch_size(self, base: int) -> int:
         """Return the batch size of the coming epoch, here the base one."""

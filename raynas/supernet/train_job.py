@@ -11,7 +11,6 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from raynas.core.train_settings import TrainSettings
 from raynas.nn.buffers import make_room
 from raynas.supernet.attributes import read_attributes, write_attributes
 from raynas.supernet.checkpoint import load_attributes, load_state, load_weights
@@ -43,8 +42,8 @@ class TrainJob(Protocol):
         ...
 
     @property
-    def settings(self) -> TrainSettings:
-        """Of the training."""
+    def epochs(self) -> int:
+        """The number of the last epoch in the history."""
         ...
 
     def run(self, report: Report, *, device: torch.device | None, checkpoint: Path | None) -> None:

@@ -19,11 +19,13 @@ from raynas.core.train_settings import TrainSettings
 from raynas.data.module import DataModule
 from raynas.data.split import Split
 from raynas.nn.mutable import space_of
+from raynas.supernet.distillation import Taught
 from raynas.supernet.loop import TrainingLoop
 from raynas.supernet.nonfinite import bad_targets, first_bad
-from raynas.supernet.protocol import Batch, Distribution, Metrics, OneShot
+from raynas.supernet.protocol import Batch, Distribution, Metric, Metrics, OneShot
 from raynas.supernet.scoring import SubnetScorer
 from raynas.supernet.streams import stream
+from raynas.tasks.task import Task
 
 PROBES = 4  # random sub-networks whose mean is an epoch's validation figure
 LAP = 1  # the stream of the validation split's order; that of its next lap follows, and so on
@@ -40,6 +42,7 @@ class SupernetTraining(TrainingLoop):
         settings: epochs, batch size, optimizer, precision.
         seed: fixes the order of images, their augmentation, and what layers such as dropout draw.
         device: that everything lives on; None is the CPU.
+        inherited: whether the model's weights are those of an earlier training.
 
     Raises:
         ValueError: the batch is larger than the training split, or does not divide by the ranks;
@@ -60,8 +63,10 @@ class SupernetTraining(TrainingLoop):
         *,
         seed: int = 0,
         device: torch.device | None = None,
+        inherited: bool = False,
     ) -> None:
         super().__init__(model, data, settings, seed=seed, device=device or torch.device("cpu"))
+        self.inherited = inherited
         self._algo = algo
         if len(self._valid) < self.world:
             raise ValueError(
@@ -91,12 +96,33 @@ class SupernetTraining(TrainingLoop):
         """The inputs of one training example, shape (1, ...)."""
         return self._example(1)
 
-    def reward(self, batch: Batch) -> Tensor:
-        """Return what the active architecture is worth on a batch, shape ()."""
+    def reward(self, batch: Batch, metric: Metric | None = None) -> Tensor:
+        """Return what the active architecture is worth on a batch, shape ().
+
+        Args:
+            batch: inputs and targets.
+            metric: in place of the task's objective; see ``Training.reward``.
+        """
         self._last = batch
         inputs, targets = batch
         out = self._precision.run(self.model, self._task.inputs(inputs, targets))
-        return self._task.reward(self._task.output(out), targets)
+        output = self._task.output(out)
+        if callable(metric):
+            worth = torch.as_tensor(metric(output, targets), device=self.device)
+            if worth.numel() != 1:
+                shape = tuple(worth.shape)
+                raise ValueError(f"the reward's function must return one number, got shape {shape}")
+            return worth.detach().double().reshape(())
+        return self._rewarding(metric).reward(output, targets)
+
+    def check_reward(self, metric: Metric | None) -> None:
+        """Raise ValueError, naming the nearest, if the task measures no such metric."""
+        if not callable(metric):
+            self._rewarding(metric)
+
+    def _rewarding(self, metric: str | None) -> Task:
+        """Return the task with a metric as its objective."""
+        return self._task if metric is None else self._task.with_own(objective=metric)
 
     def loss(
         self,
@@ -105,6 +131,7 @@ class SupernetTraining(TrainingLoop):
         *,
         smoothing: float | None = None,
         exact: bool = False,
+        taught: Taught | None = None,
     ) -> Tensor:
         """Return the task's loss of the active architecture, or mixture.
 
@@ -117,7 +144,13 @@ class SupernetTraining(TrainingLoop):
                 return self.model(*args, **keywords)
             return functional_call(self.model, tensors, args, keywords)
 
-        return self._loss(model, batch, smoothing=smoothing, exact=exact)
+        return self._loss(model, batch, smoothing=smoothing, exact=exact, taught=taught)
+
+    @torch.no_grad()
+    def outputs(self, net: nn.Module, batch: Batch) -> Tensor:
+        """Return what a network of the task's outputs gives for a batch, without gradients."""
+        outputs: Tensor = self._task.output(self._precision.run(net, self._task.inputs(*batch)))
+        return outputs
 
     def top_k(self, count: int) -> list[dict[str, Value]]:
         """Return the most probable architectures; none where no distribution is learned."""
@@ -195,12 +228,11 @@ class SupernetTraining(TrainingLoop):
     def _probe(self) -> float:
         """Return what the task goes by, of the architecture that is the best so far.
 
-        Where none is learned: the mean of a few random ones, the same in every epoch.
+        Where none is learned: the mean of those that the algorithm has trained so far, or of a few
+        random ones, the same in every epoch.
         """
         rng = stream(self.seed, 7)
-        likely = self._algo.top_k(1)
-        archs: list[Mapping[str, Value]] = [*likely] or [
-            self._space.sample(rng) for _ in range(PROBES)
-        ]
+        archs: list[Mapping[str, Value]] = [*(self._algo.top_k(1) or self._algo.probes(rng))]
+        archs = archs or [self._space.sample(rng) for _ in range(PROBES)]
         metric, _ = self._task.objective
         return float(np.mean([self._scorer.score(arch)[metric] for arch in archs]))
