@@ -8,7 +8,10 @@ from torch import Tensor, nn
 from raynas.nn import BatchNorm1d, Linear, Repeat, ValueChoice
 
 FEATURES, CLASSES = 6, 3
-STAGES = [{}, {"depth": [1, 2, 3], "width": [4, 8], "subnets": 2}]
+STAGES = [
+    {"depth": [2, 3], "width": {"width0": [4, 8]}},
+    {"depth": [1, 2, 3], "width": [4, 8], "subnets": 2},
+]
 
 
 class Block(nn.Module):

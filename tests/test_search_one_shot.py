@@ -128,9 +128,9 @@ class Wide(nn.Module):
     ("given", "error", "said"),
     [
         ({"space": Wide, "algo": "darts"}, InvalidSpace, r"Linear 'width' cannot be relaxed"),
-        ({"algo": "spos"}, ValueError, "spos trains a supernet and learns no architecture"),
+        ({"algo": "spos", "evaluator": "standalone"}, ValueError, "options of a supernet go with"),
         ({"algo": "dart"}, UnknownName, "did you mean 'darts'"),
-        ({"algo": "darts", "supernet": "x"}, ValueError, "leave out supernet="),
+        ({"algo": "darts", "supernet": "x"}, FileNotFoundError, "no supernet in"),
         ({"algo": "darts", "evaluator": len}, ValueError, "leave out evaluator="),
         ({"algo": 3}, TypeError, "got a int"),
         (

@@ -82,7 +82,6 @@ def search_strategy(
 def _by_training(
     supernet: Supernet, problem: Problem, scoring: Shared, timed: bool
 ) -> SearchStrategy:
-    supernet.check_relaxable()
     violation = problem.space.arch_space.violation
 
     def sampler(config: SearchConfig, history: list[Trial]) -> Sampler:

@@ -120,24 +120,6 @@ class Supernet:
             return False
         return bool(about["epoch"] >= epochs)
 
-    def check_relaxable(self) -> None:
-        """Raise InvalidSpace, naming label and reason, unless gradients can search the space.
-
-        Raises:
-            ValueError: the algorithm trains weights only.
-        """
-        from raynas.nn.mutable import logits_of
-        from raynas.supernet.protocol import one_shot_class
-
-        assert self.training is not None
-        name = self.training.algo.name
-        if not one_shot_class(name).learns:
-            raise ValueError(
-                f"{name} trains a supernet and learns no architecture: search with a sampler and "
-                "supernet={...}, or call raynas.train_supernet"
-            )
-        logits_of(self.model_space.supernet())
-
     def top_k(self, out: str) -> list[Arch]:
         """Return the most probable architectures that were learned, the derived one first.
 
