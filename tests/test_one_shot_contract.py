@@ -27,6 +27,7 @@ from raynas.nn.modelspace import ModelSpace
 from raynas.nn.mutable import activate
 from raynas.supernet.protocol import ONE_SHOTS, OneShot, one_shot_class
 from raynas.supernet.training import SupernetTraining
+from tests.hypernets import emitted
 from tests.ranks import on_two_ranks
 
 # What an algorithm needs to show itself within a few epochs of ten steps.
@@ -56,7 +57,12 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
 }
 # The toys below lack what an algorithm's supernets may have to hold, such as a hypernetwork. It
 # then gets nets of its own for the same data: by its name, that of the toy replaced, from the seed.
-NETS: dict[str, dict[str, Callable[[int], nn.Module]]] = {}
+NETS: dict[str, dict[str, Callable[[int], nn.Module]]] = {
+    "smash": {
+        "small": lambda seed: emitted(small(seed)),
+        "unnormed": lambda seed: emitted(unnormed(seed)),
+    },
+}
 CASES = [(name, more) for name in sorted(ONE_SHOTS) for more in VARIANTS.get(name, [{}])]
 
 

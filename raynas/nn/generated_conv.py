@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -75,9 +76,7 @@ class GeneratedConv2d(Mutable):
 
     def reads(self, arch: Mapping[str, Value]) -> tuple[int, ...] | None:
         """Return the positions of the inputs that are read; None where the layer does not run."""
-        picked = arch.get(str(self.label))
-        assert picked is None or isinstance(picked, tuple)
-        return picked
+        return cast("tuple[int, ...] | None", arch.get(str(self.label)))
 
     def activate(self, arch: Mapping[str, Value]) -> None:
         """Let ``forward`` read the picked inputs."""
@@ -92,7 +91,8 @@ class GeneratedConv2d(Mutable):
         """
         columns = [matrix[:, at * self.channels : (at + 1) * self.channels] for at in reads]
         weight = torch.cat(columns, 1)
-        return (weight / weight.norm(dim=1, keepdim=True).clamp_min(TINY))[:, :, None, None]
+        lengths: Tensor = weight.norm(dim=1, keepdim=True)
+        return (weight / lengths.clamp_min(TINY))[:, :, None, None]
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         """Return the convolution of the picked inputs, shape (batch, out_channels, ...)."""
@@ -133,7 +133,7 @@ class ReadConv2d(nn.Conv2d):
 
     def extra_repr(self) -> str:
         """Return the sizes, and what is read."""
-        return f"{super().extra_repr()}, reads={self.reads}"
+        return f"{self.in_channels}, {self.out_channels}, reads={self.reads}"
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:  # type: ignore[override]
         """Return the convolution of the inputs that are read."""

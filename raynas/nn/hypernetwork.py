@@ -126,7 +126,7 @@ class Hypernetwork(Mutable):
             channel = conv.sources
             for condition in conv.conditions:
                 if condition.label in arch:
-                    encoded[channel + condition.options.index(arch[condition.label]), rows] = 1.0
+                    encoded[channel + condition.index(arch[condition.label]), rows] = 1.0
                 channel += len(condition.options)
             row += height
         return encoded

@@ -1,7 +1,7 @@
 """The network that turns an architecture's encoding into weights.
 
-Brock, Lim, Ritchie and Weston, 2017, arXiv:1708.05344 (SMASH): DenseNet-shaped, of weight-normalised
-convolutions and leaky ReLUs, without BatchNorm, and without pooling.
+Brock, Lim, Ritchie and Weston, 2017, arXiv:1708.05344 (SMASH): DenseNet-shaped, of
+weight-normalised convolutions and leaky ReLUs, without BatchNorm and without pooling.
 """
 
 from __future__ import annotations
@@ -77,4 +77,5 @@ class WeightGenerator(nn.Module):
 
 
 def _lengths(weight: Tensor) -> Tensor:
-    return weight.flatten(1).norm(dim=1)[:, None, None, None]
+    lengths: Tensor = weight.flatten(1).norm(dim=1)
+    return lengths[:, None, None, None]

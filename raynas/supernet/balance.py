@@ -99,19 +99,32 @@ def balanced_paths(
         inputs: of a batch, whose first example is taken.
 
     Raises:
-        InvalidSpace: no architecture costs what lies in the range.
+        InvalidSpace: of so many random architectures, none costs what lies in the range.
     """
     table = CostTable(model, taken(inputs, slice(1)))
-    ends = [cost_bound(space, table, balance.metric, goal) for goal in ("min", "max")]
-    least, most = (end.value for end in ends)
-    low, high = balance.range or (least, most)
-    if (high < least and ends[0].exact) or (low > most and ends[1].exact):
-        raise InvalidSpace(
-            f"balance_range: no architecture has {balance.metric} from {low:g} to {high:g}, those "
-            f"of the space reach from {least:g} to {most:g}"
-        )
 
     def cost(arch: Arch) -> float:
         return table.cost(arch).as_metrics()[balance.metric]
 
-    return BalancedPaths(space, cost, (low, high), bins=balance.bins, tries=balance.tries)
+    def paths(limits: tuple[float, float], bins: int) -> BalancedPaths:
+        return BalancedPaths(space, cost, limits, bins=bins, tries=balance.tries)
+
+    limits = balance.range
+    if limits is None:
+        return paths(_ends(space, table, balance.metric), balance.bins)
+    _, fits = paths(limits, 1).draw(np.random.default_rng(0))
+    if not fits:
+        least, most = _ends(space, table, balance.metric)
+        raise InvalidSpace(
+            f"none of {balance.tries} random architectures has {balance.metric} from "
+            f"{limits[0]:g} to {limits[1]:g}; those of the space reach from {least:g} to {most:g}"
+        )
+    return paths(limits, balance.bins)
+
+
+def _ends(space: ArchSpace, table: CostTable, metric: str) -> tuple[float, float]:
+    """Return the least and the most that an architecture costs, as far as that can be known."""
+    return (
+        cost_bound(space, table, metric, "min").value,
+        cost_bound(space, table, metric, "max").value,
+    )
