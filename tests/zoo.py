@@ -18,7 +18,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint
 
-from raynas.nn import BatchNorm2d, Conv2d, LayerChoice, Repeat, ValueChoice
+from raynas.nn import BatchNorm2d, Conv2d, LayerChoice, Repeat, Resolution, ValueChoice
 
 CLASSES = 4
 SIDE = 8
@@ -746,4 +746,19 @@ class Lazy(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.head(self.norm(self.kernel(x)).relu().flatten(1))
+        return y
+
+
+@odd()
+class Resized(nn.Module):
+    """Images of a resolution that the architecture chooses, smaller or larger than they come."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size = Resolution([4, 8, 10], label="size")
+        self.conv, self.norm = nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.head(self.norm(self.conv(self.size(x))).relu().mean((2, 3)))
         return y

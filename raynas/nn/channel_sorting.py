@@ -71,15 +71,15 @@ class ChannelGroup:
         return torch.stack(sums).sum(0) if sums else None
 
     def sizes(self, options: Mapping[str, Collection[Atom]]) -> list[int]:
-        """Return, rising, how many channels there are where decisions have these options only."""
+        """Return, rising, how many channels there are where decisions have these options only.
+
+        None at all where one of the decisions has none.
+        """
+        if not options.keys() >= set(self.labels):
+            return []
         archs = assignments(self.size.leaves())
-        return sorted(
-            {
-                int(self.size.evaluate(arch))
-                for arch in archs
-                if all(arch[label] in options[label] for label in arch if label in options)
-            }
-        )
+        inside = (arch for arch in archs if all(arch[k] in options[k] for k in arch))
+        return sorted({int(self.size.evaluate(arch)) for arch in inside})
 
     def order(self, options: Mapping[str, Collection[Atom]]) -> Tensor | None:
         """Return the channels by falling importance; those of a size in ``options`` stay in it."""
