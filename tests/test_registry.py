@@ -24,9 +24,10 @@ from raynas.core.options import REQUIRED, Option, options_of
 from raynas.core.plugins import by_class_name
 from raynas.core.registry import Registry
 from raynas.core.sampler import SAMPLERS, Sampler
+from raynas.gradient.base import Differentiable
 from raynas.setup.objects import own_options
 from raynas.setup.registries import registries
-from raynas.supernet.protocol import ONE_SHOTS, OneShot
+from raynas.supernet.protocol import ONE_SHOTS, OneShot, one_shot_class
 
 DOCS = Path(__file__).parent.parent / "docs" / "registries.md"
 
@@ -443,7 +444,8 @@ def test_types_of_inherited_options_are_read_where_they_stand() -> None:
     for name in ONE_SHOTS:  # `Hardware` is not imported where the algorithms stand
         options = options_of(ONE_SHOTS[name])
         assert not any(isinstance(option.type, str) for option in options.values())
-        assert {"seed", "hardware"} - {*options} <= ({"hardware"} if name == "spos" else set())
+        penalised = {"hardware"} if issubclass(one_shot_class(name), Differentiable) else set()
+        assert {"seed", *penalised} <= {*options}
     with pytest.raises(ValueError, match="option 'criterion': input should be 1 or 2, got 3"):
         ONE_SHOTS.build(["sgas", {"criterion": 3}])
 
