@@ -33,6 +33,7 @@ from tests.ranks import on_two_ranks
 # What an algorithm needs to show itself within a few epochs of ten steps.
 QUICK: dict[str, dict[str, Any]] = {
     "drnas": {"warmup_epochs": 0},
+    "enas": {"controller_steps": 2, "samples": 3, "candidates": 4, "hidden": 8},
     "fbnet": {"warmup_epochs": 1},
     "one_shot": {"drop_rate": 0.5, "ghost_batches": 3},
     "pc_darts": {"warmup_epochs": 1, "partial": 2, "alpha_lr": 0.05},

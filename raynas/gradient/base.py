@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from raynas.core.arch import Value
 from raynas.core.errors import InvalidSpace
 from raynas.core.nest import Nest
+from raynas.gradient.agreement import check_ranks_agree
 from raynas.gradient.alike import check_alike
 from raynas.gradient.hardware import Hardware, Penalty, checked_hardware
 from raynas.gradient.mixed.base import MixedOp
@@ -22,7 +23,7 @@ from raynas.gradient.mixed.weighted_sum import WeightedSum
 from raynas.gradient.relaxation import Relaxation, check_finite, strongest
 from raynas.gradient.top_architectures import top_k
 from raynas.nn.logits import Logits
-from raynas.nn.mutable import derived, inner_space
+from raynas.nn.mutable import derived, inner_space, logits_of
 from raynas.supernet.protocol import Batch, Distribution, Metrics, OneShot, Training
 
 # how DARTS trains weights (arXiv:1806.09055, section A.1), and those that build on it
@@ -80,7 +81,11 @@ class Differentiable(OneShot):
         return self.op
 
     def check(self, model: nn.Module, inputs: Nest) -> None:
-        """Raise InvalidSpace if candidates give what this algorithm cannot combine."""
+        """Raise InvalidSpace if candidates give what this algorithm cannot combine.
+
+        A decision that has no logits is refused as well.
+        """
+        logits_of(model)
         check_alike(model, self.learning_op, inputs)
 
     def relaxed(self, model: nn.Module) -> Relaxation:
@@ -174,7 +179,8 @@ class Differentiable(OneShot):
         """
         p = self.probabilities()
         check_finite(p)
-        self._check_ranks()
+        learned = [vector for group in self.optimizer.param_groups for vector in group["params"]]
+        check_ranks_agree(self.training, learned, "logits")
         row: Metrics = {"entropy": self.relaxation.entropy()}
         if self.penalty is not None:
             row[f"expected_{self.penalty.metric}"] = self.expected_cost()
@@ -199,17 +205,6 @@ class Differentiable(OneShot):
         like = next(iter(self.relaxation.vectors.values())).detach()
         weights = {label: torch.from_numpy(vector).to(like) for label, vector in p.items()}
         return float(self.penalty.expected(weights))
-
-    def _check_ranks(self) -> None:
-        learned = [vector for group in self.optimizer.param_groups for vector in group["params"]]
-        own = torch.stack([vector.detach().double().sum() for vector in learned])
-        mean = own.clone()
-        self.training.average([mean])
-        if not torch.allclose(own, mean, rtol=1e-12, atol=1e-12):
-            raise RuntimeError(
-                f"the training workers hold different logits after epoch {self.training.epoch}: "
-                "did a data loader or a model draw random numbers of its own?"
-            )
 
     def lr_scale(self, step: int, steps: int) -> float:
         """Return a cosine from 1 to the final share."""
