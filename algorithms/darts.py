@@ -33,6 +33,11 @@ class DARTS(Smoothed):
         alpha_weight_decay: of Adam.
         warmup_epochs: at first, in which only weights are trained (0 in the paper; 15 in PC-DARTS).
         hardware: cost that takes part in the logits' loss, such as ``{"target": "macs"}``.
+        selection: how the architecture is derived: ``magnitude``, by the largest probabilities; or
+            ``perturbation`` (DARTS-PT, arXiv:2108.04392), choice by choice after ``search_epochs``,
+            by what the supernet loses on the validation split without a candidate.
+        search_epochs: before the first decision by perturbation; None is the warm-up and half of
+            what follows it.
     """
 
     defaults: ClassVar[dict[str, Any]] = DARTS_TRAINING
@@ -42,6 +47,7 @@ class DARTS(Smoothed):
 
     def check_settings(self, settings: TrainSettings) -> None:
         """Refuse what the virtual step of second order, one of SGD, would not stand for."""
+        super().check_settings(settings)
         plain = settings.optimizer == "sgd" and settings.decay_norms and settings.accumulate == 1
         if self.unrolled and not plain:
             raise ValueError(

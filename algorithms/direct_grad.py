@@ -20,6 +20,11 @@ class DirectGrad(Direct):
         alpha_weight_decay: of Adam.
         warmup_epochs: at first, in which only weights are trained.
         hardware: cost that takes part in the logits' loss, such as ``{"target": "macs"}``.
+        selection: how the architecture is derived: ``magnitude``, by the largest probabilities; or
+            ``perturbation`` (DARTS-PT, arXiv:2108.04392), choice by choice after ``search_epochs``,
+            by what the supernet loses on the validation split without a candidate.
+        search_epochs: before the first decision by perturbation; None is the warm-up and half of
+            what follows it.
 
     Raises:
         ValueError: a mixed operator that gives logits no gradient, as ``index``.
@@ -27,5 +32,6 @@ class DirectGrad(Direct):
 
     def step(self, train: Batch, valid: Iterator[Batch]) -> Metrics:
         """Train weights and logits on one batch."""
+        self.valid = valid
         self.relaxation.sample(self.training.step, 0)
         return {"loss": self.joint_step(train)}

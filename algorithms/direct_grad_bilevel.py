@@ -22,6 +22,11 @@ class DirectGradBilevel(Direct):
         alpha_weight_decay: of Adam.
         warmup_epochs: at first, in which only weights are trained.
         hardware: cost that takes part in the logits' loss, such as ``{"target": "macs"}``.
+        selection: how the architecture is derived: ``magnitude``, by the largest probabilities; or
+            ``perturbation`` (DARTS-PT, arXiv:2108.04392), choice by choice after ``search_epochs``,
+            by what the supernet loses on the validation split without a candidate.
+        search_epochs: before the first decision by perturbation; None is the warm-up and half of
+            what follows it.
 
     Raises:
         ValueError: a mixed operator that gives logits no gradient, as ``index``.
@@ -30,6 +35,7 @@ class DirectGradBilevel(Direct):
     def step(self, train: Batch, valid: Iterator[Batch]) -> Metrics:
         """Do the logits' step, then the weights'."""
         metrics: Metrics = {}
+        self.valid = valid
         if alphas := self.alphas:
             self.relaxation.sample(self.training.step, 1)
             metrics["valid_loss"] = self.alpha_step(next(valid), alphas)

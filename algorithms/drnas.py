@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args
 
@@ -49,6 +49,11 @@ class DrNAS(Differentiable):
         alpha_weight_decay: the scale of the distance.
         warmup_epochs: at the start of every stage, in which only weights are trained.
         hardware: cost that takes part in the logits' loss, such as ``{"target": "macs"}``.
+        selection: how the architecture is derived: ``magnitude``, by the largest probabilities; or
+            ``perturbation`` (DARTS-PT, arXiv:2108.04392), choice by choice after ``search_epochs``,
+            by what the supernet loses on the validation split without a candidate.
+        search_epochs: before the first decision by perturbation; None is the warm-up and half of
+            what follows it.
 
     Raises:
         ValueError: another anchor, ``partial`` below 1, or a ``keep`` that does not fall or ends
@@ -79,6 +84,7 @@ class DrNAS(Differentiable):
 
     def check_settings(self, settings: TrainSettings) -> None:
         """Refuse stages that hold nothing but their warm-up."""
+        super().check_settings(settings)
         stages = len(self.keep) + 1
         if settings.epochs // stages <= self.warmup_epochs:
             raise ValueError(
@@ -129,6 +135,7 @@ class DrNAS(Differentiable):
     def step(self, train: Batch, valid: Iterator[Batch]) -> Metrics:
         """Do the logits' step, then the weights', each with samples of its own."""
         metrics: Metrics = {}
+        self.valid = valid
         if alphas := self.alphas:
             self.relaxation.sample(self.training.step, 1)
             metrics["valid_loss"] = self.alpha_step(next(valid), alphas)
@@ -145,6 +152,8 @@ class DrNAS(Differentiable):
 
     def _prune(self, count: int) -> None:
         for label, p in self.relaxation.probabilities().items():
+            if label in self.relaxation.fixed:
+                continue
             spec = self.relaxation.specs[label]
             order = [int(k) for k in np.argsort(-p, kind="stable")]
             kept = order[:count]
@@ -152,9 +161,3 @@ class DrNAS(Differentiable):
                 kept = order[1:2]
             self.relaxation.prune(label, kept)
         release(self.relaxation, self.training)
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take what ``state_dict`` gave."""
-        super().load_state_dict(state)
-        if self.relaxation.kept:
-            release(self.relaxation, self.training)

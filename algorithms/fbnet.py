@@ -33,6 +33,11 @@ class FBNet(Differentiable):
         alpha_weight_decay: of Adam.
         warmup_epochs: at first, in which only weights are trained.
         hardware: cost that takes part in the logits' loss, such as ``{"target": "macs"}``.
+        selection: how the architecture is derived: ``magnitude``, by the largest probabilities; or
+            ``perturbation`` (DARTS-PT, arXiv:2108.04392), choice by choice after ``search_epochs``,
+            by what the supernet loses on the validation split without a candidate.
+        search_epochs: before the first decision by perturbation; None is the warm-up and half of
+            what follows it.
     """
 
     defaults: ClassVar[dict[str, Any]] = {
@@ -65,7 +70,7 @@ class FBNet(Differentiable):
     def step(self, train: Batch, valid: Iterator[Batch]) -> Metrics:
         """Train the weights on one batch."""
         training = self.training
-        self._valid = valid
+        self.valid = valid
         self.op.temperature = self.temperature * math.exp(-self.decay * training.epoch)
         self.relaxation.sample(training.step, 0)
         return {"loss": self.weight_step(train)}
@@ -76,6 +81,6 @@ class FBNet(Differentiable):
         if alphas := self.alphas:
             for number in range(self.training.valid_steps):
                 self.relaxation.sample(self.training.step, 1 + number)
-                losses.append(self.alpha_step(next(self._valid), alphas))
+                losses.append(self.alpha_step(next(self.valid), alphas))
         row = super().epoch_end()
         return row | ({"valid_loss": torch.stack(losses).double().mean()} if losses else {})

@@ -34,6 +34,9 @@ class GDAS(Differentiable):
         alpha_weight_decay: of Adam.
         warmup_epochs: at first, in which only weights are trained.
         hardware: cost that takes part in the logits' loss, such as ``{"target": "macs"}``.
+        selection: how the architecture is derived: ``magnitude``, the largest probabilities;
+            ``perturbation`` is for algorithms that mix candidates.
+        search_epochs: goes with ``perturbation``.
     """
 
     defaults: ClassVar[dict[str, Any]] = DARTS_TRAINING | {

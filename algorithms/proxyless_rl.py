@@ -39,6 +39,9 @@ class ProxylessRL(Differentiable):
         warmup_epochs: at first, in which only weights are trained.
         hardware: cost in the reward, such as ``{"target": "macs"}``; its ``reference`` is the
             expected cost at the start unless it is given.
+        selection: how the architecture is derived: ``magnitude``, the largest probabilities;
+            ``perturbation`` is for algorithms that mix candidates.
+        search_epochs: goes with ``perturbation``.
 
     Raises:
         ValueError: a number out of range, or a setting of ``hardware`` that only a loss has.

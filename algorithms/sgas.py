@@ -45,6 +45,9 @@ class SGAS(Differentiable):
         alpha_weight_decay: of Adam.
         warmup_epochs: at first, in which only weights are trained.
         hardware: cost that takes part in the logits' loss, such as ``{"target": "macs"}``.
+        selection: how the architecture is derived: ``magnitude``, the largest probabilities;
+            ``perturbation`` is for algorithms that mix candidates.
+        search_epochs: goes with ``perturbation``.
     """
 
     defaults: ClassVar[dict[str, Any]] = DARTS_TRAINING
@@ -60,6 +63,11 @@ class SGAS(Differentiable):
     past: dict[str, list[list[Vector]]] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.selection != "magnitude":
+            raise ValueError(
+                "sgas decides edges by a criterion of its own: use selection='magnitude', or darts "
+                "with selection='perturbation'"
+            )
         if self.criterion not in (1, 2):
             raise ValueError(f"criterion is 1 or 2, got {self.criterion!r}")
         at_least_0 = self.first_decision, self.batch_increase
@@ -140,7 +148,6 @@ class SGAS(Differentiable):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take what ``state_dict`` gave."""
         super().load_state_dict(state)
-        release(self.relaxation, self.training)
         self.decisions = state["decisions"]
         self.past = {
             group: [[np.asarray(v, dtype=np.float64) for v in q] for q in rows]

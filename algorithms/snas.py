@@ -34,6 +34,11 @@ class SNAS(Differentiable):
         alpha_weight_decay: of Adam.
         warmup_epochs: at first, in which only weights are trained.
         hardware: cost that takes part in the logits' loss, such as ``{"target": "macs"}``.
+        selection: how the architecture is derived: ``magnitude``, by the largest probabilities; or
+            ``perturbation`` (DARTS-PT, arXiv:2108.04392), choice by choice after ``search_epochs``,
+            by what the supernet loses on the validation split without a candidate.
+        search_epochs: before the first decision by perturbation; None is the warm-up and half of
+            what follows it.
     """
 
     defaults: ClassVar[dict[str, Any]] = DARTS_TRAINING | {"epochs": 150}
@@ -54,6 +59,7 @@ class SNAS(Differentiable):
     def step(self, train: Batch, valid: Iterator[Batch]) -> Metrics:
         """Train weights and logits on one batch."""
         training = self.training
+        self.valid = valid
         last = self.temperature if self.final_temperature is None else self.final_temperature
         share = training.step / max(training.steps - 1, 1)
         self.op.temperature = self.temperature + (last - self.temperature) * share

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -15,12 +15,20 @@ from torch import Tensor, nn
 from raynas.core.arch import Value
 from raynas.core.errors import InvalidSpace
 from raynas.core.nest import Nest
+from raynas.core.train_settings import TrainSettings
 from raynas.gradient.agreement import check_ranks_agree
 from raynas.gradient.alike import check_alike
+from raynas.gradient.decisions import release
 from raynas.gradient.hardware import Hardware, Penalty, checked_hardware
 from raynas.gradient.mixed.base import MixedOp
 from raynas.gradient.mixed.weighted_sum import WeightedSum
 from raynas.gradient.relaxation import Relaxation, check_finite, strongest
+from raynas.gradient.selection import (
+    Perturbation,
+    Selection,
+    check_selection,
+    search_epochs_of,
+)
 from raynas.gradient.top_architectures import top_k
 from raynas.nn.logits import Logits
 from raynas.nn.mutable import derived, inner_space, logits_of
@@ -51,13 +59,20 @@ class Differentiable(OneShot):
         alpha_weight_decay: of Adam.
         warmup_epochs: at first, in which only weights are trained.
         hardware: cost that takes part in the logits' loss.
+        selection: how the architecture is derived: ``magnitude``, by the largest probabilities, or
+            ``perturbation``, by what the supernet loses without a candidate (see
+            ``raynas.gradient.selection``).
+        search_epochs: before the first decision by perturbation; None is the warm-up and half of
+            what follows it.
 
     Attributes:
         op: how candidates combine at first.
+        valid: gives batches of the validation split in this epoch; a step leaves it here.
         final_lr_share: learning rate of the weights at the end, over that at the start.
 
     Raises:
-        ValueError: a negative ``warmup_epochs``, or settings of ``hardware`` that are wrong.
+        ValueError: a negative ``warmup_epochs``, settings of ``hardware`` that are wrong, or a
+            selection by perturbation where one sampled candidate runs at a time.
     """
 
     final_lr_share: ClassVar[float] = 0.0
@@ -68,12 +83,16 @@ class Differentiable(OneShot):
     alpha_weight_decay: float = 1e-3
     warmup_epochs: int = 0
     hardware: Hardware | Mapping[str, Any] | None = None
+    selection: Selection = "magnitude"
+    search_epochs: int | None = None
+    valid: Iterator[Batch] = field(init=False, repr=False, default_factory=lambda: iter(()))
     op: MixedOp = field(init=False, repr=False, default_factory=WeightedSum)
 
     def __post_init__(self) -> None:
         if self.warmup_epochs < 0:
             raise ValueError(f"warmup_epochs must not be negative, got {self.warmup_epochs}")
         self.hardware = checked_hardware(self.hardware)
+        check_selection(self.selection, self.search_epochs, (self.op, self.learning_op))
 
     @property
     def learning_op(self) -> MixedOp:
@@ -87,6 +106,11 @@ class Differentiable(OneShot):
         """
         logits_of(model)
         check_alike(model, self.learning_op, inputs)
+
+    def check_settings(self, settings: TrainSettings) -> None:
+        """Refuse a training that is over before the first decision."""
+        if self.selection == "perturbation":
+            search_epochs_of(self.search_epochs, self.warmup_epochs, settings.epochs)
 
     def relaxed(self, model: nn.Module) -> Relaxation:
         """Return the model's relaxation, with initial logits."""
@@ -102,6 +126,12 @@ class Differentiable(OneShot):
         self.relaxation = self.relaxed(training.model)
         if not self.relaxation.vectors:
             raise InvalidSpace("the model has no layer choices, whose logits could be learned")
+        self.perturbation: Perturbation | None = None
+        if self.selection == "perturbation":
+            count = search_epochs_of(self.search_epochs, self.warmup_epochs, training.epochs)
+            self.perturbation = Perturbation(
+                self.relaxation, training, seed=self.seed, search_epochs=count
+            )
         self.penalty: Penalty | None = None
         if (hardware := checked_hardware(self.hardware)) is not None:
             self.relaxation.detach()  # costs are measured without a search in the model
@@ -171,17 +201,21 @@ class Differentiable(OneShot):
         return mean
 
     def epoch_end(self) -> Metrics:
-        """Return entropy, expected cost, and every probability.
+        """Decide what is due, and return entropy, expected cost, and every probability.
 
         Raises:
             FloatingPointError: logits are no numbers.
             RuntimeError: ranks hold different logits.
         """
+        decided: Metrics = {}
+        if self.perturbation is not None:
+            self.perturbation.decide(self.valid)
+            decided["undecided"] = float(len(self.relaxation.live()))
         p = self.probabilities()
         check_finite(p)
         learned = [vector for group in self.optimizer.param_groups for vector in group["params"]]
         check_ranks_agree(self.training, learned, "logits")
-        row: Metrics = {"entropy": self.relaxation.entropy()}
+        row: Metrics = {"entropy": self.relaxation.entropy(), **decided}
         if self.penalty is not None:
             row[f"expected_{self.penalty.metric}"] = self.expected_cost()
         specs = self.specs()
@@ -207,8 +241,11 @@ class Differentiable(OneShot):
         return float(self.penalty.expected(weights))
 
     def lr_scale(self, step: int, steps: int) -> float:
-        """Return a cosine from 1 to the final share."""
-        return self.cosine(step / steps)
+        """Return a cosine from 1 to the final share; where choices are decided, a second one."""
+        if self.perturbation is None:
+            return self.cosine(step / steps)
+        share, factor = self.perturbation.share(step / steps)
+        return factor * self.cosine(share)
 
     def cosine(self, share: float) -> float:
         """Return the factor of the learning rate after a share, 0 to 1, of the training."""
@@ -243,6 +280,8 @@ class Differentiable(OneShot):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take what ``state_dict`` gave."""
         self.relaxation.load_state_dict(state["relaxation"])
+        if self.relaxation.fixed or self.relaxation.kept:
+            release(self.relaxation, self.training)
         self.optimizer.load_state_dict(state["optimizer"])
         if self.penalty is not None:
             self.penalty.reference = state["reference"]

@@ -21,6 +21,7 @@ def bilevel_step(
         unrolled: take the logits' gradient after one virtual step of the weights.
     """
     metrics: Metrics = {}
+    search.valid = valid
     if alphas := search.alphas:
         batch = next(valid)
         if unrolled:

@@ -81,7 +81,7 @@ class Smoothed(Differentiable):
         if self.perturb == "none":
             return super().weight_step(batch)
         weights = self._noisy()
-        if self.perturb == "adversarial":
+        if self.perturb == "adversarial" and weights:
             weights = self._attacked(batch, weights)
         self._lay(weights)
         try:
@@ -116,7 +116,7 @@ class Smoothed(Differentiable):
         p, reach = self._softmaxes(), self.reach
         with steady(self.training.model):
             before = self._loss(batch, p)
-            for _ in range(self.attack_steps if weights else 0):
+            for _ in range(self.attack_steps):
                 leaves = [w.detach().requires_grad_() for w in weights.values()]
                 self._lay(dict(zip(weights, leaves, strict=True)))
                 slopes = gradients(self.training.loss(batch), leaves)
