@@ -74,3 +74,27 @@ def show_training(console: Console, trained: Any) -> None:
         ("retrain.json", "the configuration"),
     ):
         console.print(f"  {name:<12} {what}", highlight=False)
+
+
+def show_supernet(console: Console, path: str, space: str) -> None:
+    """Print what a trained supernet can do, where it lies, and what to do with it."""
+    from raynas.storage.tables import read_history
+
+    out = Path(path).parent
+    rows = read_history(str(out)).to_pylist()
+    last = rows[-1]
+    metrics = [name for name in last if name not in ("epoch", "step", "lr", "algo", "duration_s")]
+    said = ", ".join(
+        f"{name} {number(last[name], name)}"
+        for name in metrics
+        if last[name] is not None and not name.startswith("alpha.")
+    )
+    line = f"\nSupernet of {space}, {len(rows)} epochs by {last['algo']}: {said}"
+    console.print(line, highlight=False, soft_wrap=True)
+    console.print(f"  {path}", highlight=False, soft_wrap=True)
+    console.print(
+        f"Search it: raynas search {space} --supernet {path} --constraint 'macs<...'",
+        highlight=False,
+        soft_wrap=True,
+        markup=False,
+    )

@@ -1,0 +1,82 @@
+"""What all commands share: the application, and how flags are read."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+import typer
+import yaml
+from rich.console import Console
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Neural architecture search on Ray. With --debug anywhere, errors show their traceback.",
+)
+Pairs = list[str]
+P = ParamSpec("P")
+T = TypeVar("T")
+out_console = Console(soft_wrap=False)
+
+Run = Annotated[str, typer.Argument(help="Folder of a run.")]
+
+
+def pairs(given: Sequence[str], flag: str) -> dict[str, Any]:
+    """Read ``key=value`` texts; values are YAML, so numbers, booleans and lists are understood.
+
+    >>> pairs(["width=0.25", "sizes=[3, 5]", "name=abc"], "--option")
+    {'width': 0.25, 'sizes': [3, 5], 'name': 'abc'}
+    """
+    read = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise ValueError(f"{flag}: expected key=value, got {text!r}")
+        read[key] = yaml.safe_load(value)
+    return read
+
+
+def task_of(name: str | None, options: Pairs | None) -> Any:
+    """Return a task by name, with its options if there are any."""
+    given = pairs(options or [], "--task-option")
+    return [name or "classification", given] if given else name
+
+
+def stoppable(function: Callable[P, T]) -> Callable[P, T]:
+    """Wrap a function so that Ctrl-C says what it left, and ends with code 130."""
+
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except KeyboardInterrupt as stop:
+            print(f"stopped {stop}".strip(), file=sys.stderr)
+            raise typer.Exit(130) from None
+
+    return run
+
+
+def own_or_name(space: str | None) -> Any:
+    """Return a registered space's name, or what ``module:Class`` names."""
+    from raynas.setup.objects import imported
+
+    return space if space is None or ":" not in space else imported(space)
+
+
+def pairs_or_none(given: Sequence[str] | None, flag: str) -> dict[str, Any] | None:
+    """Read texts as ``pairs`` does; None where the flag was not given."""
+    return pairs(given, flag) if given else None
+
+
+def arch_of(result: Any, trial: int) -> Any:
+    """Return the architecture of a run's trial."""
+    from raynas.core.arch import Arch
+
+    frame = result.trials
+    archs = frame.loc[frame["trial"] == trial, "arch"].tolist()
+    if not archs:
+        known = f"{frame['trial'].min()} to {frame['trial'].max()}" if len(frame) else "none"
+        raise ValueError(f"--trial: {result.path} has no trial {trial}; it has {known}")
+    return Arch.from_json(archs[0])

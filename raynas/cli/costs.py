@@ -1,0 +1,45 @@
+"""``raynas profile``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from raynas.cli.common import Pairs, app, out_console, own_or_name, pairs
+
+
+@app.command()
+def profile(
+    space: Annotated[str, typer.Argument(help="Registered space, or module:Class of your own.")],
+    constraint: Annotated[
+        Pairs | None, typer.Option(help="METRIC<NUMBER or METRIC>NUMBER, such as macs<60e6.")
+    ] = None,
+    latency: Annotated[
+        str | None,
+        typer.Option(
+            help="Table: a .parquet, .csv or .json file, such as a run's latency_cpu.json; "
+            "or cpu or gpu, measured here."
+        ),
+    ] = None,
+    samples: Annotated[int, typer.Option(help="Architectures to draw.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Fixes the draws.")] = 0,
+    space_option: Annotated[Pairs | None, typer.Option(help="key=value, of the space.")] = None,
+    input_shape: Annotated[
+        str | None, typer.Option(help="Of one example, such as 3,32,32, for a space of your own.")
+    ] = None,
+) -> None:
+    """Print what SPACE costs before anything is trained, and whether constraints can be met."""
+    from raynas.costing import profile as run
+
+    shape = pairs([f"shape=[{input_shape}]"], "--input-shape")["shape"] if input_shape else None
+    found = run(
+        own_or_name(space),
+        constraints=constraint,
+        latency=latency,
+        samples=samples,
+        seed=seed,
+        space_options=pairs(space_option or [], "--space-option"),
+        input_shape=tuple(shape) if shape else None,
+    )
+    out_console.print(found, highlight=False)

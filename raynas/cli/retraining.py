@@ -1,0 +1,84 @@
+"""``raynas retrain``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from raynas.cli.common import (
+    Pairs,
+    app,
+    arch_of,
+    out_console,
+    own_or_name,
+    pairs_or_none,
+    stoppable,
+    task_of,
+)
+
+
+@app.command()
+def retrain(
+    run: Annotated[
+        str,
+        typer.Argument(
+            help="Folder of a run; or, with --space, an architecture: a .json file or a genotype."
+        ),
+    ],
+    trial: Annotated[int | None, typer.Option(help="Its number. [default: the best]")] = None,
+    space: Annotated[
+        str | None, typer.Option(help="Of an architecture: registered, or module:Class.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Registered data set. [default: RUN's]")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="What is to be learned. [default: RUN's]")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Of the training. [default: 100]")] = None,
+    inherit: Annotated[
+        bool, typer.Option("--inherit", help="Begin with the weights of the run's supernet.")
+    ] = False,
+    seed: Annotated[int | None, typer.Option(help="Fixes the training. [default: RUN's]")] = None,
+    out: Annotated[
+        str | None, typer.Option(help="Folder or URI. [default: RUN/retrained/N]")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with --out, or the newest in RUN.")
+    ] = False,
+    option: Annotated[
+        Pairs | None,
+        typer.Option(help="key=value, of the training: optimizer, lr, mixup, drop_path, ..."),
+    ] = None,
+    space_option: Annotated[
+        Pairs | None, typer.Option(help="key=value that differs, of the space: channels, ...")
+    ] = None,
+    data_option: Annotated[Pairs | None, typer.Option(help="key=value, of the data.")] = None,
+    task_option: Annotated[Pairs | None, typer.Option(help="key=value, of the task.")] = None,
+    ray_option: Annotated[
+        Pairs | None, typer.Option(help="key=value, of Ray: train_workers, ...")
+    ] = None,
+) -> None:
+    """Train an architecture to the end: the best of RUN, from scratch, unless other is said."""
+    from raynas.api import retrain as train
+    from raynas.report.console import Line
+    from raynas.report.outcome import show_training
+    from raynas.results.result import Result
+
+    trained = stoppable(train)(
+        run,
+        arch=None if trial is None else arch_of(Result(run), trial),
+        space=own_or_name(space),
+        data=data,
+        task=task_of(task, task_option),
+        epochs=epochs,
+        inherit=inherit,
+        seed=seed,
+        out=out,
+        resume=resume,
+        ray=pairs_or_none(ray_option, "--ray-option"),
+        options=pairs_or_none(option, "--option"),
+        space_options=pairs_or_none(space_option, "--space-option"),
+        data_options=pairs_or_none(data_option, "--data-option"),
+        progress=Line(),
+    )
+    show_training(out_console, trained)

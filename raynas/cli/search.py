@@ -1,0 +1,118 @@
+"""``raynas search``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from raynas.cli.common import (
+    Pairs,
+    app,
+    out_console,
+    own_or_name,
+    pairs,
+    pairs_or_none,
+    stoppable,
+    task_of,
+)
+
+
+@app.command()
+def search(
+    space: Annotated[
+        str | None,
+        typer.Argument(help="Registered space, or module:Class of your own; --resume knows it."),
+    ] = None,
+    algo: Annotated[
+        str | None,
+        typer.Option(help="Sampler or one-shot algorithm. [default: regularized_evolution]"),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Registered data set. [default: digits, where any is used]")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="What is to be learned. [default: classification]")
+    ] = None,
+    evaluator: Annotated[
+        str | None, typer.Option(help="Registered evaluator. [default: shared]")
+    ] = None,
+    supernet: Annotated[
+        str | None, typer.Option(help="Trained supernet to search: its folder, or a run's.")
+    ] = None,
+    objective: Annotated[
+        Pairs | None, typer.Option(help="METRIC:max or METRIC:min. [default: accuracy:max]")
+    ] = None,
+    scalarize: Annotated[
+        Pairs | None, typer.Option(help="METRIC=weight, to merge several objectives into one.")
+    ] = None,
+    constraint: Annotated[
+        Pairs | None, typer.Option(help="METRIC<NUMBER or METRIC>NUMBER, such as macs<60e6.")
+    ] = None,
+    latency: Annotated[
+        str | None,
+        typer.Option(help="Of latency_ms: cpu or gpu, measured here once, or a table's file."),
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(help="Architectures to evaluate in all. [default: 100]")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Of the supernet's training.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Fixes the run. [default: 0]")] = None,
+    out: Annotated[
+        str | None, typer.Option(help="Run folder or URI. [default: runs/SPACE-ALGO-N]")
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with --out, by its own settings where none is said."),
+    ] = False,
+    option: Annotated[Pairs | None, typer.Option(help="key=value, of the algorithm.")] = None,
+    space_option: Annotated[Pairs | None, typer.Option(help="key=value, of the space.")] = None,
+    data_option: Annotated[Pairs | None, typer.Option(help="key=value, of the data.")] = None,
+    task_option: Annotated[Pairs | None, typer.Option(help="key=value, of the task.")] = None,
+    evaluator_option: Annotated[
+        Pairs | None, typer.Option(help="key=value, of the evaluator.")
+    ] = None,
+    supernet_option: Annotated[
+        Pairs | None,
+        typer.Option(help="key=value, of the supernet's training: lr, precision, ..."),
+    ] = None,
+    ray_option: Annotated[
+        Pairs | None, typer.Option(help="key=value, of Ray: workers, address, ...")
+    ] = None,
+) -> None:
+    """Search SPACE and print the best architectures."""
+    from raynas.api import search as run
+    from raynas.core.objectives import parse_goal
+    from raynas.report.console import Line
+    from raynas.report.outcome import show_search
+    from raynas.storage.run_folder import absolute
+
+    trained = pairs(supernet_option or [], "--supernet-option")
+    scoring = pairs(evaluator_option or [], "--evaluator-option")
+    if supernet and trained:
+        raise ValueError(
+            "--supernet-option is for training one, and --supernet gives a trained one"
+        )
+    result = stoppable(run)(
+        own_or_name(space),
+        algo,
+        data=data,
+        task=task_of(task, task_option),
+        evaluator=[evaluator or "shared", scoring] if scoring else evaluator,
+        supernet=absolute(supernet) if supernet else trained or None,
+        objectives=dict(map(parse_goal, objective)) if objective else None,
+        scalarize=pairs_or_none(scalarize, "--scalarize"),
+        constraints=constraint,
+        latency=latency,
+        trials=trials,
+        epochs=epochs,
+        seed=seed,
+        out=out,
+        resume=resume,
+        ray=pairs_or_none(ray_option, "--ray-option"),
+        options=pairs_or_none(option, "--option"),
+        space_options=pairs_or_none(space_option, "--space-option"),
+        data_options=pairs_or_none(data_option, "--data-option"),
+        progress=Line(),
+    )
+    show_search(out_console, result)

@@ -1,0 +1,71 @@
+"""``raynas train-supernet``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from raynas.cli.common import (
+    Pairs,
+    app,
+    out_console,
+    own_or_name,
+    pairs_or_none,
+    stoppable,
+    task_of,
+)
+
+
+@app.command("train-supernet")
+def train_supernet(
+    space: Annotated[str, typer.Argument(help="Registered space, or module:Class of your own.")],
+    algo: Annotated[
+        list[str] | None,
+        typer.Option(help="One-shot algorithm; several train one after the other. [default: spos]"),
+    ] = None,
+    data: Annotated[str, typer.Option(help="Registered data set.")] = "digits",
+    task: Annotated[
+        str | None, typer.Option(help="What is to be learned. [default: classification]")
+    ] = None,
+    supernet: Annotated[
+        str | None, typer.Option(help="Trained supernet whose weights it begins with.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Of the training, of each algorithm.")] = None,
+    seed: Annotated[int, typer.Option(help="Fixes the training.")] = 0,
+    out: Annotated[str | None, typer.Option(help="Folder. [default: runs/SPACE-ALGO-N]")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with --out.")] = False,
+    option: Annotated[
+        Pairs | None, typer.Option(help="key=value, of the algorithm and its training: lr, ...")
+    ] = None,
+    space_option: Annotated[Pairs | None, typer.Option(help="key=value, of the space.")] = None,
+    data_option: Annotated[Pairs | None, typer.Option(help="key=value, of the data.")] = None,
+    task_option: Annotated[Pairs | None, typer.Option(help="key=value, of the task.")] = None,
+    ray_option: Annotated[
+        Pairs | None, typer.Option(help="key=value, of Ray: train_workers, ...")
+    ] = None,
+) -> None:
+    """Train a supernet of SPACE, to be searched again and again: raynas search --supernet."""
+    from raynas.api import train_supernet as train
+    from raynas.report.console import Line
+    from raynas.report.outcome import show_supernet
+
+    given = algo or ["spos"]
+    phases = [{"algo": name} | ({"epochs": epochs} if epochs else {}) for name in given]
+    path = stoppable(train)(
+        own_or_name(space),
+        given[0] if len(given) == 1 else phases,
+        data=data,
+        task=task_of(task, task_option),
+        supernet=supernet,
+        epochs=epochs if len(given) == 1 else None,
+        seed=seed,
+        out=out,
+        resume=resume,
+        ray=pairs_or_none(ray_option, "--ray-option"),
+        options=pairs_or_none(option, "--option"),
+        space_options=pairs_or_none(space_option, "--space-option"),
+        data_options=pairs_or_none(data_option, "--data-option"),
+        progress=Line(),
+    )
+    show_supernet(out_console, path, space)
