@@ -27,8 +27,7 @@ class Smash(WeightsOnly):
     Brock, Lim, Ritchie and Weston, 2017, arXiv:1708.05344, algorithm 1. The emitted weights pass
     the loss's gradient on to the hypernetwork, and the network's other weights are trained with
     it. It takes supernets with a ``raynas.nn.hypernetwork.Hypernetwork``, as the space ``smash``
-    has them. Differs: architectures are drawn within a budget by rejection where one is given,
-    while the authors fit the widths of each to it.
+    has them. Differs: networks are kept to a budget by drawing until one costs about as much.
 
     Args:
         seed: fixes the architectures.
