@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -82,7 +82,8 @@ class ENAS(OneShot):
         skip_target: share of such bits that should be set.
         candidates: draws that are compared at an epoch's end.
         reward: None is the task's objective; or a column of the task, such as ``loss`` or
-            ``f1:max``, or a function of (outputs, targets), also by its path ``module:name``.
+            ``f1:max``, or the path ``module:name`` of a function of (outputs, targets). An object
+            of this class also takes the function itself, which a run folder names by its path.
 
     Raises:
         ValueError: a number out of range, or a reward that cannot be imported.
@@ -111,7 +112,7 @@ class ENAS(OneShot):
     skip_weight: float = 0.8
     skip_target: float = 0.4
     candidates: int = 10
-    reward: str | Callable[..., Any] | None = None
+    reward: str | None = None
     baseline: float | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:

@@ -21,6 +21,7 @@ from raynas.core.errors import InvalidSpace
 from raynas.core.train_settings import TrainSettings
 from raynas.gradient.controller import Controller, Path, _Walk
 from raynas.nn import InputChoice, LayerChoice, space_of
+from raynas.setup.algorithms import resolve_one_shot
 from raynas.supernet.protocol import ONE_SHOTS
 from raynas.supernet.training import SupernetTraining
 from tests.test_one_shot_contract import numbers, same, small
@@ -369,6 +370,14 @@ def test_a_reward_that_is_not_there_is_said_before_training() -> None:
     algo, _ = switched(reward=shaped)
     with pytest.raises(ValueError, match=r"must return one number, got shape \(30, 3\)"):
         algo._rewards([(Arch({"op": "good", "skip": ()}), numbers().load().valid)])
+
+
+def test_a_run_folder_names_the_function_of_a_reward() -> None:
+    own: Any = errors
+    spec, _ = resolve_one_shot(ENAS(reward=own), {}, 1)
+    assert spec.options["reward"] == "tests.test_enas:errors"
+    with pytest.raises(ValueError, match="option 'reward': input should be a valid string"):
+        resolve_one_shot("enas", {"reward": errors}, 1)
 
 
 def test_the_best_candidate_is_derived_and_the_others_follow() -> None:
