@@ -14,7 +14,8 @@ class DirectGrad(Direct):
 
     Args:
         seed: fixes the initial logits and all draws.
-        mixed_op: how candidates combine: weighted_sum, gumbel_sum, binary_gate or uniform_gate.
+        mixed_op: how candidates combine: weighted_sum, gumbel_sum, dirichlet_sum, binary_gate,
+            uniform_gate or reinmax.
         alpha_lr: learning rate of the logits, by Adam.
         alpha_betas: of Adam.
         alpha_weight_decay: of Adam.
