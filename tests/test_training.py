@@ -397,7 +397,7 @@ def test_a_batch_larger_than_the_data_is_refused() -> None:
 @pytest.mark.parametrize("name", ["warm_start_steps", "warm_start_lr_scale", "warm_start_noise"])
 def test_spos_refuses_what_is_negative(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must not be negative, got -1"):
-        SPOS(**{name: -1})
+        SPOS(**{name: -1})  # type: ignore[arg-type]
 
 
 def test_spos_learns_no_architecture() -> None:
