@@ -32,6 +32,7 @@ from raynas.costs.walk import measured_tree
 from raynas.nn.elastic import Elastic
 from raynas.nn.mutable import frozen, inner_space, mutables, name_labels
 from raynas.nn.single_input import check_takes
+from raynas.nn.threads import torch_threads
 
 REMEMBERED = 10_000
 CHECKED = 4
@@ -97,7 +98,7 @@ class CostTable:
         self._root = Part()
         self._rows: Row | None = None
         try:
-            with evaluating(model):
+            with torch_threads(1), evaluating(model):  # one example: threads would wait
                 self._tabulate(model, example)
         except Varies as reason:
             self.exact_per_arch = str(reason)

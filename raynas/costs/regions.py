@@ -67,7 +67,7 @@ class Regions:
         together = [self._calls(module, call, now) for now in self._jointly(labels)]
         tops = self._smallest(module, base, together, labels)
         if module in tops:
-            own = [label for label in labels if self._shows(module, call, base, label)] or labels
+            own = self._showing(module, call, base, labels) or labels
             self._assign(module, own)
             labels = [label for label in labels if label not in own]
             if not labels:
@@ -90,12 +90,20 @@ class Regions:
         for at in range(1, max(map(len, domains.values()))):
             yield {label: values[at % len(values)] for label, values in domains.items()}
 
-    def _shows(self, module: nn.Module, call: Call, base: Calls, label: str) -> bool:
-        """Return whether no module inside hides the values of a label."""
-        others = [
-            self._calls(module, call, {label: value}) for value in self.plain.domains[label][1:]
-        ]
-        return module in self._smallest(module, base, others, [label])
+    def _showing(self, module: nn.Module, call: Call, base: Calls, labels: list[str]) -> list[str]:
+        """Return the labels whose values no module inside hides.
+
+        Mostly few of many do: where several together are hidden none of them shows, so that halves
+        are tried, and not one label after another.
+        """
+        others = [self._calls(module, call, now) for now in self._jointly(labels)]
+        if module not in self._smallest(module, base, others, labels):
+            return []
+        if len(labels) == 1:
+            return labels
+        half = len(labels) // 2
+        parts = (labels[:half], labels[half:])
+        return [label for part in parts for label in self._showing(module, call, base, part)]
 
     def _smallest(
         self, module: nn.Module, base: Calls, others: list[Calls], labels: list[str]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path as File
@@ -29,6 +29,7 @@ from raynas.costs.regions import Regions
 from raynas.costs.walk import Run, Walk
 from raynas.nn.modelspace import ModelSpace
 from raynas.nn.mutable import frozen, inner_space, name_labels, space_of
+from raynas.nn.threads import torch_threads
 
 BASES = 3
 
@@ -83,7 +84,7 @@ def measure_latency(
     if any(t.device != place for t in (*net.parameters(), *net.buffers())):
         net = copy.deepcopy(net).to(place)
     example = moved(example, place)
-    with _threads(threads), evaluating(net, fused=True), torch.inference_mode():
+    with torch_threads(threads), evaluating(net, fused=True), torch.inference_mode():
         times = timed(lambda: call(net, example), warmup, repeats, place)
     return LatencyResult(
         statistics.median(times), min(times), statistics.fmean(times), repeats, str(place)
@@ -125,7 +126,7 @@ def latency_table(
         raise ValueError("pass example=, a batch for the supernet")
     name_labels(model)
     gauge = _Clock(warmup, repeats, first(example).device)
-    with _threads(threads), evaluating(model, fused=True):
+    with torch_threads(threads), evaluating(model, fused=True):
         try:
             plain = PlainLayers(model, remember=True)
             regions = Regions(model, plain).find(example)
@@ -245,18 +246,3 @@ def _check_counts(warmup: int, repeats: int) -> None:
             f"latency: expected warmup of at least 0 and repeats of at least 1, got {warmup} and "
             f"{repeats}"
         )
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    if count is None:
-        yield
-        return
-    if count < 1:
-        raise ValueError(f"threads must be at least 1, got {count}")
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -47,11 +47,11 @@ def bounded(
     cheap = [*counted, *timed, *proxied]
     if not cheap:
         return space, tuple(constraints)
-    from raynas.costs.cost_table import CostTable
+    from raynas.costs.space_table import space_table
 
     tables: list[Additive] = []
     if space.model_space is not None and space.model_space.signature is not None:
-        tables.append(CostTable(space.model_space.supernet(), space.model_space.example_input()))
+        tables.append(space_table(space.model_space))
     for constraint in counted:  # before latencies are measured, which takes seconds
         _check_reachable(space, tables[0], constraint)
     if latency is not None:

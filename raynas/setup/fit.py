@@ -34,6 +34,7 @@ def check_fit(model: ModelSpace, data: DataModule, *, trains: bool = True) -> No
     import torch
 
     from raynas.costs.cost_table import CostTable
+    from raynas.costs.space_table import space_table
     from raynas.nn.modelspace import zeros_like_signature
     from raynas.nn.mutable import activate
     from raynas.nn.random_state import own_random_state
@@ -44,7 +45,10 @@ def check_fit(model: ModelSpace, data: DataModule, *, trains: bool = True) -> No
     inputs, targets = _examples(data)
     try:
         # runs every candidate, and names the one that does not fit
-        CostTable(net, zeros_like_signature(data.signature))
+        if model.signature == data.signature:
+            space_table(model)
+        else:
+            CostTable(net, zeros_like_signature(data.signature))
         activate(net, model.arch_space.sample(np.random.default_rng(0)))
         # 2 examples: a BatchNorm refuses to train on one
         with torch.no_grad(), own_random_state(torch.device("cpu"), 0):

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from raynas.core.archspace import ArchSpace
 from raynas.core.config import RayConfig
@@ -21,6 +22,7 @@ from raynas.core.objectives import MissingObjective
 from raynas.core.progress import Progress
 from raynas.core.study import Asked, Study
 from raynas.evaluators.spec import EvaluatorSpec, Worker
+from raynas.nn.threads import torch_threads
 from raynas.storage.run_folder import local_copy
 from raynas.storage.training_record import TrainingRecord
 from raynas.supernet.train_job import TrainJob
@@ -38,8 +40,6 @@ class InlineRunner:
 
     def train(self, job: TrainJob, out: str, progress: Progress) -> None:
         """Train by the loop that a Ray Train worker runs."""
-        import torch
-
         from raynas.supernet.checkpoint import WEIGHTS, checkpoint_in
 
         progress.phase("training")
@@ -115,16 +115,3 @@ def _trained(study: Study, asked: Asked, evaluator: Evaluator, rungs: Rungs | No
             if not rungs.goes_on(asked.number, last.epochs, score):
                 break
     return last
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Let torch use so many threads, where it is loaded or will be, and then as before."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
