@@ -19,6 +19,7 @@ from raynas.core.train_settings import TrainSettings
 from raynas.nn.channel_sorting import sort_channels
 from raynas.nn.dimensions import Dimension, dimensions_of
 from raynas.nn.mutable import activate_unchecked, space_of
+from raynas.nn.subnet_switch import SubnetSwitch
 from raynas.supernet.distillation import Taught
 from raynas.supernet.protocol import ONE_SHOTS, Batch, Metrics, Training, cosine
 from raynas.supernet.shrinking import (
@@ -108,7 +109,7 @@ class ProgressiveShrinking(WeightsOnly):
     def attach(self, training: Training) -> None:
         """Read sizes and stages off the model."""
         super().attach(training)
-        self._space = space_of(training.model)
+        self._space, self._switch = space_of(training.model), SubnetSwitch(training.model)
         self.plan = self._planned(training.model)
         self._first_epochs = first_epochs([stage.spec for stage in self.plan], training.epochs)
         self._entered = -1
@@ -174,7 +175,7 @@ class ProgressiveShrinking(WeightsOnly):
 
         def each() -> Iterator[Tensor]:
             for arch in archs:
-                activate_unchecked(training.model, arch)
+                self._switch(arch)
                 loss = training.loss(train, taught=taught)
                 losses.append(loss.detach())
                 yield loss

@@ -291,7 +291,6 @@ def supernet_to_train(
             another supernet than the one that it is to begin with.
         InvalidSpace: the algorithm cannot make a supernet of the space.
     """
-    from raynas.nn.mutable import logits_of
     from raynas.supernet.rebuilding import check_rebuilding
 
     spec, settings = resolve_one_shot(algo, options, epochs)
@@ -308,10 +307,7 @@ def supernet_to_train(
     configured = one_shot(spec)
     if configured is not None:
         configured.check_settings(settings)
-        model = model_space.supernet()
-        if configured.learns:
-            logits_of(model)  # refuses what has no logits
-        configured.check(model, model_space.example_input(2))
+        configured.check(model_space.supernet(), model_space.example_input(2))
     began: dict[str, Any] = {}
     if start is not None:
         _check_start(start, model_space)
