@@ -69,7 +69,8 @@ def search(
 
     Args:
         space: a registered name, a ModelSpace, a class or function that builds an ``nn.Module``
-            with choices, or an ArchSpace (with a callable evaluator).
+            with choices, or an ArchSpace (with a callable evaluator); by default that of a trained
+            supernet, if there is one, with its data and task.
         algo: a registered sampler or one-shot algorithm, or a configured one-shot algorithm such
             as ``raynas.algorithms.DARTS(unrolled=True)`` (whose seed is the run's); by default
             ``regularized_evolution``. One that trains weights only, such as ``spos``, trains the

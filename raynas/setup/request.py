@@ -17,7 +17,7 @@ from raynas.setup.evaluation import FUNCTION, SHARED, uses_data
 from raynas.setup.objects import imported
 from raynas.setup.proxies import proxies
 from raynas.setup.resolve import mapping
-from raynas.setup.supernets import ALGO, START
+from raynas.setup.supernets import ALGO, START, trained_on
 
 DEFAULT_ALGO, DEFAULT_DATA, DEFAULT_TRIALS = "regularized_evolution", "digits", 100
 Options = Mapping[str, Any]
@@ -53,8 +53,13 @@ class SearchRequest:
         Raises:
             TypeError: no space was named.
         """
+        if self.space is None and isinstance(self.supernet, str | Path):
+            return self._as_trained().with_defaults()
         if self.space is None:
-            raise TypeError("space: name what is to be searched; only resume=True goes without")
+            raise TypeError(
+                "space: name what is to be searched; only resume=True, or the path of a supernet, "
+                "goes without"
+            )
         algo = DEFAULT_ALGO if self.algo is None else self.algo
         evaluator = SHARED if self.evaluator is None else self.evaluator
         needed = not isinstance(self.space, ArchSpace) and (
@@ -68,6 +73,23 @@ class SearchRequest:
             trials=DEFAULT_TRIALS if self.trials is None else self.trials,
             seed=0 if self.seed is None else self.seed,
         )
+
+    def _as_trained(self) -> SearchRequest:
+        """Return the request with the space, data and task of its trained supernet.
+
+        Raises:
+            TypeError: a release that did not keep these has trained it.
+        """
+        kept = trained_on(self.supernet)
+        if "space" not in kept:
+            raise TypeError(f"space: name that of the supernet in {self.supernet}, which has none")
+        if self.space_options is not None:
+            raise TypeError("space_options: those of the supernet stand; name a space with others")
+        request = replace(self, space=kept["space"])
+        if self.data is not None:
+            return request
+        task = kept.get("task") if self.task is None else self.task
+        return replace(request, data=kept.get("data"), task=task)
 
     def with_sampler(self) -> SearchRequest:
         """Return the request with an algorithm that trains weights only as the supernet's.

@@ -18,6 +18,7 @@ from raynas.setup.algorithms import one_shot, resolve_one_shot, supernet_space, 
 from raynas.setup.fit import check_batch, check_fit, check_smoothing
 from raynas.setup.latency_source import hardware_table
 from raynas.setup.problem import Data, Space
+from raynas.setup.resolve_task import task_spec
 from raynas.storage.run_folder import SUPERNET, Folder, absolute, local_copy
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class Supernet:
             settings=self.training.settings,
             seed=seed,
             latency=hardware_table(algo, self.space, Folder(out), threads),
-            about={"space": self.space.spec.model_dump(), "algo": algo.model_dump()},
+            about=_about(self.space, algo, self.training.data),
             initial=None if checkpoint is None else Snapshot.load(checkpoint),
         )
         before = self.epochs - self.training.settings.epochs
@@ -318,6 +319,32 @@ def supernet_to_train(
         model_space=model_space,
         training=Training(algo=spec, settings=settings, data=data, start=start),
     )
+
+
+def _about(space: Space, algo: ComponentSpec, data: Data) -> dict[str, Any]:
+    """Return what a checkpoint says of its training, so that it can be searched by itself."""
+    specs = {
+        "space": space.spec,
+        "algo": algo,
+        "data": data.spec,
+        "task": task_spec(data.module.task),
+    }
+    return {name: spec.model_dump(mode="json") for name, spec in specs.items() if spec is not None}
+
+
+def trained_on(path: str | Path) -> dict[str, ComponentSpec]:
+    """Return the space, data and task that a supernet was trained on, as its checkpoint says.
+
+    Raises:
+        FileNotFoundError: there is no supernet.
+        ValueError: the checkpoint is damaged.
+    """
+    from raynas.supernet.checkpoint import find_checkpoint, load_about
+
+    about = load_about(find_checkpoint(local_copy(absolute(str(path)))))
+    return {
+        name: ComponentSpec(**about[name]) for name in ("space", "data", "task") if name in about
+    }
 
 
 def _check_start(start: Supernet, model_space: ModelSpace) -> None:

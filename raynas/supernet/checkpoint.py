@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import pickle
 import warnings
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -87,8 +89,12 @@ def _is_storable(value: object) -> bool:
 
 
 def load_state(folder: Path) -> dict[str, Any]:
-    """Return what ``save_checkpoint`` was given as state; tensors and plain values only."""
-    return torch.load(folder / STATE, weights_only=True)  # type: ignore[no-any-return]
+    """Return what ``save_checkpoint`` was given as state; tensors and plain values only.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    return _loaded(folder / STATE)
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -105,7 +111,7 @@ def find_checkpoint(path: Path) -> Path:
             return folder
         found = [p.parent for p in folder.glob(f"checkpoint_*/{WEIGHTS}")]
         if found:
-            return max(found, key=lambda p: (load_about(p)["epoch"], p.name))
+            return max(found, key=lambda p: (load_about(p).get("epoch", 0), p.name))
     raise FileNotFoundError(
         f"no supernet in {path}: expected {WEIGHTS} there, in supernet/ or in a checkpoint_* folder"
     )
@@ -120,9 +126,31 @@ def checkpoint_in(path: Path) -> Path | None:
 
 
 def load_weights(checkpoint: Path) -> dict[str, Any]:
-    """Return a checkpoint's tensors by name, and other state that modules define themselves."""
+    """Return a checkpoint's tensors by name, and other state that modules define themselves.
+
+    Raises:
+        ValueError: a file is damaged.
+    """
     beside = _beside(checkpoint)
-    return _state(load_file(checkpoint / WEIGHTS) | beside["state"], beside["metadata"])
+    return _state(_tensors(checkpoint / WEIGHTS) | beside["state"], beside["metadata"])
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise ValueError(f"{file} is damaged: {error}") from error
+
+
+def _loaded(file: Path) -> dict[str, Any]:
+    """Return what a file of PyTorch holds, tensors and plain values; nothing else is unpickled."""
+    try:
+        return torch.load(file, weights_only=True)  # type: ignore[no-any-return]
+    except pickle.UnpicklingError as error:
+        what = "other things than tensors and plain values, which are not read"
+        raise ValueError(f"{file} is damaged, or holds {what}") from error
+    except (RuntimeError, EOFError) as error:
+        raise ValueError(f"{file} is damaged: {str(error).splitlines()[0]}") from error
 
 
 def _state(entries: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -140,15 +168,23 @@ def load_attributes(checkpoint: Path) -> Attributes:
 def _beside(checkpoint: Path) -> dict[str, dict[str, Any]]:
     if not (checkpoint / BESIDE).is_file():
         return {"state": {}, "metadata": {}, "attributes": {}}
-    return torch.load(checkpoint / BESIDE, weights_only=True)  # type: ignore[no-any-return]
+    return _loaded(checkpoint / BESIDE)
 
 
 def load_about(checkpoint: Path) -> dict[str, Any]:
-    """Return what a checkpoint says of itself, such as algorithm and epochs."""
+    """Return what a checkpoint says of itself, such as algorithm and epochs.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
     file = checkpoint / NETWORK_ABOUT
     if not file.is_file():
         file = checkpoint / ABOUT
-    return json.loads(file.read_text())  # type: ignore[no-any-return]
+    try:
+        about: dict[str, Any] = json.loads(file.read_text())
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged: {error}") from error
+    return about
 
 
 def load_supernet(space: ModelSpace, checkpoint: Path, seed: int) -> nn.Module:
@@ -211,7 +247,7 @@ def load_shared(checkpoint: Path, seed: int = 0) -> SharedWeights:
         seed: that it was built with if the checkpoint is older than such records.
     """
     about, beside = load_about(checkpoint), _beside(checkpoint)
-    weights = load_file(checkpoint / WEIGHTS) | beside["state"]
+    weights = _tensors(checkpoint / WEIGHTS) | beside["state"]
     state = {name: value for name, value in weights.items() if not _is_array(value)}
     channels_last = about.get("channels_last")
     return SharedWeights(

@@ -116,10 +116,13 @@ def check_checkpoint(space: ModelSpace, checkpoint: Path, path: str) -> None:
         path: how messages call it.
 
     Raises:
-        ValueError: weights have other names or shapes, its seed makes other choices, or the
-            checkpoint is so old that it lacks what its seed has drawn.
+        ValueError: it is no supernet's, weights have other names or shapes, its seed makes other
+            choices, or the checkpoint is so old that it lacks what its seed has drawn.
     """
-    seed, other = load_about(checkpoint).get("seed"), ""
+    about = load_about(checkpoint)
+    if "epoch" not in about:
+        raise ValueError(f"{checkpoint} is no supernet: it tells no epoch")
+    seed, other = about.get("seed"), ""
     built = space if seed is None else space.seeded(seed)
     wanted, given = _shapes(built.skeleton().state_dict()), _shapes(load_weights(checkpoint))
     for name in sorted(wanted.keys() | given.keys()):
@@ -132,6 +135,7 @@ def check_checkpoint(space: ModelSpace, checkpoint: Path, path: str) -> None:
     if other:
         raise ValueError(
             f"the supernet in {path} is not one of {space.name} as it is asked for: {other}"
+            + _trained_on(about)
         )
     drawn = [] if seed is not None else _drawn(space)
     if drawn:
@@ -139,6 +143,15 @@ def check_checkpoint(space: ModelSpace, checkpoint: Path, path: str) -> None:
             f"the supernet in {path} is of an earlier version, which did not keep "
             f"{', '.join(drawn)}, drawn at random: train it again"
         )
+
+
+def _trained_on(about: Mapping[str, Any]) -> str:
+    """Return what a checkpoint says of its space; releases before did not."""
+    space = about.get("space")
+    if not isinstance(space, Mapping):
+        return ""
+    options = f" with {space['options']}" if space.get("options") else ""
+    return f"; it was trained on {space.get('name')}{options}"
 
 
 def _shapes(state: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
