@@ -16,6 +16,7 @@ from raynas.core.decision import Choice, Decision
 from raynas.core.nest import Nest
 from raynas.nn.choice import LayerChoice
 from raynas.nn.mutable import activate_unchecked, mutables, space_of
+from raynas.nn.subnet_switch import SubnetSwitch
 from raynas.supernet.balance import Balance, BalancedPaths, CostMetric, balanced_paths
 from raynas.supernet.fairness import FairPaths
 from raynas.supernet.inherit import spread_weights
@@ -36,7 +37,8 @@ class SPOS(WeightsOnly):
     Args:
         seed: fixes the paths.
         warm_start_steps: training steps of the first path, made of every choice's first
-            candidate that has weights, at most half of all steps; 0 is the published algorithm.
+            candidate that has weights, at most half of all steps, and none where the weights come
+            from an earlier training; 0 is the published algorithm.
         warm_start_lr_scale: learning rate of these steps over that of the others.
         warm_start_noise: noise on inherited weights, as a share of their standard deviation.
         balance: a cost, ``macs``, ``params`` or ``activation_bytes``, by which paths are spread
@@ -79,6 +81,7 @@ class SPOS(WeightsOnly):
                 "equal shares cannot be drawn by their costs"
             )
         self._balance_settings()
+        self._inherited = False
 
     def _balance_settings(self) -> Balance | None:
         """Return what ``balance`` and its settings say, checked also where they are not used."""
@@ -97,6 +100,7 @@ class SPOS(WeightsOnly):
         """Read the space off the model."""
         super().attach(training)
         self._space = space_of(training.model)
+        self._switch, self._inherited = SubnetSwitch(training.model), training.inherited
         self._first = first_path(self._space, training.model)
         self._left_out = 0
         self._draw_from(self._space, training.model, training.example)
@@ -145,13 +149,13 @@ class SPOS(WeightsOnly):
     ) -> Iterator[Tensor]:
         """Yield the loss of every path, and add its value to ``values``."""
         for path in paths:
-            activate_unchecked(self.training.model, path)
+            self._switch(path)
             loss = self.training.loss(batch)
             values.append(loss.detach())
             yield loss
 
     def _warm_steps(self, steps: int) -> int:
-        return min(self.warm_start_steps, steps // 2)
+        return 0 if self._inherited else min(self.warm_start_steps, steps // 2)
 
     def _spread(self) -> None:
         """Give the trained path's weights to all candidates, and forget its momentum."""

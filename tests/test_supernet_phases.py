@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import TensorDataset
 
 import raynas
 from raynas.algorithms import DARTS, SPOS
 from raynas.core.errors import InvalidSpace
+from raynas.core.train_settings import TrainSettings
 from raynas.storage.tables import read_history
 from raynas.supernet.checkpoint import find_checkpoint, load_about, load_weights
+from raynas.supernet.training import SupernetTraining
 from tests.toynet import ToyNet
 
 INLINE = {"inline": True}
@@ -35,7 +38,7 @@ def equal(first: dict[str, Any], second: dict[str, Any]) -> bool:
 
 def test_phases_train_on_from_each_other(tmp_path: Path) -> None:
     """The second begins with the first one's weights; both stand in one history."""
-    spos = {"algo": "spos", "epochs": 2, "warm_start_steps": 0}
+    spos = {"algo": "spos", "epochs": 2}
     given: dict[str, Any] = {"data": "digits", "ray": INLINE, "space_options": SIZES}
     both = str(tmp_path / "both")
     path = raynas.train_supernet("ofa_mobilenet_v3", [spos, SHRINK], out=both, **given)
@@ -204,3 +207,18 @@ def test_a_checkpoint_that_is_none_is_said_in_one_sentence(how: str, tmp_path: P
             ToyNet, "random", supernet=str(path), trials=1, out=str(tmp_path / "r"), ray=INLINE
         )
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("inherited", [False, True])
+def test_weights_that_are_trained_need_no_warm_start(inherited: bool) -> None:
+    """Spreading one path over all candidates would overwrite what these have learned."""
+    data = raynas.data.TensorData(
+        (TensorDataset(torch.rand(32, 1, 8, 8), torch.arange(32) % 10),) * 2
+    )
+    settings = TrainSettings(epochs=2, batch_size=8)
+    algo = SPOS(seed=0, warm_start_steps=2)
+    training = SupernetTraining(ToyNet(), algo, data, settings, inherited=inherited)
+    paths = [algo.path(step) for step in range(8)]
+    assert (paths[0] == paths[1] == algo._first) is not inherited
+    training.run_epoch()
+    assert training.inherited is inherited

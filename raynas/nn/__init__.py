@@ -13,6 +13,8 @@ from raynas.nn.expression import minimum as minimum
 from raynas.nn.expression import to_float as to_float
 from raynas.nn.expression import to_int as to_int
 from raynas.nn.expression import where as where
+from raynas.nn.generated_conv import GeneratedConv2d as GeneratedConv2d
+from raynas.nn.hypernetwork import Hypernetwork as Hypernetwork
 from raynas.nn.inputs import NO_KEY as NO_KEY
 from raynas.nn.inputs import InputChoice as InputChoice
 from raynas.nn.mutable import Mutable as Mutable
