@@ -27,6 +27,7 @@ from raynas.nn.modelspace import ModelSpace
 from raynas.nn.mutable import activate
 from raynas.supernet.protocol import ONE_SHOTS, OneShot, one_shot_class
 from raynas.supernet.training import SupernetTraining
+from tests.elasticnets import STAGES, elastic, plain_elastic
 from tests.hypernets import emitted
 from tests.kernelnets import kernels, still_kernels
 from tests.ranks import on_two_ranks
@@ -42,6 +43,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "proxyless_rl": {"warmup_epochs": 1, "alpha_every": 1, "samples": 20, "alpha_lr": 0.03},
     "sgas": {"first_decision": 1, "decide_every": 1, "batch_increase": 2},
     "single_path_nas": {"runtime_weight": 0.5, "indicator_dropout": 0.3},
+    "progressive_shrinking": {"stages": STAGES},
     "spos": {"warm_start_steps": 2},
 }
 # 12 epochs to find what is right, not 8
@@ -60,6 +62,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "fbnet": [{}, {"selection": "perturbation"}],
     "gdas": [{}, {"estimator": "reinmax"}],
     "pc_darts": [{}, {"perturb": "random"}],
+    "progressive_shrinking": [{}, {"sandwich": True}],
     "proxyless": [{"mode": "two"}, {"mode": "full"}, {"mode": "full_v2"}],
     "single_path_nas": [{}, {"masks": "kernel"}],
     "sgas": [{"criterion": 1}, {"criterion": 2}, {"criterion": 2, "unrolled": True}],
@@ -69,6 +72,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
 # The toys below lack what an algorithm's supernets may have to hold, such as a hypernetwork. It
 # then gets nets of its own for the same data: by its name, that of the toy replaced, from the seed.
 NETS: dict[str, dict[str, Callable[[int], nn.Module]]] = {
+    "progressive_shrinking": {"small": elastic, "unnormed": plain_elastic},
     "single_path_nas": {"small": kernels, "unnormed": still_kernels},
     "smash": {
         "small": lambda seed: emitted(small(seed)),
