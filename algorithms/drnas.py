@@ -35,8 +35,10 @@ class DrNAS(Differentiable):
     space's, and ``Result.model(whole=True)`` is the whole network.
 
     Differs: the share of the channels is that of all stages, where the paper widens candidates as
-    their number falls (1/6, then 1/4, of the channels in the DARTS space): the weights of a
-    training keep their shapes. A cell's edge keeps one operation that is not zeros at least.
+    their number falls (1/6, then 1/4, of the channels in the DARTS space). Weights keep their
+    shapes as long as a training lasts: a checkpoint's are loaded before it is known at which stage
+    it was written, and optimizer, averages and scorer hold the same tensors from the start. A
+    cell's edge keeps one operation that is not zeros at least.
 
     Args:
         seed: fixes the initial logits and all samples.

@@ -72,8 +72,8 @@ def _softmax(x: NDArray[np.float64]) -> NDArray[np.float64]:
 def concentrations(logits: Tensor) -> Tensor:
     """Return elu(a) + 1, by a form that does not round to zero, and at least 1e-30.
 
-    >>> concentrations(torch.tensor([2.0, 0.0, -60.0])).tolist()
-    [3.0, 1.0, 8.756510941602816e-27]
+    >>> concentrations(torch.tensor([2.0, 0.0, -1000.0], dtype=torch.float64)).tolist()
+    [3.0, 1.0, 1e-30]
     """
     positive = logits > 0
     below = torch.where(positive, 0.0, logits).exp()  # a clamp would have no gradient at 0
