@@ -235,14 +235,17 @@ def _measuring(norm: _BatchNorm, parts: Parts) -> Iterator[None]:
     forward = norm.forward
 
     def measured(x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        moments = torch.batch_norm_update_stats(x, None, None, 0.0) if by_input else None
-        out = forward(x, *args, **kwargs)
-        mean, var = moments or _of_buffers(norm, x)
+        if by_input:
+            mean, var = torch.batch_norm_update_stats(x, None, None, 0.0)
+            out = _normalised(norm, x, mean, var)
+        else:
+            out = forward(x, *args, **kwargs)
+            mean, var = _of_buffers(norm, x)
         parts.setdefault(norm, []).append((mean, var, len(x)))
         return out
 
-    norm.training = True
-    norm.momentum = 0.0 if by_input else 1.0  # keeps no average, or nothing else than this one
+    norm.training = not by_input
+    norm.momentum = 1.0  # the last batch's own, where only its buffers tell
     vars(norm)["forward"] = measured
     try:
         yield
@@ -250,6 +253,18 @@ def _measuring(norm: _BatchNorm, parts: Parts) -> Iterator[None]:
         norm.training = False
         del vars(norm)["forward"]
         vars(norm).update(before)
+
+
+def _normalised(norm: _BatchNorm, x: Tensor, mean: Tensor, var: Tensor) -> Tensor:
+    """Return what a BatchNorm that computes as PyTorch's does makes of statistics that are known.
+
+    In training mode it would take them anew.
+    """
+    weight, bias = norm.weight, norm.bias
+    if isinstance(norm, ElasticBatchNorm):
+        part = norm.sliced(norm.now())
+        weight, bias = part["weight"], part["bias"]
+    return functional.batch_norm(x, mean, var, weight, bias, False, 0.0, norm.eps)
 
 
 def _of_buffers(norm: _BatchNorm, x: Tensor) -> Moments:
