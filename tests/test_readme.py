@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import raynas
+from raynas.supernet.protocol import ONE_SHOTS, one_shot_class
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -44,6 +46,24 @@ def test_the_examples_of_tasks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         exec(block, names)
     told = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
     assert told == set(raynas.available("tasks"))
+
+
+def test_the_examples_of_supernets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process: that Ray trains and searches alike is said elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parent.parent / "docs" / "supernets.md").read_text()
+    names: dict[str, Any] = {"__name__": "supernets"}
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 3
+    for name in ("search", "train_supernet", "retrain"):
+        monkeypatch.setattr(raynas, name, partial(getattr(raynas, name), ray={"inline": True}))
+    for block in blocks:
+        exec(block, names)
+    small, large = names["small"].trials["macs"], names["large"].trials["macs"]
+    assert small.max() < 60e3 < 150e3 < large.min()
+    assert names["net"].size.size == names["small"].best.arch["size"]
+    only = {name for name in ONE_SHOTS if not one_shot_class(name).learns}
+    assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == only
 
 
 def test_what_the_table_names_is_registered() -> None:
