@@ -11,6 +11,7 @@ from raynas.core.versions import VERSION
 if TYPE_CHECKING:
     from raynas.api import load as load
     from raynas.api import retrain as retrain
+    from raynas.api import run as run
     from raynas.api import sampler as sampler
     from raynas.api import search as search
     from raynas.api import space as space
@@ -36,7 +37,7 @@ _announce_moves()
 # torch, ray and pandas take seconds to import: every public name loads its module when first used
 _HOMES = {
     **dict.fromkeys(
-        ("load", "retrain", "sampler", "search", "space", "train_supernet"), "raynas.api"
+        ("load", "retrain", "run", "sampler", "search", "space", "train_supernet"), "raynas.api"
     ),
     **dict.fromkeys(("available", "describe"), "raynas.setup.registries"),
     **dict.fromkeys(("cost", "profile"), "raynas.costing"),

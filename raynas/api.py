@@ -18,6 +18,15 @@ from raynas.results.result import Result
 from raynas.results.retraining import retrained
 from raynas.results.trained import Trained
 from raynas.setup.algorithms import name_of, resolve_sampler
+from raynas.setup.pipeline import (
+    claimed,
+    folder_of,
+    read_pipeline,
+    retrain_arguments,
+    search_arguments,
+    supernet_arguments,
+    told_where,
+)
 from raynas.setup.prepare import prepared, stem
 from raynas.setup.request import DEFAULT_DATA, SearchRequest
 from raynas.setup.resolve import build_space, mapping, resolve_space
@@ -326,6 +335,55 @@ def retrain(
         data_options=data_options,
     )
     return retrained(request, progress_of(progress))
+
+
+def run(
+    config: str | Path | Mapping[str, Any],
+    *,
+    sets: Mapping[str, Any] | None = None,
+    smoke: bool = False,
+    out: str | None = None,
+    resume: bool = False,
+    progress: Progress | bool | None = None,
+) -> list[Any]:
+    """Run the steps of a configuration file, one after the other, and return what each gives.
+
+    A supernet's step gives its folder, a search a Result, a retraining a Trained. A search takes
+    the supernet of the step before it, a retraining the best of the search before it. What the file
+    comes to stands in the run folder as ``config.yaml``, and runs again.
+
+    Args:
+        config: path of a YAML file (see docs/pipelines.md), or a dict that is like one.
+        sets: values in place of the file's, by key path, such as ``{"search.trials": 500}``.
+        smoke: whether the file's own values for a short run hold.
+        out: folder or URI, in place of the file's; ``runs/pipeline-<n>`` by default.
+        resume: go on with what is in ``out``.
+        progress: told how each step comes along.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a key or a value is wrong: the sentence names its path, what came, what was
+            expected and the nearest valid key.
+        FileExistsError: ``out`` holds another pipeline.
+    """
+    plan = read_pipeline(config, smoke=smoke, sets=sets or {})
+    plan, folder = claimed(plan, out, resume)
+    outcomes: list[Any] = []
+    supernet: str | None = None
+    found: Result | None = None
+    for number, step in enumerate(plan.steps):
+        own: dict[str, Any] = {"out": folder_of(plan, folder, number), "progress": progress}
+        own["resume"] = resume
+        with told_where(f"steps.{number}.{step.kind}", folder):
+            if step.kind == "supernet":
+                supernet = train_supernet(**supernet_arguments(plan, step), **own)
+                outcomes.append(supernet)
+            elif step.kind == "search":
+                found = search(**search_arguments(plan, step, supernet), **own)
+                outcomes.append(found)
+            else:
+                outcomes.append(retrain(**retrain_arguments(plan, step, found), **own))
+    return outcomes
 
 
 def load(path: str, *, space: Any = None, data: Any = None, task: Any = None) -> Result:

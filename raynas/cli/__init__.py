@@ -8,11 +8,12 @@ from pathlib import Path
 
 from typer.exceptions import TyperException
 
-from raynas.cli import costs, names, results, retraining, search, supernets
+from raynas.cli import costs, names, pipelines, results, retraining, search, supernets
 from raynas.cli.common import app as app
 from raynas.cli.common import out_console as out_console
 
-COMMANDS = (search, supernets, retraining, results, costs, names)  # importing one registers it
+# importing one registers its commands
+COMMANDS = (search, supernets, retraining, pipelines, results, costs, names)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

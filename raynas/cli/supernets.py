@@ -68,4 +68,4 @@ def train_supernet(
         data_options=pairs_or_none(data_option, "--data-option"),
         progress=Line(),
     )
-    show_supernet(out_console, path, space)
+    show_supernet(out_console, path)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -160,10 +160,27 @@ def validated(model: type[M], fields: Mapping[str, Any]) -> M:
         raise ValueError(_explained(error, model)) from None
 
 
+def _fields_at(model: type[BaseModel], path: Sequence[Any]) -> list[str]:
+    """Return the settings at a path of names and positions inside of a model."""
+    for name in path:
+        if name in model.model_fields:
+            model = _model_in(model.model_fields[name].annotation) or model
+    return [*model.model_fields]
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """Return the first model in a type such as ``list[Step] | None``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    inner = map(_model_in, get_args(annotation))
+    return next((model for model in inner if model is not None), None)
+
+
 def _explained(error: ValidationError, model: type[BaseModel]) -> str:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"]) or model.__name__
     if first["type"] == "extra_forbidden":
-        return f"no setting is named {place!r}; {nearest(place, model.model_fields)}"
+        *path, name = first["loc"]
+        return f"no setting is named {place!r}; {nearest(str(name), _fields_at(model, path))}"
     text = str(first["msg"]).removeprefix("Value error, ")
     return f"{place}: {text[0].lower()}{text[1:]}, got {first['input']!r}"

@@ -76,7 +76,7 @@ def show_training(console: Console, trained: Any) -> None:
         console.print(f"  {name:<12} {what}", highlight=False)
 
 
-def show_supernet(console: Console, path: str, space: str) -> None:
+def show_supernet(console: Console, path: str) -> None:
     """Print what a trained supernet can do, where it lies, and what to do with it."""
     from raynas.storage.tables import read_history
 
@@ -89,11 +89,11 @@ def show_supernet(console: Console, path: str, space: str) -> None:
         for name in metrics
         if last[name] is not None and not name.startswith("alpha.")
     )
-    line = f"\nSupernet of {space}, {len(rows)} epochs by {last['algo']}: {said}"
+    line = f"\nSupernet, {len(rows)} epochs by {last['algo']}: {said}"
     console.print(line, highlight=False, soft_wrap=True)
     console.print(f"  {path}", highlight=False, soft_wrap=True)
     console.print(
-        f"Search it: raynas search {space} --supernet {path} --constraint 'macs<...'",
+        f"Search it: raynas search --supernet {path} --constraint 'macs<...'",
         highlight=False,
         soft_wrap=True,
         markup=False,

@@ -1,0 +1,45 @@
+"""``raynas run``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from raynas.cli.common import Pairs, app, out_console, pairs, stoppable
+
+
+@app.command()
+def run(
+    config: Annotated[str, typer.Argument(help="YAML file: supernet, search and retrain steps.")],
+    sets: Annotated[
+        Pairs | None,
+        typer.Option("--set", help="key.path=value in place of the file's: search.trials=500."),
+    ] = None,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="With the file's own values for a short run.")
+    ] = False,
+    out: Annotated[str | None, typer.Option(help="Folder or URI. [default: the file's]")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with --out.")] = False,
+) -> None:
+    """Run the steps of a configuration file."""
+    from raynas.api import run as run_steps
+    from raynas.report.console import Line
+    from raynas.report.outcome import show_search, show_supernet, show_training
+    from raynas.results.result import Result
+
+    outcomes = stoppable(run_steps)(
+        config,
+        sets=pairs(sets or [], "--set"),
+        smoke=smoke,
+        out=out,
+        resume=resume,
+        progress=Line(),
+    )
+    for outcome in outcomes:
+        if isinstance(outcome, str):
+            show_supernet(out_console, outcome)
+        elif isinstance(outcome, Result):
+            show_search(out_console, outcome)
+        else:
+            show_training(out_console, outcome)

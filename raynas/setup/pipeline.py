@@ -1,0 +1,166 @@
+"""Configuration files: read, and turned into what each step is called with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from raynas.core.pipeline import (
+    CommonFields,
+    PipelineConfig,
+    RetrainStep,
+    SearchStep,
+    Step,
+    SupernetStep,
+    pipeline_config,
+)
+from raynas.setup.objects import imported
+from raynas.storage.run_folder import Folder, absolute, fresh
+
+RESOLVED = "config.yaml"
+OF_SPACE, OF_DATA = ("space", "space_options"), ("data", "data_options", "task", "task_options")
+
+
+def read_pipeline(
+    given: str | Path | Mapping[str, Any], *, smoke: bool = False, sets: Mapping[str, Any]
+) -> PipelineConfig:
+    """Return the configuration in a file, or in a dict that is like one, checked.
+
+    Args:
+        given: path of a YAML file, or a dict.
+        smoke: whether its values for a short run hold.
+        sets: further values by key path.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no YAML, holds tags, or a key or a value that is wrong.
+    """
+    if isinstance(given, Mapping):
+        return pipeline_config(given, smoke=smoke, sets=sets)
+    path = Path(given)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no configuration file {given}")
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        text = " ".join(str(error).split())
+        raise ValueError(f"{path}: this is no configuration in YAML: {text}") from None
+    try:
+        return pipeline_config(tree, smoke=smoke, sets=sets)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def claimed(config: PipelineConfig, out: str | None, resume: bool) -> tuple[PipelineConfig, str]:
+    """Return a configuration with its folder, in which the resolved file stands.
+
+    Raises:
+        FileExistsError: there is another one, and ``resume`` is off.
+        ValueError: another one is to be gone on with.
+    """
+    folder = out or config.out
+    path = absolute(folder) if folder else fresh("pipeline")
+    config = config.model_copy(update={"out": path})
+    text = yaml.safe_dump(
+        config.model_dump(mode="json", exclude_none=True, exclude_defaults=True), sort_keys=False
+    )
+    place = Folder(path)
+    if place.has(RESOLVED):
+        if not resume:
+            raise FileExistsError(
+                f"{path} holds another pipeline: go on with it (resume=True, --resume) or choose "
+                "another folder (out=, --out)"
+            )
+        if place.read(RESOLVED) != text:
+            raise ValueError(
+                f"{path} was begun with another configuration: run its own {RESOLVED}, or choose "
+                "another folder"
+            )
+    place.write(RESOLVED, text)
+    return config, path
+
+
+@contextmanager
+def told_where(step: str, out: str) -> Iterator[None]:
+    """Begin what is wrong with a step's arguments by the step's place in the file.
+
+    A folder in which nothing has been left yet is given up.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, LookupError) as error:
+        folder = Folder(out)
+        if folder.names() == [RESOLVED]:
+            folder.remove(RESOLVED)
+        text = error.args[0] if error.args else error
+        raise type(error)(f"{step}: {text}") from error
+
+
+def folder_of(config: PipelineConfig, out: str, number: int) -> str:
+    """Return where a step leaves what it does: of a lone step, the pipeline's own folder."""
+    if len(config.steps) == 1:
+        return out
+    return f"{out}/{number + 1}-{config.steps[number].kind}"
+
+
+def arguments(config: PipelineConfig, step: Step) -> dict[str, Any]:
+    """Return what a step's function is called with, but for what earlier steps give."""
+    fields: CommonFields = step.fields
+    own = {
+        name: value
+        for name in type(fields).model_fields
+        if (value := getattr(fields, name)) is not None
+    }
+    for group in (OF_SPACE, OF_DATA, ("seed",), ("ray",)):
+        if not any(name in own for name in group):
+            values = {name: getattr(config, name) for name in group}
+            own |= {name: value for name, value in values.items() if value is not None}
+    if "space" in own and ":" in own["space"]:
+        own["space"] = imported(own["space"])
+    if options := own.pop("task_options", None):
+        own["task"] = [own.get("task") or "classification", options]
+    if options := own.pop("evaluator_options", None):
+        own["evaluator"] = [own.get("evaluator") or "shared", options]
+    return own
+
+
+def supernet_arguments(config: PipelineConfig, step: Step) -> dict[str, Any]:
+    """Return the arguments of ``train_supernet``."""
+    assert isinstance(step.fields, SupernetStep)
+    return arguments(config, step)
+
+
+def search_arguments(config: PipelineConfig, step: Step, supernet: str | None) -> dict[str, Any]:
+    """Return the arguments of ``search``: of the supernet before it, unless it names another."""
+    assert isinstance(step.fields, SearchStep)
+    own = arguments(config, step)
+    if supernet is not None and "evaluator" not in own:
+        own.setdefault("supernet", supernet)
+    return own
+
+
+def retrain_arguments(config: PipelineConfig, step: Step, run: Any) -> dict[str, Any]:
+    """Return the arguments of ``retrain``: of the run before it, unless it names another.
+
+    Raises:
+        ValueError: there is neither a run nor an architecture.
+    """
+    assert isinstance(step.fields, RetrainStep)
+    fields = step.fields
+    own = arguments(config, step)
+    own.pop("run", None)
+    run = fields.run or run
+    if run is None and fields.arch is None:
+        raise ValueError("retrain: name a run or an arch, or let a search come before it")
+    if run is None:
+        own["what"] = own.pop("arch")
+    else:
+        own["what"] = run
+        kept = {*type(fields).model_fields, "what"} - {*OF_SPACE, *OF_DATA, "seed", "run"}
+        said = {name for name in type(fields).model_fields if getattr(fields, name) is not None}
+        own = {name: value for name, value in own.items() if name in kept or name in said}
+    return own
