@@ -16,10 +16,9 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from _results import Kept, shown
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -36,9 +36,10 @@ from raynas.core.evaluator import EVALUATORS
 from raynas.core.train_settings import TrainSettings
 from raynas.core.trial import Trial
 from raynas.data.module import DATA, DataModule, Splits, flipped, shifted
+from raynas.data.split import split_of
 from raynas.evaluators.loaded import Loaded
 from raynas.gradient.base import ALPHA
-from raynas.results.analysis import Interval, kendall, mean_difference
+from raynas.results.analysis import kendall, mean_difference
 from raynas.supernet.network_training import NetworkTraining
 from raynas.supernet.protocol import ONE_SHOTS
 from raynas.supernet.scoring import SubnetScorer
@@ -50,7 +51,11 @@ LARGEST = "MB5E6"
 BATCH = 64
 PROXIES = ("nwot", "synflow", "grad_norm")
 COLD = "spos, no warm start"
-ALGOS = ("spos", "darts", "sgas", "gdas", "proxyless", "fbnet", COLD)
+ALGOS = (
+    *("spos", "darts", "sgas", "gdas", "proxyless", "fbnet", COLD),
+    *("drnas", "gdas, reinmax", "snas, reinmax"),
+    *("darts, perturbation", "darts, random", "darts, adversarial"),
+)
 SEARCHED = 100  # architectures that a search of the SPOS supernet scores
 ALONE = "alone"
 Scores = Mapping[str, float]
@@ -60,7 +65,8 @@ def options(algo: str, epochs: int) -> dict[str, Any]:
     """Return what differs from an algorithm's defaults, which are for trainings 10 times as long.
 
     Weights are trained alike by all. Logits learn ten times as fast as published, except FBNet's,
-    whose rate is large already; warm-ups and SGAS's decisions keep their share of the epochs.
+    whose rate is large already; warm-ups and SGAS's decisions keep their share of the epochs. What
+    stands behind a comma is a variant of the algorithm before it.
     """
     warmup, first = max(1, epochs // 6), max(1, epochs // 4)
     own: dict[str, dict[str, Any]] = {
@@ -74,6 +80,12 @@ def options(algo: str, epochs: int) -> dict[str, Any]:
         "gdas": {"alpha_lr": 3e-3},
         "proxyless": {"alpha_lr": 1e-2, "warmup_epochs": warmup},
         "fbnet": {"decay": 0.045 * 90 / epochs, "warmup_epochs": warmup},
+        "drnas": {"alpha_lr": 6e-3, "warmup_epochs": max(1, epochs // 5)},
+        "gdas, reinmax": {"alpha_lr": 3e-3, "estimator": "reinmax"},
+        "snas, reinmax": {"alpha_lr": 3e-3, "estimator": "reinmax"},
+        "darts, perturbation": {"alpha_lr": 3e-3, "selection": "perturbation"},
+        "darts, random": {"alpha_lr": 3e-3, "perturb": "random"},
+        "darts, adversarial": {"alpha_lr": 3e-3, "perturb": "adversarial"},
     }
     return own.get(algo, {})
 
@@ -119,34 +131,12 @@ class StudyInfo:
     alone_epochs: int
 
 
-class Kept:
-    """Results in one JSON file: each is computed once, whatever the process."""
-
-    def __init__(self, folder: Path, setting: StudyInfo) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = folder / "ranking.json"
-        self.found: dict[str, Any] = {"setting": asdict(setting)}
-        if self._file.exists():
-            self.found = json.loads(self._file.read_text())
-        if self.found["setting"] != asdict(setting):
-            raise SystemExit(f"{folder} holds results of another setting: {self.found['setting']}")
-
-    def get(self, key: str, make: Callable[[], Any]) -> Any:
-        """Return what was kept, or make it and keep it."""
-        if key not in self.found:
-            print(f"{key} ...", flush=True)
-            self.found[key] = make()
-            new = self._file.with_suffix(".new")
-            new.write_text(json.dumps(self.found))
-            new.replace(self._file)
-        return self.found[key]
-
-
 class Study:
     """The setting's space and data, and everything that is done with them."""
 
     def __init__(self, setting: StudyInfo, root: str | None, out: Path) -> None:
-        self.setting, self.kept = setting, Kept(out, setting)
+        self.setting = setting
+        self.kept = Kept(out / "ranking.json", asdict(setting))
         data = DATA["digits"]() if root is None else Images(root, setting.train, setting.valid)
         self.loaded = Loaded(data, torch.device("cpu"))
         assert data.input_shape is not None
@@ -188,7 +178,7 @@ class Study:
             training = NetworkTraining(net, self.loaded, settings, seed=seed)
             while training.epoch < settings.epochs:
                 training.run_epoch()
-            found = training.validate(self.loaded.load().test)
+            found = training.validate(split_of(self.loaded.load().test))
             return found | {"cpu_s": time.process_time() - began}
 
         return self.kept.get(f"{ALONE} {arch.key} {seed}", make)  # type: ignore[no-any-return]
@@ -226,7 +216,7 @@ class Study:
     def supernets(self, algo: str, count: int) -> list[dict[str, Any]]:
         """Return what is known of an algorithm's supernets of the first seeds."""
         keys = [f"supernet {algo} {seed}" for seed in range(count)]
-        return [self.kept.found[key] for key in keys if key in self.kept.found]
+        return [self.kept.results[key] for key in keys if key in self.kept.results]
 
     def _searched(self, scorer: SubnetScorer, seed: int) -> Arch:
         """Return the best architecture of a search with shared weights."""
@@ -282,7 +272,7 @@ class Tables:
 
     def __init__(self, study: Study, wanted: Wanted, published: Scores) -> None:
         self.study, self.wanted, self.published = study, wanted, published
-        self.known = study.kept.found
+        self.known = study.kept.results
         self.trained = np.array([self._alone(arch) for arch in wanted.archs])  # (archs, seeds)
         self.truth: NDArray[np.float64] = self.trained.mean(1)
 
@@ -388,12 +378,6 @@ def ceiling(trained: NDArray[np.float64]) -> float:
 def written(arch: Arch) -> str:
     """Return an architecture as the published table writes it."""
     return "".join(DIGITS[str(value)] for value in arch.values())
-
-
-def shown(interval: Interval, sign: str = "") -> str:
-    """Return an estimate with its interval."""
-    value, low, high = (f"{x:{sign}.2f}" for x in vars(interval).values())
-    return f"{value} ({low} to {high})"
 
 
 def main() -> None:
