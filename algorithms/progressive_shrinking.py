@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -29,6 +30,7 @@ from raynas.supernet.shrinking import (
     first_epochs,
     read_stages,
     stages_of,
+    untrained,
 )
 from raynas.supernet.weights_only import WeightsOnly
 
@@ -55,9 +57,11 @@ class ProgressiveShrinking(WeightsOnly):
 
     Args:
         seed: fixes what is drawn.
-        stages: what is elastic from when on, each a dict of ``epochs``, ``lr_scale``, ``warmup``,
-            ``subnets`` (in each step), and options of ``resolution``, ``kernel``, ``depth`` and
-            ``width`` (see ``raynas.supernet.shrinking.StageSpec``); None takes those of the paper.
+        stages: what is elastic from when on, a list of dicts. Each has ``epochs``, ``lr_scale``,
+            ``warmup`` (share of the stage), ``subnets`` (in each step), and lists of the options of
+            ``resolution``, ``kernel``, ``depth`` (or ``sequential``) and ``width`` (or ``spatial``,
+            ``expand``), all of them optional: ``[{"epochs": 10}, {"epochs": 5, "kernel": [3, 5]}]``
+            (see ``raynas.supernet.shrinking.StageSpec``). None takes those of the paper.
         use_ratio: whether stages list ratios of the largest size instead of options.
         distill: weight of learning from the whole network's outputs once it is trained; 0 does not.
         sandwich: whether every step also trains the largest and the smallest network of its stage
@@ -72,7 +76,7 @@ class ProgressiveShrinking(WeightsOnly):
     defaults: ClassVar[dict[str, Any]] = {"weight_decay": 3e-5, "decay_norms": False}
 
     seed: int = 0
-    stages: Sequence[Mapping[str, Any]] | None = None
+    stages: Any = None
     use_ratio: bool = False
     distill: float = 1.0
     sandwich: bool = False
@@ -103,6 +107,14 @@ class ProgressiveShrinking(WeightsOnly):
     def check(self, model: nn.Module, inputs: Nest) -> None:
         """Raise InvalidSpace where nothing is elastic, and ValueError where stages do not fit."""
         plan = self._planned(model)
+        if left := untrained(plan, self._dimensions):
+            told = "; ".join(f"{label} {list(options)}" for label, options in left.items())
+            warnings.warn(
+                f"no stage trains {told[:200]}: a search of this supernet may draw them all the "
+                "same, and score them by weights that never learned them",
+                UserWarning,
+                stacklevel=2,
+            )
         if self._epochs is not None:
             first_epochs([stage.spec for stage in plan], self._epochs)
 
@@ -181,7 +193,11 @@ class ProgressiveShrinking(WeightsOnly):
                 yield loss
 
         training.descend(each())
-        return {"loss": torch.stack(losses).mean()}
+        loss = torch.stack(losses).mean()
+        if taught is None:
+            return {"loss": loss}
+        distilled = torch.stack(taught.parts).mean()
+        return {"loss": loss - distilled, "distill_loss": distilled}
 
     def _taught(self, batch: Batch, arch: Arch) -> Taught | None:
         """Return what the whole network, as it was when it was trained, gives for a batch."""

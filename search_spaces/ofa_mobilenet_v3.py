@@ -153,7 +153,8 @@ def ofa_mobilenet_v3(
     """Once-for-All's MobileNetV3: five stages of 2 to 4 blocks, each of its own kernel and width.
 
     Smaller sub-networks are slices of the largest one's weights. With the default options there
-    are 7371**5 of them, about 2.2e19; resolution, elastic in the paper, is fixed here.
+    are 7371**5 of them, about 2.2e19. Resolution is elastic where ``resolutions`` lists several, as
+    in any space of images.
 
     Source: Cai et al., 2020, arXiv:1908.09791.
 

@@ -21,6 +21,7 @@ from raynas.data.tensor_data import TensorData
 from raynas.nn import BatchNorm1d, Conv2d, Linear, Repeat, ValueChoice, activate, freeze, space_of
 from raynas.nn.channel_sorting import channel_groups, sort_channels
 from raynas.nn.dimensions import dimensions_of
+from raynas.setup.algorithms import resolve_one_shot
 from raynas.supernet.shrinking import (
     StageSpec,
     default_stages,
@@ -407,3 +408,58 @@ def test_the_history_tells_the_stage() -> None:
     stages: list[dict[str, Any]] = [{"epochs": 2}, {"epochs": 2, "depth": [1, 2, 3]}]
     run = training(ProgressiveShrinking(stages=stages), ElasticNet().double())
     assert [run.run_epoch()["stage"] for _ in range(4)] == [0.0, 0.0, 1.0, 1.0]
+
+
+# what a user found
+
+
+def test_epochs_of_stages_are_those_of_the_training() -> None:
+    stages = [{"epochs": 2}, {"epochs": 5, "depth": [1, 2, 3], "width": [4, 8]}]
+    _, settings = resolve_one_shot("progressive_shrinking", {"stages": stages}, None)
+    assert settings.epochs == 7
+    _, settings = resolve_one_shot("progressive_shrinking", {"stages": stages}, 14)
+    assert settings.epochs == 14
+    _, settings = resolve_one_shot("progressive_shrinking", {"stages": stages, "epochs": 21}, None)
+    assert settings.epochs == 21
+    _, settings = resolve_one_shot("progressive_shrinking", {}, None)
+    assert settings.epochs == TrainSettings().epochs
+
+
+def test_sizes_that_no_stage_trains_are_named() -> None:
+    says = r"no stage trains depth \[1, 2\]; width0 \[4\]; .*: a search of this supernet may draw"
+    with pytest.warns(UserWarning, match=says):
+        ProgressiveShrinking(stages=[{}]).check(elastic(0), None)
+    # a list for all widths holds no option of one of them
+    width, other = ValueChoice([4, 8], label="width"), ValueChoice([6, 8], label="other")
+    net = nn.Sequential(Linear(2, width), Linear(width, other), Linear(other, 2))
+    space_of(net)
+    with pytest.warns(UserWarning, match=r"no stage trains other \[6\]:"):
+        ProgressiveShrinking(stages=[{"width": [4, 8]}]).check(net, None)
+
+
+@pytest.mark.parametrize(
+    ("stages", "says"),
+    [
+        ("hello", "stages: expected a list of dicts, one for each stage, got 'hello'"),
+        ({"epochs": 1}, "stages: expected a list of dicts, one for each stage, got {'epochs': 1}"),
+        ([{"depth": "3"}], r"stages\[0\]: .*depth: expected a list of options, such as \[3, 5\]"),
+    ],
+)
+def test_stages_of_another_form_are_refused(stages: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        ProgressiveShrinking(stages=stages)
+
+
+def test_ratios_that_are_no_numbers_are_refused() -> None:
+    algo = ProgressiveShrinking(stages=[{"depth": [1, "a"]}], use_ratio=True)
+    with pytest.raises(ValueError, match=r"stages\[0\].depth: expected ratios .*, got 'a'"):
+        algo.check(elastic(0), None)
+
+
+def test_the_history_tells_the_loss_apart_from_what_the_teacher_adds() -> None:
+    stages: list[dict[str, Any]] = [{"epochs": 1}, {"epochs": 1, "depth": [1, 2, 3]}]
+    run = training(ProgressiveShrinking(stages=stages), plain_elastic(0), epochs=2, lr=1e-9)
+    rows = [run.run_epoch() for _ in range(2)]
+    assert "distill_loss" not in rows[0]
+    assert rows[1]["loss"] == pytest.approx(rows[0]["loss"], abs=0.1)  # the weights stand still
+    assert rows[1]["distill_loss"] > 0.5

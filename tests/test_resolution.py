@@ -127,3 +127,21 @@ def test_a_search_has_the_resolution_among_its_decisions(tmp_path: Path) -> None
     net = again.model()
     assert net.resolution.size == best.arch["resolution"]
     assert {*again.trials["choice.resolution"]} <= {6, 8, 12}
+
+
+@pytest.mark.parametrize("sizes", [8, [], "8,12"])
+def test_resolutions_that_are_no_list_are_refused(sizes: Any) -> None:
+    with pytest.raises(
+        ValueError, match=r"resolutions is a list of sizes, such as \[16, 24\], got"
+    ):
+        raynas.space("mobilenet_v2_cifar", num_classes=10, resolutions=sizes)
+
+
+def test_no_resolutions_are_none() -> None:
+    space = raynas.space("mobilenet_v2_cifar", num_classes=10, resolutions=None)
+    assert "resolution" not in space.arch_space.labels
+
+
+def test_networks_of_images_of_one_size_are_told_apart() -> None:
+    with pytest.raises(InvalidSpace, match="mlp has no resolutions: its networks do not take"):
+        raynas.space("mlp", in_channels=1, resolution=8, num_classes=10, resolutions=[6, 8])

@@ -163,7 +163,6 @@ def test_a_supernet_alone_says_what_is_searched(tmp_path: Path) -> None:
             ValueError,
             r"supernet\[1\]: algorithm 'spos' has no option 'lrr'; did you mean 'lr'",
         ),
-        ({"algo": ["spos", "spos"], "epochs": 3}, ValueError, "has them phase by phase"),
         ({"algo": ["spos"], "options": {"lr": 1}}, ValueError, "several phases have their own"),
         ({"algo": "spos", "supernet": "nowhere"}, FileNotFoundError, "no supernet in"),
         ({"algo": "progressive_shrinking"}, InvalidSpace, "trains elastic layers, and ToyNet"),

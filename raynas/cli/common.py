@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
-import yaml
 from rich.console import Console
 
 app = typer.Typer(
@@ -27,15 +26,17 @@ Run = Annotated[str, typer.Argument(help="Folder of a run.")]
 def pairs(given: Sequence[str], flag: str) -> dict[str, Any]:
     """Read ``key=value`` texts; values are YAML, so numbers, booleans and lists are understood.
 
-    >>> pairs(["width=0.25", "sizes=[3, 5]", "name=abc"], "--option")
-    {'width': 0.25, 'sizes': [3, 5], 'name': 'abc'}
+    >>> pairs(["width=0.25", "sizes=[3, 5]", "name=abc", "lr=3e-4"], "--option")
+    {'width': 0.25, 'sizes': [3, 5], 'name': 'abc', 'lr': 0.0003}
     """
+    from raynas.setup.yaml_text import read_yaml
+
     read = {}
     for text in given:
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise ValueError(f"{flag}: expected key=value, got {text!r}")
-        read[key] = yaml.safe_load(value)
+        read[key] = read_yaml(value)
     return read
 
 

@@ -51,14 +51,13 @@ def train_supernet(
     from raynas.report.outcome import show_supernet
 
     given = algo or ["spos"]
-    phases = [{"algo": name} | ({"epochs": epochs} if epochs else {}) for name in given]
     path = stoppable(train)(
         own_or_name(space),
-        given[0] if len(given) == 1 else phases,
+        given[0] if len(given) == 1 else given,
         data=data,
         task=task_of(task, task_option),
         supernet=supernet,
-        epochs=epochs if len(given) == 1 else None,
+        epochs=epochs,
         seed=seed,
         out=out,
         resume=resume,

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 from raynas.core.arch import Arch, Value
@@ -15,7 +17,7 @@ from raynas.core.errors import InvalidSpace
 from raynas.nn.elastic import Arguments, Elastic, checked_whole
 from raynas.nn.expression import Expression
 from raynas.nn.modelspace import ModelSpace
-from raynas.nn.mutable import Memo, name_labels
+from raynas.nn.mutable import Memo, activate_unchecked, name_labels
 from raynas.nn.value import ValueChoice
 
 RESOLUTION = "resolution"
@@ -130,7 +132,8 @@ def at_resolutions(space: ModelSpace, sizes: Iterable[int]) -> ModelSpace:
         sizes: heights and widths to choose from.
 
     Raises:
-        InvalidSpace: the space takes no images, chooses a resolution already, or a size is wrong.
+        InvalidSpace: the space takes no images, or images of one size only, chooses a resolution
+            already, or a size is wrong.
     """
     sizes = tuple(sizes)
     if space.input_shape is None or len(space.input_shape) != 3:
@@ -141,6 +144,7 @@ def at_resolutions(space: ModelSpace, sizes: Iterable[int]) -> ModelSpace:
     if RESOLUTION in space.arch_space.labels:
         raise InvalidSpace(f"{space.name} has a decision {RESOLUTION!r} already")
     checked_whole(space.name, {RESOLUTION: ValueChoice(sizes, RESOLUTION)})
+    _check_runs_at(space, min(sizes))
 
     def canonical(arch: Arch) -> Arch:
         rest = {label: value for label, value in arch.items() if label != RESOLUTION}
@@ -151,3 +155,18 @@ def at_resolutions(space: ModelSpace, sizes: Iterable[int]) -> ModelSpace:
     other.factory = AtResolutions(space.factory, sizes)
     other._canonical = None if space._canonical is None else canonical
     return other
+
+
+def _check_runs_at(space: ModelSpace, size: int) -> None:
+    """Raise InvalidSpace if a space's networks take images of another size only."""
+    net = space.supernet().eval()
+    activate_unchecked(net, space.arch_space.sample(np.random.default_rng(0)))
+    try:
+        with torch.no_grad():
+            net(resized(space.example_input(), size))
+    except RuntimeError as error:
+        text = str(error).splitlines()[0]
+        raise InvalidSpace(
+            f"{space.name} has no resolutions: its networks do not take images of {size} pixels "
+            f"({text})"
+        ) from error

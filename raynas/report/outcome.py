@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,9 @@ def show_supernet(console: Console, path: str) -> None:
         for name in metrics
         if last[name] is not None and not name.startswith("alpha.")
     )
-    line = f"\nSupernet, {len(rows)} epochs by {last['algo']}: {said}"
+    counts = Counter(row["algo"] for row in rows)
+    by = ", ".join(f"{count} epochs by {algo}" for algo, count in counts.items())
+    line = f"\nSupernet, {by}: {said}"
     console.print(line, highlight=False, soft_wrap=True)
     console.print(f"  {path}", highlight=False, soft_wrap=True)
     console.print(

@@ -110,7 +110,9 @@ def resolve_one_shot(
             hint = nearest(key, [*declared, *TrainSettings.model_fields])
             raise ValueError(f"algorithm {algo!r} has no option {key!r}; {hint}")
     fitted = checked("algorithm", algo, builder, others, without=("seed",))
-    ONE_SHOTS.make(algo, seed=0, **fitted)  # its own checks, before anything starts
+    made: OneShot = ONE_SHOTS.make(algo, seed=0, **fitted)  # its own checks, before anything starts
+    if epochs is None and "epochs" not in options and made.own_epochs is not None:
+        training["epochs"] = made.own_epochs
     return ComponentSpec(name=algo, options=fitted), validated(TrainSettings, training)
 
 

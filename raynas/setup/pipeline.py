@@ -19,6 +19,7 @@ from raynas.core.pipeline import (
     pipeline_config,
 )
 from raynas.setup.objects import imported
+from raynas.setup.yaml_text import read_yaml
 from raynas.storage.run_folder import Folder, absolute, fresh
 
 RESOLVED = "config.yaml"
@@ -45,7 +46,7 @@ def read_pipeline(
     if not path.is_file():
         raise FileNotFoundError(f"there is no configuration file {given}")
     try:
-        tree = yaml.safe_load(path.read_text())
+        tree = read_yaml(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         text = " ".join(str(error).split())
         raise ValueError(f"{path}: this is no configuration in YAML: {text}") from None

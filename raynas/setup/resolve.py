@@ -80,10 +80,13 @@ def build_space(name: str, options: Options, **given: Any) -> tuple[ModelSpace, 
     from raynas.nn.modelspace import SPACES
     from raynas.nn.resolution import at_resolutions
 
-    sizes = options.get(RESOLUTIONS)
-    if sizes is None or RESOLUTIONS in options_of(SPACES[name]):
+    if RESOLUTIONS in options_of(SPACES[name]):
         return build(SPACES, name, options, **given)
     others = {key: value for key, value in options.items() if key != RESOLUTIONS}
+    if (sizes := options.get(RESOLUTIONS)) is None:
+        return build(SPACES, name, others, **given)
+    if not isinstance(sizes, list | tuple) or not sizes:
+        raise ValueError(f"{name}: resolutions is a list of sizes, such as [16, 24], got {sizes!r}")
     model, spec = build(SPACES, name, others, **given)
     spec = ComponentSpec(name=spec.name, options=spec.options | {RESOLUTIONS: list(sizes)})
     return at_resolutions(model, sizes), spec

@@ -161,7 +161,7 @@ def supernet_of(given: Any, space: Space, data: Data | None, epochs: int | None)
             trains on from the one before; or None.
         space: of the architectures.
         data: that it is trained on.
-        epochs: of its training.
+        epochs: of its training; in a list, of each that does not say its own.
 
     Raises:
         ValueError, LookupError, TypeError: it does not go with the space or the data, or an option
@@ -194,16 +194,16 @@ def _chain(phases: Sequence[Any], space: Space, data: Data | None, epochs: int |
     """Return the supernet of several trainings, one after the other."""
     if not phases:
         raise ValueError("supernet: expected at least one phase, got an empty list")
-    if epochs is not None and len(phases) > 1:
-        raise ValueError("epochs: a supernet of several phases has them phase by phase")
     start: Supernet | None = None
     for number, phase in enumerate(phases, 1):
         if _is_path(phase) and number == 1:
             start = _trained_elsewhere(space, data, absolute(str(phase)), None)
             continue
         given = {ALGO: phase} if isinstance(phase, str) else phase
+        algo, options = _algorithm(given)
+        own = epochs if options.get("epochs") is None else None  # a phase's own come first
         try:
-            trained = supernet_to_train(*_algorithm(given), space, data, epochs, start=start)
+            trained = supernet_to_train(algo, options, space, data, own, start=start)
         except (ValueError, TypeError) as error:
             raise type(error)(f"supernet[{number - 1}]: {error}") from error
         start = trained if number == len(phases) else _as_phase(trained, _number(trained))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,13 @@ class Taught:
         output: the teacher's.
         weight: of the loss.
         temperature: by which logits are divided.
+        parts: of the losses that were asked for, detached.
     """
 
     output: Tensor
     weight: float = 1.0
     temperature: float = 1.0
+    parts: list[Tensor] = field(default_factory=list, compare=False, repr=False)
 
     def loss(self, task: Task, out: Any) -> Tensor:
         """Return the part of the loss that a teacher adds.
@@ -50,11 +52,13 @@ class Taught:
                 f"learns of shape {tuple(output.shape)}"
             )
         if dim is None:
-            return self.weight * functional.mse_loss(output, taught)
-        t = self.temperature
-        wanted = (taught / t).softmax(dim)
-        cross = -(wanted * (output / t).log_softmax(dim)).sum(dim).mean()
-        loss: Tensor = self.weight * t**2 * cross
+            loss = self.weight * functional.mse_loss(output, taught)
+        else:
+            t = self.temperature
+            wanted = (taught / t).softmax(dim)
+            cross = -(wanted * (output / t).log_softmax(dim)).sum(dim).mean()
+            loss = self.weight * t**2 * cross
+        self.parts.append(loss.detach())
         return loss
 
 

@@ -134,8 +134,8 @@ def check_checkpoint(space: ModelSpace, checkpoint: Path, path: str) -> None:
         other = f"its seed {seed} makes other choices than this run's, {space.seed}"
     if other:
         raise ValueError(
-            f"the supernet in {path} is not one of {space.name} as it is asked for: {other}"
-            + _trained_on(about)
+            f"the supernet in {path} is not one of {space.name} as it is asked for: "
+            f"{_trained_on(about)}{other}"
         )
     drawn = [] if seed is not None else _drawn(space)
     if drawn:
@@ -151,7 +151,7 @@ def _trained_on(about: Mapping[str, Any]) -> str:
     if not isinstance(space, Mapping):
         return ""
     options = f" with {space['options']}" if space.get("options") else ""
-    return f"; it was trained on {space.get('name')}{options}"
+    return f"it was trained on {space.get('name')}{options}; "
 
 
 def _shapes(state: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

@@ -53,7 +53,14 @@ class StageSpec(Strict):
     def _modular_names(cls, given: Any) -> Any:
         if not isinstance(given, Mapping):
             raise ValueError(f"expected a dict of {', '.join(cls.model_fields)}")
-        return {ALIASES.get(key, key): value for key, value in given.items()}
+        fields = {ALIASES.get(key, key): value for key, value in given.items()}
+        for kind in DIMENSIONS:
+            if not isinstance(fields.get(kind), list | tuple | Mapping | None):
+                raise ValueError(
+                    f"{kind}: expected a list of options, such as [3, 5], or a dict from label to "
+                    f"such, got {fields[kind]!r}"
+                )
+        return fields
 
 
 @dataclass(frozen=True)
@@ -77,12 +84,14 @@ class Stage:
         }
 
 
-def read_stages(given: Iterable[Any]) -> list[StageSpec]:
+def read_stages(given: Any) -> list[StageSpec]:
     """Return stages as they are written.
 
     Raises:
         ValueError: in one sentence, which of them and what is wrong.
     """
+    if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
+        raise ValueError(f"stages: expected a list of dicts, one for each stage, got {given!r}")
     specs = []
     for number, fields in enumerate(given):
         try:
@@ -202,12 +211,24 @@ def _read(where: str, sizes: Sizes, own: Mapping[str, Dimension], use_ratio: boo
 def _ratios(where: str, label: str, ratios: Sequence[Any], dimension: Dimension) -> set[Atom]:
     most, chosen = dimension.sizes[dimension.largest], set()
     for ratio in ratios:
+        if not isinstance(ratio, int | float):
+            raise ValueError(f"{where}: expected ratios of the largest size, got {ratio!r}")
         option = min(dimension.options, key=lambda o: abs(dimension.sizes[o] / most - ratio))
         if abs(dimension.sizes[option] / most - ratio) > NEAR:
             has = ", ".join(f"{dimension.sizes[o] / most:.2f}" for o in dimension.options)
             raise ValueError(f"{where}: {label!r} has no size of ratio {ratio!r}; it has {has}")
         chosen.add(option)
     return chosen
+
+
+def untrained(stages: Sequence[Stage], dimensions: Mapping[str, Dimension]) -> Options:
+    """Return the options, by label, that no stage trains, though a search may draw them."""
+    last = stages[-1].options
+    left = {
+        label: tuple(option for option in d.options if option not in last[label])
+        for label, d in dimensions.items()
+    }
+    return {label: options for label, options in left.items() if options}
 
 
 def first_epochs(specs: Sequence[StageSpec], epochs: int) -> list[int]:
