@@ -44,7 +44,11 @@ class Codes:
             self.columns[label] = slice(len(self.sizes), len(self.sizes) + len(sizes))
             self.sizes += sizes
         self._places = self._find_places()
-        self._order = self._parents_first()
+        self._hidden = [  # decisions that some architectures do not reach, those above first
+            (self.columns[label], [place for place in self._places[label] if place is not None])
+            for label in self._parents_first()
+            if None not in self._places[label]
+        ]
         self._nested = any(place for places in self._places.values() for place in places)
         self._free = np.array([d.count() > 1 for d in space.decisions.values()], dtype=bool)
 
@@ -129,12 +133,12 @@ class Codes:
 
     def settle(self, genotypes: Rows) -> Rows:
         """Write -1 into every column that the other values do not reach, in place."""
-        if self._nested:
-            for label in self._order:
-                reached = np.zeros(len(genotypes), dtype=bool)
-                for parent in self._places[label]:
-                    reached |= True if parent is None else genotypes[:, parent[0]] == parent[1]
-                genotypes[~reached, self.columns[label]] = UNREACHED
+        for columns, places in self._hidden:
+            column, number = places[0]
+            reached = genotypes[:, column] == number
+            for column, number in places[1:]:
+                reached |= genotypes[:, column] == number
+            genotypes[~reached, columns] = UNREACHED
         return genotypes
 
     def fill(self, rows: Rows, rng: np.random.Generator) -> Rows:
@@ -176,8 +180,10 @@ class Codes:
         reached = rows[:, first] != UNREACHED
         picked = (rng.random(reached.shape) * (reached & self._free)).argmax(1)
         rows = self.fill(rows, rng)
+        order = np.argsort(picked, kind="stable")
+        ends = np.cumsum(np.bincount(picked, minlength=len(self.labels))).tolist()
         for at, label in enumerate(self.labels):
-            mine = np.flatnonzero(picked == at)
+            mine = order[ends[at - 1] if at else 0 : ends[at]]
             if len(mine) and self._free[at]:
                 rows[mine, self.columns[label]] = self._changed(label, rows[mine], rng)
         return self.settle(rows)
@@ -197,6 +203,15 @@ class Codes:
         else:
             own[each, leaving], own[each, joining] = 0, 1
         return own
+
+    def cross(self, first: Rows, second: Rows, rng: np.random.Generator) -> Rows:
+        """Take every decision of every row from one of two parents, at random."""
+        widths = [span.stop - span.start for span in self.columns.values()]
+        coins = rng.integers(2, size=(len(first), len(widths)), dtype=np.int32)
+        pick = np.repeat(coins, widths, axis=1) == 1
+        # what one parent does not reach is the other's, as ``ArchSpace.cross`` has it
+        pick = np.where(first == UNREACHED, False, pick | (second == UNREACHED))
+        return self.settle(self.fill(np.where(pick, first, second), rng))
 
     # --- likeness ---
 
@@ -218,6 +233,14 @@ class Codes:
         each = [1 / (len(widths) * width) for width in widths for _ in range(width)]
         weights: NDArray[np.float64] = np.sqrt(np.array(each))
         return weights
+
+    def one_hot(self, rows: Rows) -> NDArray[np.float64]:
+        """Return a 1 for every value, zeros for what is not reached, shape (N, sum of sizes)."""
+        starts = np.cumsum([0, *self.sizes])
+        vectors = np.zeros((len(rows), int(starts[-1])))
+        at, columns = np.nonzero(rows != UNREACHED)
+        vectors[at, starts[columns] + rows[at, columns]] = 1.0
+        return vectors
 
     def keys(self, rows: Rows) -> list[bytes]:
         """Return one key per row, equal for equal rows."""

@@ -33,6 +33,7 @@ class Factor(NamedTuple):
 
 
 Path = tuple[Factor, ...]
+UNREACHED = object()  # None may be an option
 
 
 class Gate(NamedTuple):
@@ -58,19 +59,6 @@ class Rule:
     domains: tuple[tuple[Value, ...], ...]
     runs: Mapping[Any, tuple[int, ...]]
     gate: Gate | None = None
-
-    def picked(self, arch: Mapping[str, Value]) -> tuple[int, ...]:
-        """Return the parts that an architecture runs."""
-        if self.gate is not None:
-            origin = arch.get(self.gate.label)
-            source = self.gate.source
-            if not (source in origin if isinstance(origin, tuple) else source == origin):
-                return ()
-        if any(label not in arch for label in self.labels):
-            return ()
-        if len(self.labels) == 1:
-            return self.runs.get(arch[self.labels[0]], ())
-        return self.runs.get(tuple(arch[label] for label in self.labels), ())
 
     def paths(self, part: int) -> Iterator[Path]:
         """Yield the conditions under which a part runs; at most one of them holds at a time."""
@@ -163,9 +151,12 @@ class Row:
         self.amount, self.peak_bytes = part.amount, part.peak_bytes
         self.tied = {key: size for key, size in part.params.items() if key in tied}
         self.params = sum(part.params.values()) - sum(self.tied.values())
-        self.switches = [
-            (switch.rule, [Row(inner, tied) for inner in switch.parts]) for switch in part.switches
-        ]
+        self.switches = [_Picks(switch, tied) for switch in part.switches]
+
+    @property
+    def free(self) -> bool:
+        """Whether it costs nothing."""
+        return not (self.amount or self.peak_bytes or self.params or self.tied or self.switches)
 
     def add_to(self, sum_: list[Any], tied: dict[Hashable, int], arch: Mapping[str, Value]) -> None:
         """Add what an architecture runs to [params, amount, peak_bytes]."""
@@ -175,9 +166,38 @@ class Row:
             sum_[2] = self.peak_bytes
         if self.tied:
             tied |= self.tied
-        for rule, rows in self.switches:
-            for at in rule.picked(arch):
-                rows[at].add_to(sum_, tied, arch)
+        for switch in self.switches:
+            for row in switch.picked(arch):
+                row.add_to(sum_, tied, arch)
+
+
+class _Picks:
+    """Which rows of a switch an architecture runs, by the values of the labels that decide it."""
+
+    __slots__ = ("gate", "label", "labels", "rows")
+
+    def __init__(self, switch: Switch, tied: frozenset[Hashable]) -> None:
+        rule = switch.rule
+        rows = [Row(part, tied) for part in switch.parts]
+        self.gate, self.labels = rule.gate, rule.labels
+        self.label = rule.labels[0] if len(rule.labels) == 1 else None
+        # a switch over several labels has a key for every combination, most of which run nothing
+        self.rows = {
+            key: some
+            for key, parts in rule.runs.items()
+            if (some := tuple(rows[at] for at in parts if not rows[at].free))
+        }
+
+    def picked(self, arch: Mapping[str, Value]) -> tuple[Row, ...]:
+        """Return the rows that an architecture runs."""
+        if self.gate is not None:
+            origin = arch.get(self.gate.label)
+            source = self.gate.source
+            if not (source in origin if isinstance(origin, tuple) else source == origin):
+                return ()
+        if self.label is not None:
+            return self.rows.get(arch.get(self.label, UNREACHED), ())
+        return self.rows.get(tuple([arch.get(label, UNREACHED) for label in self.labels]), ())
 
 
 def without_repetition(part: Part, held: frozenset[Hashable] = frozenset()) -> None:
