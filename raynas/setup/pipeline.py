@@ -23,7 +23,8 @@ from raynas.setup.yaml_text import read_yaml
 from raynas.storage.run_folder import Folder, absolute, fresh
 
 RESOLVED = "config.yaml"
-OF_SPACE, OF_DATA = ("space", "space_options"), ("data", "data_options", "task", "task_options")
+NAMED = ("space", "data", "task")  # each with options beside it, which go with the name
+OF_RUN = ("space", "space_options", "data", "data_options", "task", "task_options", "seed")
 
 
 def read_pipeline(
@@ -116,10 +117,12 @@ def arguments(config: PipelineConfig, step: Step) -> dict[str, Any]:
         for name in type(fields).model_fields
         if (value := getattr(fields, name)) is not None
     }
-    for group in (OF_SPACE, OF_DATA, ("seed",), ("ray",)):
-        if not any(name in own for name in group):
-            values = {name: getattr(config, name) for name in group}
-            own |= {name: value for name, value in values.items() if value is not None}
+    inherited = ["seed", "ray"]
+    for name in NAMED:
+        inherited += [] if name in own else [name, f"{name}_options"]
+    for name in inherited:
+        if name not in own and (value := getattr(config, name)) is not None:
+            own[name] = value
     if "space" in own and ":" in own["space"]:
         own["space"] = imported(own["space"])
     if options := own.pop("task_options", None):
@@ -161,7 +164,7 @@ def retrain_arguments(config: PipelineConfig, step: Step, run: Any) -> dict[str,
         own["what"] = own.pop("arch")
     else:
         own["what"] = run
-        kept = {*type(fields).model_fields, "what"} - {*OF_SPACE, *OF_DATA, "seed", "run"}
-        said = {name for name in type(fields).model_fields if getattr(fields, name) is not None}
-        own = {name: value for name, value in own.items() if name in kept or name in said}
+        # what holds for all steps is the run's own already
+        others = {name for name in OF_RUN if getattr(fields, name) is None}
+        own = {name: value for name, value in own.items() if name not in others}
     return own
