@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from functools import cached_property
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +20,17 @@ from raynas.core.archspace import ArchSpace
 from raynas.core.codes import Codes, Rows
 from raynas.core.decision import Choice, Decision
 from raynas.core.deduplicator import Deduplicator
+from raynas.core.feasible import repaired
 from raynas.core.objectives import hypervolume, pareto_mask
+from raynas.core.points import Points
 from raynas.core.ranking import rank_normal, scores_of
 from raynas.core.sampler import SAMPLERS, Origin, Sampler
 from raynas.core.trial import Trial
+from raynas.supernet.blas import one_blas_thread
+from raynas.supernet.forecast import Forecast, forecast
 
 Matrix = NDArray[np.float64]
+Model = Literal["quadratic", "forest", "mlp"]
 
 FITTED = 200  # points that a model is fitted on: one half the best, one half random others
 CENTRES = 8  # best points whose surroundings are candidates
@@ -34,6 +40,7 @@ UNIFORM = 100  # candidates from anywhere
 IN_FLIGHT = 64  # latest queries in flight that the model takes into account
 DESIGNS = 30  # designs that the start of a later episode is picked from
 TREES = 50
+NEW, GROWTH = 10, 1.5  # networks are fitted anew to so many more points, and to half as many again
 
 
 @dataclass(eq=False)
@@ -57,13 +64,27 @@ class Predictor(Sampler):
     model of all points. With several objectives there is one model each and a single episode; asked
     is the candidate whose vector of bounds adds most hypervolume to the front, in ranks.
 
+    A warm start takes the scores of an earlier run, of the same decisions and objectives, for its
+    own: there is no design. The best of them that keeps the bounds of this search is asked first,
+    and what it scores here moves all others to the scale of this run, which may be another
+    supernet's or another evaluator's; then come those that the model is most hopeful about. Where
+    the earlier run has changed since a search was begun, that search is not resumed by replay: what
+    it was told is told again, and it goes on from there.
+
     Args:
         space: what is searched.
         seed: fixes the run.
         model: ``quadratic``, kernel ridge regression with kernel 0.3 s + 0.7 s^2 of the share s of
-            equal decisions; or ``forest``, scikit-learn's random forest, its deviation taken over
-            trees.
+            equal decisions; ``forest``, scikit-learn's random forest, its deviation taken over
+            trees; or ``mlp``, Once-for-All's accuracy predictor (Cai et al., 2020,
+            arXiv:1908.09791) with what it errs by as the deviation, and the quadratic model of what
+            it leaves, so that every trial counts at once. It is fitted anew now and then, and then
+            what it expects most of is sought by evolution, within the bounds.
+        warm_start: folder or URI of an earlier run; None begins with nothing.
         objectives: names of the scores that trials are told with, if there are several.
+
+    Raises:
+        ValueError: another model, or the earlier run is of another space or has scored nothing.
     """
 
     multi_objective = True
@@ -73,27 +94,30 @@ class Predictor(Sampler):
         space: ArchSpace,
         *,
         seed: int,
-        model: Literal["quadratic", "forest"] = "quadratic",
+        model: Model = "quadratic",
+        warm_start: str | None = None,
         objectives: tuple[str, ...] = (),
     ) -> None:
-        if model not in ("quadratic", "forest"):
-            raise ValueError(f"expected model 'quadratic' or 'forest', got {model!r}")
+        if model not in get_args(Model):
+            raise ValueError(f"expected model 'quadratic', 'forest' or 'mlp', got {model!r}")
         self._space, self._model, self._objectives = space, model, objectives
+        self._seed, self._warm_start = seed, warm_start
         self._rng = np.random.default_rng(seed)
         self._visited = Deduplicator(space, self._rng)
         self.origin = Origin()
         self._codes = Codes(space)
         self._seen: set[bytes] = set()
-        self._rows: list[Rows] = []
-        self._scores: list[tuple[float, ...]] = []
+        self._points = Points(self._codes)
+        self._inside: list[bool] = []  # whether each point of an earlier run keeps the bounds
         decisions = space.decisions.values()
         self._design_size = max([10, *(2 * len(d.options) for d in decisions)])
         self._patience = max(20, 3 * sum(map(_changes, decisions)) // 2)
         self._peaks: list[Rows] = []
         self._turn = False
         self._flying: dict[str, tuple[Rows, Episode | None]] = {}
-        self._episode = Episode(self._design())
-        self.startup = len(set(self._codes.keys(np.array(self._episode.design))))
+        self._forecasts: dict[bool, Forecast] = {}  # of all points, and of the episode's
+        self._episode = Episode(self._design()) if warm_start is None else self._warm(warm_start)
+        self.startup = len({row.tobytes() for row in self._episode.design})
 
     def ask(self) -> Arch:
         """Return the next of a design, or the candidate that a model is most hopeful about."""
@@ -104,8 +128,9 @@ class Predictor(Sampler):
             self._turn = not self._turn
             if everywhere:
                 episode = None
-            members = range(len(self._rows)) if everywhere else self._episode.members
-            row, origin = self._most_hopeful(members)
+            members = range(len(self._points)) if everywhere else self._episode.members
+            with one_blas_thread():
+                row, origin = self._most_hopeful(members, everywhere)
         arch = self._visited.propose(
             lambda: self._space.sample(self._rng) if row is None else self._codes.decode(row)
         )
@@ -121,12 +146,11 @@ class Predictor(Sampler):
         own = trial.arch.key in self._flying
         _, episode = self._flying.pop(trial.arch.key, (row, self._episode))
         if scores is not None:
-            self._rows.append(row)
-            self._scores.append(scores)
+            self._points.add(row, scores)
         if episode is None:
             return
         if scores is not None:
-            episode.members.append(len(self._rows) - 1)
+            episode.members.append(len(self._points) - 1)
         better = scores is not None and scores[0] > episode.best
         if scores is not None and better:
             episode.best, episode.peak = scores[0], row
@@ -141,6 +165,51 @@ class Predictor(Sampler):
         row = self._codes.encode(arch)
         self._seen.add(self._codes.keys(row[None])[0])
         return row
+
+    # --- an earlier run ---
+
+    def _warm(self, path: str) -> Episode:
+        """Return an episode of an earlier run's points, whose design is the best one."""
+        from raynas.storage.earlier_run import scored_trials
+
+        points: dict[str, tuple[Rows, tuple[float, ...]]] = {}
+        try:
+            for trial in scored_trials(path, self._space):
+                scores = scores_of(trial, self._objectives)
+                if scores is not None:
+                    points[trial.arch.key] = self._codes.encode(trial.arch), scores
+            if not points:
+                raise ValueError(f"the run in {path} has no finite score")
+        except ValueError as error:
+            raise ValueError(f"warm_start: {error}") from None
+        self._points = Points(self._codes, list(points.values()))
+        numbers = list(range(len(self._points)))
+        archs = [self._codes.decode(row) for row in self._points.rows]
+        self._inside = [self._visited.is_open(arch) for arch in archs]
+        best = self._points.best_first(numbers)
+        inside = [self._points.rows[number] for number in best if self._inside[number]]
+        return Episode(inside[:1] or self._brought_inside([archs[i] for i in best]), numbers)
+
+    def _brought_inside(self, best: list[Arch]) -> list[Rows]:
+        """Return a design of the best architectures, changed until they keep the bounds."""
+        changed = (repaired(self._space, arch, self._rng) for arch in best[: self._design_size])
+        rows = [self._codes.encode(arch) for arch in changed if arch is not None]
+        return list({row.tobytes(): row for row in rows}.values())
+
+    def note(self) -> str:
+        """Say how many scores it begins with, and how well a network tells them."""
+        if not self._points.earlier:
+            return ""
+        text = f"beginning with {self._points.earlier} scores of {self._warm_start}"
+        if self._model != "mlp":
+            return text
+        return f"{text}, {'; '.join(map(str, self._first_forecast.reports))}"
+
+    @cached_property
+    def _first_forecast(self) -> Forecast:
+        """Of the earlier run alone: whoever asks for it first, and whatever was told by then."""
+        numbers = range(self._points.earlier)
+        return self._fit(numbers, self._points.scores(numbers, moved=False))
 
     # --- episodes ---
 
@@ -166,6 +235,7 @@ class Predictor(Sampler):
         """Begin an episode with the design whose nearest half lies furthest from all peaks."""
         if self._episode.peak is not None:
             self._peaks.append(self._episode.peak)
+        self._forecasts.pop(False, None)
         designs = [self._design() for _ in range(DESIGNS if self._peaks else 1)]
         distances = [self._distance_of_nearest_half(design) for design in designs]
         self._episode = Episode(designs[int(np.argmax(distances))])
@@ -179,30 +249,58 @@ class Predictor(Sampler):
 
     # --- the model's choice ---
 
-    def _most_hopeful(self, members: Sequence[int]) -> tuple[Rows | None, Origin]:
+    def _most_hopeful(self, members: Sequence[int], everywhere: bool) -> tuple[Rows | None, Origin]:
         """Return the unseen candidate of the largest acquisition, or None if there is none."""
-        if not members:
+        points, members = self._points, self._points.valid(members)
+        own = points.own(members)
+        inside = np.array([own[i] or self._inside[at] for i, at in enumerate(members)], dtype=bool)
+        if not inside.any():
             return None, Origin()
-        scores = np.array([self._scores[i] for i in members])
+        scores = points.scores(members)
         several = scores.shape[1] > 1
         best = self._best_first(scores)
-        centres = best[: FRONT_CENTRES if several else CENTRES]
-        fitted = self._fitted(best, len(scores))
-        candidates, owners = self._candidates([self._rows[members[i]] for i in centres])
+        centres = best
+        if not inside.all():  # some of an earlier run, under other bounds
+            centres = np.flatnonzero(inside)[self._best_first(scores[inside])]
+        centres = centres[: FRONT_CENTRES if several else CENTRES]
+        fitted = self._fitted(best, own)
+        view = self._forecast(members, scores, everywhere) if self._model == "mlp" else None
+        pool = None if view is None else view.pool
+        candidates, owners = self._candidates([points.rows[members[i]] for i in centres], pool)
         if not len(candidates):
             return None, Origin()
-        targets = np.stack([rank_normal(column) for column in scores[fitted].T], axis=1)
-        rows = [self._rows[members[i]] for i in fitted]
-        mean, upper = self._bounds(rows, targets, candidates)
-        hope = improvement(upper, targets) if several else upper[:, 0]
+        targets = ranked(scores[fitted]) if view is None else ranked(scores)[fitted]
+        rows = [points.rows[members[i]] for i in fitted]
+        mean, upper = self._bounds(rows, targets, candidates, view)
+        hope = improvement(upper, targets, own[fitted]) if several else upper[:, 0]
+        keys = self._codes.keys(candidates)
         for i in np.argsort(-hope, kind="stable"):
             if self._visited.is_open(self._codes.decode(candidates[i])):
                 row: Rows = candidates[i]
-                parent = None if owners[i] < 0 else members[centres[owners[i]]]
-                key = None if parent is None else self._codes.decode(self._rows[parent]).key
+                centre = members[centres[owners[i]]] if owners[i] >= 0 else -1
+                key = None  # an earlier run's trial is no parent
+                if centre >= points.earlier:
+                    key = self._codes.decode(points.rows[centre]).key
                 score = None if several else expected(mean[i, 0], targets[:, 0], scores[fitted, 0])
                 return row, Origin(key, score)
+            self._seen.add(keys[i])  # nor will it be open later
         return None, Origin()
+
+    def _forecast(self, members: Sequence[int], scores: Matrix, everywhere: bool) -> Forecast:
+        """Return predictors of the members' ranks, fitted anew if there are many more by now."""
+        view = self._forecasts.get(everywhere)
+        if view is None and members[0] < self._points.earlier and not everywhere:
+            view = self._first_forecast
+        if view is None or len(members) >= max(view.count + NEW, GROWTH * view.count):
+            view = self._fit(members, scores)
+        self._forecasts[everywhere] = view
+        return view
+
+    def _fit(self, members: Sequence[int], scores: Matrix) -> Forecast:
+        rows = np.array([self._points.rows[i] for i in members])
+        best = np.argsort(-scores[:, 0], kind="stable")[:FRONT_CENTRES]
+        targets = ranked(scores)
+        return forecast(self._space, self._codes, rows, targets, rows[best], seed=self._seed)
 
     def _best_first(self, scores: Matrix) -> NDArray[np.intp]:
         """Return the best points in order; with several objectives the front, in random order."""
@@ -210,16 +308,18 @@ class Predictor(Sampler):
             return np.argsort(-scores[:, 0], kind="stable")[: FITTED // 2]
         return self._rng.permutation(np.flatnonzero(pareto_mask(scores)))[:FITTED]
 
-    def _fitted(self, best: NDArray[np.intp], count: int) -> NDArray[np.intp]:
-        if count <= FITTED:
-            return np.arange(count)
-        others = np.setdiff1d(np.arange(count), best)
-        return np.concatenate([best, self._rng.permutation(others)[: FITTED - len(best)]])
+    def _fitted(self, best: NDArray[np.intp], own_N: NDArray[np.bool_]) -> NDArray[np.intp]:
+        """Return the points that a model is fitted to: of too many, own ones before others."""
+        if len(own_N) <= FITTED:
+            return np.arange(len(own_N))
+        others = self._rng.permutation(np.setdiff1d(np.arange(len(own_N)), best))
+        others = others[np.argsort(~own_N[others], kind="stable")]
+        return np.concatenate([best, others[: FITTED - len(best)]])
 
-    def _candidates(self, centres: list[Rows]) -> tuple[Rows, NDArray[np.intp]]:
+    def _candidates(self, centres: list[Rows], pool: Rows | None) -> tuple[Rows, NDArray[np.intp]]:
         """Return unseen rows, each once: neighbours and mutants of the centres, and any others.
 
-        Beside them, which centre each was made from; -1 if from none.
+        The pool's come last. Beside them, which centre each was made from; -1 if from none.
         """
         codes, rng = self._codes, self._rng
         near = [codes.neighbours(row, rng) for row in centres]
@@ -227,6 +327,7 @@ class Predictor(Sampler):
         thrice = rng.random(len(mutants)) < 0.3
         mutants[thrice] = codes.mutate(mutants[thrice], rng)
         rows = np.concatenate([*near, mutants, codes.uniform(UNIFORM, rng)])
+        rows = rows if pool is None else np.concatenate([rows, pool])
         each = np.arange(len(centres))
         owners = [np.repeat(each, list(map(len, near))), np.repeat(each, MUTANTS)]
         first: dict[bytes, int] = {}
@@ -234,9 +335,12 @@ class Predictor(Sampler):
             if key not in self._seen:
                 first.setdefault(key, i)
         kept = list(first.values())
-        return rows[kept], np.concatenate([*owners, np.full(UNIFORM, -1)])[kept]
+        made = np.concatenate(owners)
+        return rows[kept], np.append(made, np.full(len(rows) - len(made), -1))[kept]
 
-    def _bounds(self, rows: list[Rows], targets: Matrix, candidates: Rows) -> tuple[Matrix, Matrix]:
+    def _bounds(
+        self, rows: list[Rows], targets: Matrix, candidates: Rows, view: Forecast | None
+    ) -> tuple[Matrix, Matrix]:
         """Return mean and mean + deviation of every objective, each of shape (C, M)."""
         fitted_NF, candidates_CF = self._features(rows), self._codes.features(candidates)
         if self._model == "forest":
@@ -245,7 +349,13 @@ class Predictor(Sampler):
             )
         flying_PF = self._features([row for row, _ in self._flying.values()][-IN_FLIGHT:])
         noise = 0.1 if targets.shape[1] == 1 else 0.03
-        return quadratic_bounds(fitted_NF, targets, candidates_CF, flying_PF, noise=noise)
+        if view is None:
+            return quadratic_bounds(fitted_NF, targets, candidates_CF, flying_PF, noise=noise)
+        left = targets - view.mean(np.array(rows))
+        mean, upper = quadratic_bounds(fitted_NF, left, candidates_CF, flying_PF, noise=noise)
+        deviation = upper - mean
+        mean += view.mean(candidates)
+        return mean, mean + view.deviation * deviation
 
     def _features(self, rows: Sequence[Rows]) -> Matrix:
         columns = len(self._codes.sizes)
@@ -258,6 +368,11 @@ def _changes(decision: Decision) -> int:
     if isinstance(decision, Choice):
         return n - 1
     return n if decision.k is None else decision.k * (n - decision.k)
+
+
+def ranked(scores_NM: Matrix) -> Matrix:
+    """Return the normal quantiles of every objective's ranks."""
+    return np.stack([rank_normal(column) for column in scores_NM.T], axis=1)
 
 
 def kernel(shares: Matrix) -> Matrix:
@@ -315,14 +430,22 @@ def forest_bounds(
     return np.round(np.stack(mean, axis=1), 9), np.round(np.stack(upper, axis=1), 9)
 
 
-def improvement(upper_CM: Matrix, known_NM: Matrix) -> NDArray[np.float64]:
+def improvement(
+    upper_CM: Matrix, known_NM: Matrix, own_N: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
     """Return by how much each candidate enlarges the hypervolume of the known points, shape (C,).
 
     The reference lies 0.1 below the worst known score of each objective. Candidates that another
     one beats cannot be the largest and get -1.
+
+    Args:
+        upper_CM: of the candidates.
+        known_NM: of the known points.
+        own_N: which of them make the front that is to grow; None takes all.
     """
     reference = known_NM.min(0) - 0.1
-    front = known_NM[pareto_mask(known_NM)]
+    mine_NM = known_NM if own_N is None else known_NM[own_N]
+    front = mine_NM[pareto_mask(mine_NM)]
     before = hypervolume(front, reference)
     gains = np.full(len(upper_CM), -1.0)
     for i in np.flatnonzero(pareto_mask(upper_CM)):

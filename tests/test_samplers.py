@@ -485,8 +485,10 @@ def test_a_forest_may_be_the_model() -> None:
 
     assert run() == run()
     assert len(set(run())) == 14
-    with pytest.raises(ValueError, match="expected model 'quadratic' or 'forest', got 'mlp'"):
-        Predictor(PLANE, seed=0, model="mlp")  # type: ignore[arg-type]
+    with pytest.raises(
+        ValueError, match="expected model 'quadratic', 'forest' or 'mlp', got 'trees'"
+    ):
+        Predictor(PLANE, seed=0, model="trees")  # type: ignore[arg-type]
 
 
 def test_a_design_holds_every_option_equally_often() -> None:

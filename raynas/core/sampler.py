@@ -61,6 +61,10 @@ class Sampler(ABC):
     def tell(self, trial: Trial) -> None:
         """Learn from a finished trial."""
 
+    def note(self) -> str:
+        """Return what is to be said before the first proposal; empty if there is nothing."""
+        return ""
+
 
 class SamplerFactory(Protocol):
     """How a registered sampler is made: from a space, a seed, and its own options."""

@@ -108,6 +108,11 @@ class Study:
         return self._sampler.startup
 
     @property
+    def note(self) -> str:
+        """What the sampler says before its first proposal; empty if nothing."""
+        return self._sampler.note()
+
+    @property
     def finished(self) -> bool:
         """Whether nothing more will be asked and nothing is in flight."""
         return not self._flying and (self._spent or self.failure is not None)

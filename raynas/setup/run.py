@@ -41,6 +41,8 @@ def run_search(run: Prepared, progress: Progress) -> None:
             spec = strategy.evaluation.prepared(config.out, config.seed, runner, progress)
             spec = with_latency(spec, None if run.latency is None else run.latency.table)
             study = _study(run, spec, history)
+            if study.note:
+                progress.phase(study.note)
             space = problem.space.arch_space
             runner.run_study(study, space, spec, config.out, progress)
             if not study.told and space.violation is not None:

@@ -9,6 +9,7 @@ from typing import Any
 from raynas.core.config import ComponentSpec, SearchConfig
 from raynas.core.fixed_list import FOUND, FixedListSampler, in_place
 from raynas.core.goals import Goals
+from raynas.core.options import options_of
 from raynas.core.sampler import SAMPLERS, Sampler, sampler_class
 from raynas.core.trial import Trial
 from raynas.evaluators.shared import Shared
@@ -16,6 +17,7 @@ from raynas.setup.algorithms import name_of, resolve_sampler, trains
 from raynas.setup.evaluation import Evaluation, evaluation_of, shared_evaluation, shared_of
 from raynas.setup.problem import Problem
 from raynas.setup.supernets import Supernet, phase_of, supernet_to_train
+from raynas.setup.warm_start import check_warm_start
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ def search_strategy(
     def sampler(*_: Any) -> Sampler:
         return resolve_sampler(name, space, problem.seed, options, goals=goals)
 
+    if (path := options.get("warm_start")) and "warm_start" in options_of(SAMPLERS[name]):
+        check_warm_start(str(path), problem)
     sampler()  # says what is wrong with its options before anything else
     evaluation = evaluation_of(evaluator, problem, supernet=supernet, epochs=epochs, timed=timed)
     return SearchStrategy(ComponentSpec(name=name, options=dict(options)), evaluation, sampler)
