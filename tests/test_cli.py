@@ -24,7 +24,7 @@ HANGS_S = 600  # after which a process of a test is taken to hang: a busy machin
     [
         ("search mobilenet_v2_cifra", "did you mean 'mobilenet_v2_cifar'?"),
         ("search mobilenet_v2_cifar --algo regularised_evolution", "'regularized_evolution'?"),
-        ("search mobilenet_v2_cifar --algo spos", "spos trains a supernet"),
+        ("search mobilenet_v2_cifar --algo spos --evaluator standalone", "supernet go with the"),
         ("search mobilenet_v2_cifar --data digit", "did you mean 'digits'?"),
         ("search mobilenet_v2_cifar --trials 0", "trials: input should be greater than 0, got 0"),
         ("search mobilenet_v2_cifar --trials=-3", "trials: input should be greater than 0"),

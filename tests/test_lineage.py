@@ -88,7 +88,7 @@ def test_a_stranger_may_be_a_parent(name: str) -> None:
         arch = sampler.ask()
         parents.append(sampler.origin.parent)
         sampler.tell(trial(arch, 0.0))
-    if name in (*MUTATING, "evolution", "predictor"):
+    if name in (*MUTATING, "evolution", "predictor", "perturbation"):
         assert stranger.key in parents
     else:
         assert parents == [None] * 12

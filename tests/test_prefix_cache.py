@@ -35,6 +35,7 @@ CHAINS = (
     "nas_bench_macro",
     "proxyless",
     "shufflenet_spos",
+    "single_path_nas",
 )
 FAMILIES = {"fbnet", "mobilenet_v2_cifar", "nas_bench_macro", "proxyless", "shufflenet_spos"}
 KB = 2**10
