@@ -52,21 +52,37 @@ DEPTHS, KERNELS, EXPANDS = (1, 2, 3), (3, 5), (2, 3, 4)
 LIMITS = (0.2, 0.4)  # of the largest network's multiply-accumulates
 NEAR = 0.05  # by which share random networks may differ from the one found
 INLINE = {"inline": True}
-RECIPE: dict[str, Any] = {
-    "batch_size": 64,
-    "weight_decay": 4e-5,
-    "decay_norms": True,
-}  # of all trainings
+# of all trainings
+RECIPE: dict[str, Any] = {"batch_size": 64, "weight_decay": 4e-5, "decay_norms": True}
 TUNING = RECIPE | {"lr": 0.01}  # of inherited weights
-# the warm start trains the smallest network alone, of which elastic layers can inherit nothing
-ALGOS: dict[str, tuple[str, dict[str, Any]]] = {
-    "progressive_shrinking": ("progressive_shrinking", {}),
-    "progressive_shrinking, sandwich": ("progressive_shrinking", {"sandwich": True}),
-    "spos": ("spos", {"warm_start_steps": 0}),
-    "spos, strict": ("spos", {"warm_start_steps": 0, "fairness": "strict"}),
-}
-SHRINKING = "progressive_shrinking"
+SHRINKING, LONGER = "progressive_shrinking", "progressive_shrinking, four times the epochs"
 PARTS = ("ranking", "sizes", "found")
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """How a supernet is trained.
+
+    Attributes:
+        name: of the one-shot algorithm.
+        options: of it.
+        times: as many epochs as the others have.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    times: int = 1
+
+
+ALGOS = {
+    SHRINKING: Algorithm(SHRINKING, {}),
+    "progressive_shrinking, sandwich": Algorithm(SHRINKING, {"sandwich": True}),
+    "progressive_shrinking, no teacher": Algorithm(SHRINKING, {"distill": 0.0}),
+    LONGER: Algorithm(SHRINKING, {}, 4),
+    # the warm start trains the smallest network alone, of which elastic layers inherit nothing
+    "spos": Algorithm("spos", {"warm_start_steps": 0}),
+    "spos, strict": Algorithm("spos", {"warm_start_steps": 0, "fairness": "strict"}),
+}
 
 
 class ElasticNet(nn.Module):
@@ -211,15 +227,15 @@ class Study:
 
         def make() -> dict[str, Any]:
             began = time.process_time()
-            name, options = ALGOS[algo]
+            by = ALGOS[algo]
             path = raynas.train_supernet(
                 self.space,
-                name,
+                by.name,
                 data=self.info.data,
                 data_options=self.options,
-                epochs=self.info.epochs,
+                epochs=self.info.epochs * by.times,
                 seed=seed,
-                options=RECIPE | options,
+                options=RECIPE | dict(by.options),
                 out=self._fresh(f"{algo} {seed}"),
                 ray=INLINE,
                 progress=False,
@@ -249,22 +265,23 @@ class Study:
         key = f"inherited {algo} {seed} {split} {' '.join(arch.key for arch in archs)}"
         return self.kept.get(key, make)  # type: ignore[no-any-return]
 
-    def search(self, seed: int, limit: float | None) -> Result:
-        """Return the search of a supernet of progressive shrinking.
+    def search(self, algo: str, seed: int, limit: float | None) -> Result:
+        """Return the search of a supernet.
 
         Args:
+            algo: that trained it.
             seed: of the supernet and of the search.
             limit: share of the largest network's multiply-accumulates; None takes one trial, for
                 trainings that go on from the supernet.
         """
-        name = f"search {seed} {limit}"
+        name = f"search {algo} {seed} {limit}"
         bound = None if limit is None else 1e6 * limit * self.macs(self.sized["largest"])
 
         def make() -> str:
             return raynas.search(
                 self.space,
                 "evolution" if limit else "random",
-                supernet=self.supernet(SHRINKING, seed),
+                supernet=self.supernet(algo, seed),
                 data=self.info.data,
                 data_options=self.options,
                 constraints=None if bound is None else {"macs": (None, bound)},
@@ -277,30 +294,31 @@ class Study:
 
         return Result(self.kept.get(name, make), space=self.space)
 
-    def retrained(self, arch: Arch, seed: int, *, inherit: bool) -> float:
+    def retrained(self, arch: Arch, seed: int, inherit: str | None) -> float:
         """Return test accuracy after ``raynas.retrain``, of the best epoch on validation images.
 
         Args:
             arch: the architecture.
             seed: of the training, and of the supernet whose weights it begins with.
-            inherit: begin with them, for the epochs of tuning; else from fresh weights, for all.
+            inherit: by which algorithm that was trained; None begins with fresh weights, and trains
+                for all epochs in place of those of tuning.
         """
 
         def make() -> float:
             trained = raynas.retrain(
-                self.search(seed, None),
+                self.search(inherit or SHRINKING, seed, None),
                 arch=arch,
-                inherit=inherit,
+                inherit=inherit is not None,
                 epochs=self.info.tuning_epochs if inherit else self.info.epochs,
                 seed=seed,
                 options=TUNING if inherit else RECIPE,
-                out=self._fresh(f"retrained {arch.key} {seed} {inherit}"),
+                out=self._fresh(f"retrained {arch.key} {seed}"),
                 ray=INLINE,
                 progress=False,
             )
             return trained.metrics["test_accuracy"]
 
-        key = f"retrained {arch.key} {seed} {'inherited' if inherit else 'fresh'}"
+        key = f"retrained {arch.key} {seed} {inherit or 'fresh'}"
         return float(self.kept.get(key, make))
 
     def _fresh(self, name: str) -> str:
@@ -317,12 +335,12 @@ def table(head: Row, rows: Sequence[Row]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
 
 
-def ranking(study: Study, archs: Sequence[Arch], seeds: int) -> str:
+def ranking(study: Study, algos: Sequence[str], archs: Sequence[Arch], seeds: int) -> str:
     """Return Kendall's tau of every algorithm, and what separate trainings give."""
     for seed in range(seeds):
         for arch in archs:
             study.alone(arch, seed)
-        for algo in ALGOS:
+        for algo in algos:
             study.inherited(algo, seed, archs, "valid")
     each = [[100 * study.alone(arch, s)["accuracy"] for s in range(seeds)] for arch in archs]
     trained = np.array(each)
@@ -338,7 +356,7 @@ def ranking(study: Study, archs: Sequence[Arch], seeds: int) -> str:
         ]
         for seed in range(seeds)
     ]
-    for algo in ALGOS:
+    for algo in algos:
         scores = 100 * np.array([study.inherited(algo, s, archs, "valid") for s in range(seeds)])
         taus = ", ".join(f"{kendall(one, truth).value:.2f}" for one in scores)
         seconds = [study.kept.results[f"supernet {algo} {s}"]["cpu_s"] for s in range(seeds)]
@@ -360,22 +378,24 @@ def ranking(study: Study, archs: Sequence[Arch], seeds: int) -> str:
     )
 
 
-def sizes(study: Study, seeds: int) -> str:
-    """Return what becomes of progressive shrinking's smallest, middle and largest subnets."""
+def sizes(study: Study, algos: Sequence[str], seeds: int) -> str:
+    """Return what becomes of the smallest, middle and largest subnets of algorithms."""
     archs = list(study.sized.values())
-    inherited = np.array([study.inherited(SHRINKING, s, archs, "test") for s in range(seeds)])
     rows = []
-    for at, (name, arch) in enumerate(study.sized.items()):
-        tuned, fresh = (
-            np.array([100 * study.retrained(arch, s, inherit=inherit) for s in range(seeds)])
-            for inherit in (True, False)
-        )
-        gaps = ", ".join(f"{gap:+.1f}" for gap in tuned - fresh)
-        parts = [spread(100 * inherited[:, at]), spread(tuned), spread(fresh), gaps]
-        rows.append([name, f"{study.macs(arch):.2f}", *parts])
+    for algo in algos:
+        inherited = np.array([study.inherited(algo, s, archs, "test") for s in range(seeds)])
+        for at, (name, arch) in enumerate(study.sized.items()):
+            tuned, fresh = (
+                np.array([100 * study.retrained(arch, seed, how) for seed in range(seeds)])
+                for how in (algo, None)
+            )
+            gaps = ", ".join(f"{gap:+.1f}" for gap in tuned - fresh)
+            parts = [spread(100 * inherited[:, at]), spread(tuned), spread(fresh), gaps]
+            rows.append([f"`{algo}`", name, f"{study.macs(arch):.2f}", *parts])
+    head = ["supernet", "subnet", "million MACs", "inherited"]
     tuning, epochs = study.info.tuning_epochs, study.info.epochs
-    head = ["subnet", "million MACs", "inherited", f"trained on, {tuning} epochs"]
-    return table([*head, f"alone, {epochs} epochs", "difference by seed"], rows)
+    head += [f"trained on, {tuning} epochs", f"alone, {epochs} epochs", "difference by seed"]
+    return table(head, rows)
 
 
 def found(study: Study, seeds: int, count: int) -> str:
@@ -388,23 +408,23 @@ def found(study: Study, seeds: int, count: int) -> str:
     """
     rows = []
     for limit in LIMITS:
-        best = [study.search(seed, limit).best.arch for seed in range(seeds)]
+        best = [study.search(SHRINKING, seed, limit).best.arch for seed in range(seeds)]
         drawn = [study.random(count, seed, study.macs(arch)) for seed, arch in enumerate(best)]
         bound = limit * study.macs(study.sized["largest"])
         macs = ", ".join(f"{study.macs(arch):.2f}" for arch in best)
-        for inherit in (False, True):
-            rows.append([f"{bound:.2f}", macs, *compared(study, best, drawn, inherit=inherit)])
+        for inherit in (None, SHRINKING):
+            rows.append([f"{bound:.2f}", macs, *compared(study, best, drawn, inherit)])
     head = ["limit, million MACs", "found, by seed", "weights, epochs", "found", "random"]
     return table([*head, "difference (95 %)", "by seed", "random ones beaten"], rows)
 
 
 def compared(
-    study: Study, best: Sequence[Arch], drawn: Sequence[Sequence[Arch]], *, inherit: bool
+    study: Study, best: Sequence[Arch], drawn: Sequence[Sequence[Arch]], inherit: str | None
 ) -> list[str]:
     """Return what found and random networks of every seed reach, and by how much they differ."""
 
     def scores(archs: Sequence[Arch], seed: int) -> list[float]:
-        return [100 * study.retrained(arch, seed, inherit=inherit) for arch in archs]
+        return [100 * study.retrained(arch, seed, inherit) for arch in archs]
 
     ours = np.array([scores([arch], seed) for seed, arch in enumerate(best)])
     others = np.array([scores(archs, seed) for seed, archs in enumerate(drawn)])
@@ -430,16 +450,18 @@ def main() -> None:
     parser.add_argument("--data", help="folder of Fashion-MNIST; digits without it")
     parser.add_argument("--out", type=Path, help="folder of all results; else a temporary one")
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
+    parser.add_argument("--algos", nargs="+", default=list(ALGOS), choices=list(ALGOS))
     parser.add_argument("--archs", type=int, default=16, help="random subnets that are ranked")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--random", type=int, default=3, help="networks against each found one")
-    parser.add_argument("--epochs", type=int, default=16, help="of all but tuning; 6 at least")
+    parser.add_argument("--epochs", type=int, default=16, help="of a training; 6 at least")
     parser.add_argument("--tuning-epochs", type=int, default=3)
     parser.add_argument("--trials", type=int, default=60, help="of a search")
     parser.add_argument("--quick", action="store_true", help="a minute: says nothing")
     given = parser.parse_args()
     if given.quick:
         given.archs, given.seeds, given.random = 2, 2, 1
+        given.algos = [SHRINKING, "spos"]
         given.epochs, given.tuning_epochs, given.trials = 6, 1, 4
     if min(given.archs, given.seeds) < 2 or given.random < 1:
         parser.error("a spread needs at least two subnets and seeds, and a random one for each")
@@ -452,9 +474,11 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as temporary:
         study = Study(info, given.data, given.out or Path(temporary))
+        archs = study.random(given.archs, 0)
+        sized = [algo for algo in (SHRINKING, LONGER) if algo in given.algos]
         made: dict[str, Callable[[], str]] = {
-            "ranking": lambda: ranking(study, study.random(given.archs, 0), given.seeds),
-            "sizes": lambda: sizes(study, given.seeds),
+            "ranking": lambda: ranking(study, given.algos, archs, given.seeds),
+            "sizes": lambda: sizes(study, sized, given.seeds),
             "found": lambda: found(study, given.seeds, given.random),
         }
         for part in given.parts:
