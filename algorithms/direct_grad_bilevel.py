@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from raynas.gradient.bilevel import bilevel_step
 from raynas.gradient.direct import Direct
 from raynas.supernet.protocol import ONE_SHOTS, Batch, Metrics
 
@@ -35,10 +36,4 @@ class DirectGradBilevel(Direct):
 
     def step(self, train: Batch, valid: Iterator[Batch]) -> Metrics:
         """Do the logits' step, then the weights'."""
-        metrics: Metrics = {}
-        self.valid = valid
-        if alphas := self.alphas:
-            self.relaxation.sample(self.training.step, 1)
-            metrics["valid_loss"] = self.alpha_step(next(valid), alphas)
-        self.relaxation.sample(self.training.step, 0)
-        return metrics | {"loss": self.weight_step(train)}
+        return bilevel_step(self, train, valid, draws=True)

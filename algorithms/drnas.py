@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from raynas.core.train_settings import TrainSettings
 from raynas.gradient.base import DARTS_TRAINING, Differentiable
+from raynas.gradient.bilevel import bilevel_step
 from raynas.gradient.decisions import release
 from raynas.gradient.mixed.dirichlet_sum import DirichletSum, divergence
 from raynas.nn.modelspace import ModelSpace
@@ -136,13 +137,7 @@ class DrNAS(Differentiable):
 
     def step(self, train: Batch, valid: Iterator[Batch]) -> Metrics:
         """Do the logits' step, then the weights', each with samples of its own."""
-        metrics: Metrics = {}
-        self.valid = valid
-        if alphas := self.alphas:
-            self.relaxation.sample(self.training.step, 1)
-            metrics["valid_loss"] = self.alpha_step(next(valid), alphas)
-        self.relaxation.sample(self.training.step, 0)
-        return metrics | {"loss": self.weight_step(train)}
+        return bilevel_step(self, train, valid, draws=True)
 
     def epoch_end(self) -> Metrics:
         """Leave out the weakest candidates at the end of a stage."""

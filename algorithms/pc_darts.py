@@ -100,7 +100,7 @@ class PCDARTS(Smoothed):
 
     def step(self, train: Batch, valid: Iterator[Batch]) -> Metrics:
         """Do the step of the logits and the edges' weights, then that of the network's."""
-        return bilevel_step(self, train, valid, unrolled=False)
+        return bilevel_step(self, train, valid)
 
     def weight_step(self, batch: Batch) -> Tensor:
         """Train the network's weights; no gradients are computed for logits and edges."""

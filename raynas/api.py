@@ -19,12 +19,12 @@ from raynas.results.retraining import retrained
 from raynas.results.trained import Trained
 from raynas.setup.algorithms import name_of, resolve_sampler
 from raynas.setup.pipeline import (
+    arguments,
     claimed,
     folder_of,
     read_pipeline,
     retrain_arguments,
     search_arguments,
-    supernet_arguments,
     told_where,
 )
 from raynas.setup.prepare import prepared, stem
@@ -35,7 +35,8 @@ from raynas.setup.resolve_task import with_task
 from raynas.setup.retrain_request import RetrainRequest
 from raynas.setup.run import run_search
 from raynas.setup.runner import runner_of
-from raynas.setup.supernets import claim_supernet, resolve_training
+from raynas.setup.supernet_request import resolve_training
+from raynas.setup.supernets import claim_supernet
 from raynas.storage.run_folder import CONFIG, SUPERNET, Folder, absolute, fresh
 
 if TYPE_CHECKING:
@@ -376,7 +377,7 @@ def run(
         own["resume"] = resume
         with told_where(f"steps.{number}.{step.kind}", folder):
             if step.kind == "supernet":
-                supernet = train_supernet(**supernet_arguments(plan, step), **own)
+                supernet = train_supernet(**arguments(plan, step), **own)
                 outcomes.append(supernet)
             elif step.kind == "search":
                 found = search(**search_arguments(plan, step, supernet), **own)

@@ -16,7 +16,7 @@ from torch import nn
 from raynas.nn.blocks import Block, Chain, operator_choice, with_skip
 from raynas.nn.blocks import Residual as Residual
 from raynas.nn.chain_space import chain_space
-from raynas.nn.chain_table import Layout, Place, Stage
+from raynas.nn.chain_table import EVEN_STAGES, Layout, Place, Stage
 from raynas.nn.choice import LayerChoice
 from raynas.nn.modelspace import SPACES, ModelSpace
 from raynas.nn.operators import InvertedResidual
@@ -33,17 +33,8 @@ STAGES = (
     Stage(160, 3, 2),
     Stage(320, 1, 1),
 )
-GPU_STAGES = (
-    Stage(16, 1, 1, expand=1),
-    Stage(24, 4, 2),
-    Stage(40, 4, 2),
-    Stage(80, 4, 2),
-    Stage(96, 4, 1),
-    Stage(192, 4, 2),
-    Stage(320, 1, 1),
-)
 LAYOUT = Layout(stem=32, stem_stride=2, stages=STAGES, head=1280)
-GPU_LAYOUT = Layout(stem=32, stem_stride=2, stages=GPU_STAGES, head=1280)
+GPU_LAYOUT = Layout(stem=32, stem_stride=2, stages=EVEN_STAGES, head=1280)
 KEPT_FOR_CIFAR = (0, 6)  # stem and sixth stage lose their stride
 
 

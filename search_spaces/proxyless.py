@@ -13,7 +13,7 @@ from torch import nn
 
 from raynas.nn.blocks import Chain, operator_choice, with_skip
 from raynas.nn.chain_space import chain_space
-from raynas.nn.chain_table import Layout, Place, Stage
+from raynas.nn.chain_table import EVEN_STAGES, Layout, Place
 from raynas.nn.modelspace import SPACES, ModelSpace
 from raynas.nn.operators import InvertedResidual
 
@@ -22,15 +22,7 @@ ZERO = "NIL"
 LAYOUT = Layout(
     stem=32,
     stem_stride=2,
-    stages=(
-        Stage(16, 1, 1, expand=1),
-        Stage(24, 4, 2),
-        Stage(40, 4, 2),
-        Stage(80, 4, 2),
-        Stage(96, 4, 1),
-        Stage(192, 4, 2),
-        Stage(320, 1, 1),
-    ),
+    stages=EVEN_STAGES,
     head=1280,
     bn_eps=1e-3,
 )

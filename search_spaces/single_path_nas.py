@@ -9,21 +9,12 @@ from torch import nn
 
 from raynas.nn.blocks import Chain, with_skip
 from raynas.nn.chain_space import chain_space
-from raynas.nn.chain_table import Layout, Place, Stage
+from raynas.nn.chain_table import EVEN_STAGES, Layout, Place
 from raynas.nn.modelspace import SPACES, ModelSpace
 from raynas.nn.operators import InvertedResidual
 from raynas.nn.super_kernel import SuperKernel
 
-STAGES = (
-    Stage(16, 1, 1, expand=1),
-    Stage(24, 4, 2),
-    Stage(40, 4, 2),
-    Stage(80, 4, 2),
-    Stage(96, 4, 1),
-    Stage(192, 4, 2),
-    Stage(320, 1, 1),
-)
-LAYOUT = Layout(stem=32, stem_stride=2, stages=STAGES, head=1280)
+LAYOUT = Layout(stem=32, stem_stride=2, stages=EVEN_STAGES, head=1280)
 KEPT_FOR_SMALL = (0, 6)  # stem and sixth stage lose their stride
 
 

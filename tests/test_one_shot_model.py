@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import TensorDataset
 
 from raynas.algorithms.one_shot import OneShotModel
 from raynas.core.errors import InvalidSpace
-from raynas.core.train_settings import TrainSettings
-from raynas.data.tensor_data import TensorData
 from raynas.gradient.alike import check_alike
 from raynas.gradient.mixed.weighted_sum import WeightedSum
 from raynas.gradient.path_dropout import PathDropout
@@ -23,22 +21,10 @@ from raynas.nn import InputChoice, LayerChoice, Repeat, ValueChoice, activate
 from raynas.nn.elastic_linear import Linear
 from raynas.supernet.ghosts import ghost_batches
 from raynas.supernet.mixing import Mixed
-from raynas.supernet.training import SupernetTraining
+from tests import pathnets
+from tests.pathnets import X, Y, net
 
-X = torch.randn(48, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-Y = torch.arange(48) % 3
-DATA = TensorData((TensorDataset(X, Y), TensorDataset(X, Y)))
-
-
-def net(*sizes: int) -> nn.Sequential:
-    torch.manual_seed(0)
-    layers = [LayerChoice([nn.Linear(6, 6) for _ in range(size)]) for size in sizes]
-    return nn.Sequential(*layers, nn.Linear(6, 3)).double()
-
-
-def training(model: nn.Module, algo: OneShotModel, **settings: Any) -> SupernetTraining:
-    chosen = {"epochs": 5, "batch_size": 48, "label_smoothing": 0.0, "clip": None, **settings}
-    return SupernetTraining(model, algo, DATA, TrainSettings(**chosen), seed=0)
+training = partial(pathnets.training, epochs=5, batch_size=48)
 
 
 def test_the_rate_rises_linearly_to_that_root_of_the_final_one() -> None:

@@ -16,13 +16,7 @@ from raynas.algorithms.evolution import Evolution
 from raynas.algorithms.grid import GridSearch
 from raynas.algorithms.local_search import LocalSearch
 from raynas.algorithms.nsga2 import NSGA2
-from raynas.algorithms.predictor import (
-    Predictor,
-    forest_bounds,
-    improvement,
-    kernel,
-    quadratic_bounds,
-)
+from raynas.algorithms.predictor import Predictor, forest_bounds
 from raynas.algorithms.regularized_evolution import RegularizedEvolution
 from raynas.algorithms.reinforce import Baseline, Reinforce, chances, draw, entropy_gradient
 from raynas.algorithms.tpe import TPE
@@ -35,6 +29,7 @@ from raynas.core.feasible import Violation
 from raynas.core.objectives import pareto_mask
 from raynas.core.optuna_sampler import OptunaSampler
 from raynas.core.sampler import SAMPLERS, Sampler
+from raynas.core.surrogate import improvement, kernel, quadratic_bounds
 from raynas.core.trial import Trial
 
 PLANE = ArchSpace.of(x=range(5), y=range(5))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import TensorDataset
 
 import raynas
 from raynas.algorithms.spos import SPOS
@@ -19,29 +19,14 @@ from raynas.core.arch import Arch, Atom
 from raynas.core.archspace import ArchSpace
 from raynas.core.decision import Choice, Subset
 from raynas.core.errors import InvalidSpace
-from raynas.core.train_settings import TrainSettings
-from raynas.data.tensor_data import TensorData
 from raynas.nn import LayerChoice, Repeat, ValueChoice, freeze, space_of
 from raynas.nn.elastic_linear import Linear
 from raynas.supernet.balance import BalancedPaths
 from raynas.supernet.fairness import FairPaths
-from raynas.supernet.training import SupernetTraining
+from tests import pathnets
+from tests.pathnets import X, Y, net
 
-X = torch.randn(48, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-Y = torch.arange(48) % 3
-DATA = TensorData((TensorDataset(X, Y), TensorDataset(X, Y)))
-
-
-def net(*sizes: int) -> nn.Sequential:
-    """Choices between so many linear layers each, and a head."""
-    torch.manual_seed(0)
-    layers = [LayerChoice([nn.Linear(6, 6) for _ in range(size)]) for size in sizes]
-    return nn.Sequential(*layers, nn.Linear(6, 3)).double()
-
-
-def training(model: nn.Module, algo: SPOS, **settings: Any) -> SupernetTraining:
-    chosen = {"epochs": 2, "batch_size": 8, "label_smoothing": 0.0, "clip": None, **settings}
-    return SupernetTraining(model, algo, DATA, TrainSettings(**chosen), seed=0)
+training = partial(pathnets.training, epochs=2, batch_size=8)
 
 
 def plain(**options: Any) -> SPOS:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import raynas
-from raynas.algorithms.predictor import Model, Predictor, improvement
+from raynas.algorithms.predictor import Model, Predictor
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
 from raynas.core.codes import Codes
@@ -20,6 +20,7 @@ from raynas.core.feasible import Violation
 from raynas.core.points import Points
 from raynas.core.progress import Progress
 from raynas.core.sampler import Sampler
+from raynas.core.surrogate import improvement
 from raynas.core.trial import Trial
 from raynas.storage.tables import load_trials
 from tests import test_sampler_contract as contract

@@ -21,6 +21,15 @@ T = TypeVar("T")
 out_console = Console(soft_wrap=False)
 
 Run = Annotated[str, typer.Argument(help="Folder of a run.")]
+TaskName = Annotated[
+    str | None, typer.Option(help="What is to be learned. [default: classification]")
+]
+SpaceOptions = Annotated[Pairs | None, typer.Option(help="key=value, of the space.")]
+DataOptions = Annotated[Pairs | None, typer.Option(help="key=value, of the data.")]
+TaskOptions = Annotated[Pairs | None, typer.Option(help="key=value, of the task.")]
+TrainRayOptions = Annotated[
+    Pairs | None, typer.Option(help="key=value, of Ray: train_workers, ...")
+]
 
 
 def pairs(given: Sequence[str], flag: str) -> dict[str, Any]:
@@ -40,10 +49,24 @@ def pairs(given: Sequence[str], flag: str) -> dict[str, Any]:
     return read
 
 
-def task_of(name: str | None, options: Pairs | None) -> Any:
-    """Return a task by name, with its options if there are any."""
-    given = pairs(options or [], "--task-option")
-    return [name or "classification", given] if given else name
+def with_options(
+    task: str | None,
+    *,
+    option: Pairs | None,
+    space_option: Pairs | None,
+    data_option: Pairs | None,
+    task_option: Pairs | None,
+    ray_option: Pairs | None,
+) -> dict[str, Any]:
+    """Return the arguments that searches and trainings have alike, of flags of their names."""
+    of_task = pairs(task_option or [], "--task-option")
+    return {
+        "task": [task or "classification", of_task] if of_task else task,
+        "options": pairs_or_none(option, "--option"),
+        "space_options": pairs_or_none(space_option, "--space-option"),
+        "data_options": pairs_or_none(data_option, "--data-option"),
+        "ray": pairs_or_none(ray_option, "--ray-option"),
+    }
 
 
 def stoppable(function: Callable[P, T]) -> Callable[P, T]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from raynas.cli.common import Pairs, app, out_console, own_or_name, pairs
+from raynas.cli.common import Pairs, SpaceOptions, app, out_console, own_or_name, pairs
 
 
 @app.command()
@@ -24,7 +24,7 @@ def profile(
     ] = None,
     samples: Annotated[int, typer.Option(help="Architectures to draw.")] = 1000,
     seed: Annotated[int, typer.Option(help="Fixes the draws.")] = 0,
-    space_option: Annotated[Pairs | None, typer.Option(help="key=value, of the space.")] = None,
+    space_option: SpaceOptions = None,
     input_shape: Annotated[
         str | None, typer.Option(help="Of one example, such as 3,32,32, for a space of your own.")
     ] = None,

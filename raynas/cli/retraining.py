@@ -7,14 +7,16 @@ from typing import Annotated
 import typer
 
 from raynas.cli.common import (
+    DataOptions,
     Pairs,
+    TaskOptions,
+    TrainRayOptions,
     app,
     arch_of,
     out_console,
     own_or_name,
-    pairs_or_none,
     stoppable,
-    task_of,
+    with_options,
 )
 
 
@@ -52,11 +54,9 @@ def retrain(
     space_option: Annotated[
         Pairs | None, typer.Option(help="key=value that differs, of the space: channels, ...")
     ] = None,
-    data_option: Annotated[Pairs | None, typer.Option(help="key=value, of the data.")] = None,
-    task_option: Annotated[Pairs | None, typer.Option(help="key=value, of the task.")] = None,
-    ray_option: Annotated[
-        Pairs | None, typer.Option(help="key=value, of Ray: train_workers, ...")
-    ] = None,
+    data_option: DataOptions = None,
+    task_option: TaskOptions = None,
+    ray_option: TrainRayOptions = None,
 ) -> None:
     """Train an architecture to the end: the best of RUN, from scratch, unless other is said."""
     from raynas.api import retrain as train
@@ -69,16 +69,19 @@ def retrain(
         arch=None if trial is None else arch_of(Result(run), trial),
         space=own_or_name(space),
         data=data,
-        task=task_of(task, task_option),
         epochs=epochs,
         inherit=inherit,
         seed=seed,
         out=out,
         resume=resume,
-        ray=pairs_or_none(ray_option, "--ray-option"),
-        options=pairs_or_none(option, "--option"),
-        space_options=pairs_or_none(space_option, "--space-option"),
-        data_options=pairs_or_none(data_option, "--data-option"),
+        **with_options(
+            task,
+            option=option,
+            space_option=space_option,
+            data_option=data_option,
+            task_option=task_option,
+            ray_option=ray_option,
+        ),
         progress=Line(),
     )
     show_training(out_console, trained)

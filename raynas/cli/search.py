@@ -7,14 +7,18 @@ from typing import Annotated
 import typer
 
 from raynas.cli.common import (
+    DataOptions,
     Pairs,
+    SpaceOptions,
+    TaskName,
+    TaskOptions,
     app,
     out_console,
     own_or_name,
     pairs,
     pairs_or_none,
     stoppable,
-    task_of,
+    with_options,
 )
 
 
@@ -31,9 +35,7 @@ def search(
     data: Annotated[
         str | None, typer.Option(help="Registered data set. [default: digits, where any is used]")
     ] = None,
-    task: Annotated[
-        str | None, typer.Option(help="What is to be learned. [default: classification]")
-    ] = None,
+    task: TaskName = None,
     evaluator: Annotated[
         str | None, typer.Option(help="Registered evaluator. [default: shared]")
     ] = None,
@@ -66,9 +68,9 @@ def search(
         typer.Option("--resume", help="Go on with --out, by its own settings where none is said."),
     ] = False,
     option: Annotated[Pairs | None, typer.Option(help="key=value, of the algorithm.")] = None,
-    space_option: Annotated[Pairs | None, typer.Option(help="key=value, of the space.")] = None,
-    data_option: Annotated[Pairs | None, typer.Option(help="key=value, of the data.")] = None,
-    task_option: Annotated[Pairs | None, typer.Option(help="key=value, of the task.")] = None,
+    space_option: SpaceOptions = None,
+    data_option: DataOptions = None,
+    task_option: TaskOptions = None,
     evaluator_option: Annotated[
         Pairs | None, typer.Option(help="key=value, of the evaluator.")
     ] = None,
@@ -97,7 +99,6 @@ def search(
         own_or_name(space),
         algo,
         data=data,
-        task=task_of(task, task_option),
         evaluator=[evaluator or "shared", scoring] if scoring else evaluator,
         supernet=absolute(supernet) if supernet else trained or None,
         objectives=dict(map(parse_goal, objective)) if objective else None,
@@ -109,10 +110,14 @@ def search(
         seed=seed,
         out=out,
         resume=resume,
-        ray=pairs_or_none(ray_option, "--ray-option"),
-        options=pairs_or_none(option, "--option"),
-        space_options=pairs_or_none(space_option, "--space-option"),
-        data_options=pairs_or_none(data_option, "--data-option"),
+        **with_options(
+            task,
+            option=option,
+            space_option=space_option,
+            data_option=data_option,
+            task_option=task_option,
+            ray_option=ray_option,
+        ),
         progress=Line(),
     )
     show_search(out_console, result)

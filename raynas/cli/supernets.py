@@ -7,13 +7,17 @@ from typing import Annotated
 import typer
 
 from raynas.cli.common import (
+    DataOptions,
     Pairs,
+    SpaceOptions,
+    TaskName,
+    TaskOptions,
+    TrainRayOptions,
     app,
     out_console,
     own_or_name,
-    pairs_or_none,
     stoppable,
-    task_of,
+    with_options,
 )
 
 
@@ -25,9 +29,7 @@ def train_supernet(
         typer.Option(help="One-shot algorithm; several train one after the other. [default: spos]"),
     ] = None,
     data: Annotated[str, typer.Option(help="Registered data set.")] = "digits",
-    task: Annotated[
-        str | None, typer.Option(help="What is to be learned. [default: classification]")
-    ] = None,
+    task: TaskName = None,
     supernet: Annotated[
         str | None, typer.Option(help="Trained supernet whose weights it begins with.")
     ] = None,
@@ -38,12 +40,10 @@ def train_supernet(
     option: Annotated[
         Pairs | None, typer.Option(help="key=value, of the algorithm and its training: lr, ...")
     ] = None,
-    space_option: Annotated[Pairs | None, typer.Option(help="key=value, of the space.")] = None,
-    data_option: Annotated[Pairs | None, typer.Option(help="key=value, of the data.")] = None,
-    task_option: Annotated[Pairs | None, typer.Option(help="key=value, of the task.")] = None,
-    ray_option: Annotated[
-        Pairs | None, typer.Option(help="key=value, of Ray: train_workers, ...")
-    ] = None,
+    space_option: SpaceOptions = None,
+    data_option: DataOptions = None,
+    task_option: TaskOptions = None,
+    ray_option: TrainRayOptions = None,
 ) -> None:
     """Train a supernet of SPACE, to be searched again and again: raynas search --supernet."""
     from raynas.api import train_supernet as train
@@ -55,16 +55,19 @@ def train_supernet(
         own_or_name(space),
         given[0] if len(given) == 1 else given,
         data=data,
-        task=task_of(task, task_option),
         supernet=supernet,
         epochs=epochs,
         seed=seed,
         out=out,
         resume=resume,
-        ray=pairs_or_none(ray_option, "--ray-option"),
-        options=pairs_or_none(option, "--option"),
-        space_options=pairs_or_none(space_option, "--space-option"),
-        data_options=pairs_or_none(data_option, "--data-option"),
+        **with_options(
+            task,
+            option=option,
+            space_option=space_option,
+            data_option=data_option,
+            task_option=task_option,
+            ray_option=ray_option,
+        ),
         progress=Line(),
     )
     show_supernet(out_console, path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -105,12 +105,6 @@ class RetrainStep(CommonFields):
 
 class Step(Strict):
     """One of the three kinds of steps."""
-
-    kinds: ClassVar[dict[str, type[CommonFields]]] = {
-        "supernet": SupernetStep,
-        "search": SearchStep,
-        "retrain": RetrainStep,
-    }
 
     supernet: SupernetStep | None = None
     search: SearchStep | None = None

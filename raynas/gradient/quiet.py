@@ -59,7 +59,7 @@ def steady(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def by_batch_statistics(model: nn.Module) -> Iterator[None]:
     """Let passes evaluate a model by its batches' own statistics, and leave no trace."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

@@ -18,7 +18,7 @@ from raynas.gradient.decisions import release
 from raynas.gradient.mixed.base import MixedOp
 from raynas.gradient.mixed.binary_gate import BinaryGate
 from raynas.gradient.mixed.reinmax import ReinMax
-from raynas.gradient.quiet import evaluating
+from raynas.gradient.quiet import by_batch_statistics
 from raynas.gradient.relaxation import Relaxation
 from raynas.nn.logits import Logits
 from raynas.nn.mutable import SKIP
@@ -174,7 +174,7 @@ class Perturbation:
         """Return the mean reward over the validation split without each of them."""
         training, relaxation = self._training, self._relaxation
         totals: list[torch.Tensor] = []
-        with evaluating(training.model):
+        with by_batch_statistics(training.model):
             for number in range(training.valid_steps):
                 batch = next(valid)
                 relaxation.sample(training.step, STREAM + number)

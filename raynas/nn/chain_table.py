@@ -28,6 +28,18 @@ class Stage:
     expand: int = 6
 
 
+# ProxylessNAS' rows, which others took over: 21 blocks behind a first one of expansion 1
+EVEN_STAGES = (
+    Stage(16, 1, 1, expand=1),
+    Stage(24, 4, 2),
+    Stage(40, 4, 2),
+    Stage(80, 4, 2),
+    Stage(96, 4, 1),
+    Stage(192, 4, 2),
+    Stage(320, 1, 1),
+)
+
+
 @dataclass(frozen=True)
 class Layout:
     """A chain's table at width 1 and depth 1; it never changes, a variant is a copy.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from raynas.data.split import split_of
 from raynas.evaluators.kept_weights import kept_weights
 from raynas.nn.modelspace import ModelSpace
 from raynas.nn.mutable import frozen
+from raynas.nn.threads import torch_threads
 from raynas.setup.algorithms import trained_space
 from raynas.setup.problem import Data
 from raynas.setup.resolve import rebuild_space, resolve_space
@@ -106,7 +106,7 @@ class RunModels:
         """
         if self.checkpoint is None:
             raise LookupError("this run had no supernet to score with")
-        with one_thread():
+        with torch_threads(1):  # several wait for each other on a machine that is busy
             return self._rescored(self.checkpoint, archs)
 
     def _rescored(
@@ -130,17 +130,6 @@ class RunModels:
             for row, arch in zip(rows, archs, strict=True):
                 row |= {f"{name}_{metric}": x for metric, x in scorer.score(arch).items()}
         return rows
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch use one thread: several wait for each other on a machine that is busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def rebuild(

@@ -26,7 +26,8 @@ from raynas.setup.objects import (
     own_options,
 )
 from raynas.setup.problem import Problem
-from raynas.setup.supernets import Supernet, supernet_of
+from raynas.setup.supernet_request import supernet_of
+from raynas.setup.supernets import Supernet
 
 if TYPE_CHECKING:
     from raynas.setup.runner import Runner

@@ -13,9 +13,7 @@ from raynas.core.pipeline import (
     CommonFields,
     PipelineConfig,
     RetrainStep,
-    SearchStep,
     Step,
-    SupernetStep,
     pipeline_config,
 )
 from raynas.setup.objects import imported
@@ -110,7 +108,10 @@ def folder_of(config: PipelineConfig, out: str, number: int) -> str:
 
 
 def arguments(config: PipelineConfig, step: Step) -> dict[str, Any]:
-    """Return what a step's function is called with, but for what earlier steps give."""
+    """Return what a step's function is called with, but for what earlier steps give.
+
+    Of ``train_supernet``, that is all.
+    """
     fields: CommonFields = step.fields
     own = {
         name: value
@@ -132,15 +133,8 @@ def arguments(config: PipelineConfig, step: Step) -> dict[str, Any]:
     return own
 
 
-def supernet_arguments(config: PipelineConfig, step: Step) -> dict[str, Any]:
-    """Return the arguments of ``train_supernet``."""
-    assert isinstance(step.fields, SupernetStep)
-    return arguments(config, step)
-
-
 def search_arguments(config: PipelineConfig, step: Step, supernet: str | None) -> dict[str, Any]:
     """Return the arguments of ``search``: of the supernet before it, unless it names another."""
-    assert isinstance(step.fields, SearchStep)
     own = arguments(config, step)
     if supernet is not None and "evaluator" not in own:
         own.setdefault("supernet", supernet)
@@ -153,8 +147,7 @@ def retrain_arguments(config: PipelineConfig, step: Step, run: Any) -> dict[str,
     Raises:
         ValueError: there is neither a run nor an architecture.
     """
-    assert isinstance(step.fields, RetrainStep)
-    fields = step.fields
+    fields: RetrainStep = step.fields
     own = arguments(config, step)
     own.pop("run", None)
     run = fields.run or run

@@ -17,7 +17,8 @@ from raynas.setup.evaluation import FUNCTION, SHARED, uses_data
 from raynas.setup.objects import imported
 from raynas.setup.proxies import proxies
 from raynas.setup.resolve import mapping
-from raynas.setup.supernets import ALGO, START, trained_on
+from raynas.setup.supernet_request import ALGO, phases_of
+from raynas.setup.supernets import START, trained_on
 
 DEFAULT_ALGO, DEFAULT_DATA, DEFAULT_TRIALS = "regularized_evolution", "digits", 100
 Options = Mapping[str, Any]
@@ -104,9 +105,8 @@ class SearchRequest:
         if kind.learns:
             return self
         phase = {**mapping("options", self.options), "algo": self.algo}
-        before = self.supernet if isinstance(self.supernet, list | tuple) else [self.supernet]
-        phases = [] if self.supernet is None else [*before]
-        supernet = [*phases, phase] if phases else phase
+        before = phases_of(self.supernet)
+        supernet = [*before, phase] if before else phase
         return replace(self, algo=kind.sampler, supernet=supernet, options=None)
 
     def _bounds_look_at_data(self) -> bool:

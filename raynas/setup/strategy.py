@@ -16,7 +16,8 @@ from raynas.evaluators.shared import Shared
 from raynas.setup.algorithms import name_of, resolve_sampler, trains
 from raynas.setup.evaluation import Evaluation, evaluation_of, shared_evaluation, shared_of
 from raynas.setup.problem import Problem
-from raynas.setup.supernets import Supernet, phase_of, supernet_to_train
+from raynas.setup.supernet_request import phase_of, supernet_to_train
+from raynas.setup.supernets import Supernet
 from raynas.setup.warm_start import check_warm_start
 
 
@@ -64,10 +65,8 @@ def search_strategy(
     """
     if trains(algo):
         scoring = _check_trained(algo, problem, evaluator)
-        phases = _begun(supernet, problem)
-        trained = supernet_to_train(
-            algo, options, problem.space, problem.data, epochs, start=phases
-        )
+        start = phase_of(supernet, problem.space, problem.data)
+        trained = supernet_to_train(algo, options, problem.space, problem.data, epochs, start=start)
         return _by_training(trained, problem, scoring, timed)
     name = name_of(algo)
     _check_several(name, problem.goals)
@@ -111,11 +110,6 @@ def _check_several(name: str, goals: Goals) -> None:
             f"{name} optimises one objective, got {names}: use {' or '.join(capable)}, or say how "
             "to merge them (scalarize={metric: weight})"
         )
-
-
-def _begun(supernet: Any, problem: Problem) -> Supernet | None:
-    """Return the supernet whose weights a one-shot search begins with; None if with new ones."""
-    return None if supernet is None else phase_of(supernet, problem.space, problem.data)
 
 
 def _check_trained(algo: Any, problem: Problem, evaluator: Any) -> Shared:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +13,6 @@ from raynas.core.feasible import Violation
 from raynas.core.fixed_list import FOUND
 from raynas.core.progress import Progress
 from raynas.core.train_settings import TrainSettings
-from raynas.setup.algorithms import one_shot, resolve_one_shot, supernet_space, trained_space
-from raynas.setup.fit import check_batch, check_fit, check_smoothing
 from raynas.setup.latency_source import hardware_table
 from raynas.setup.problem import Data, Space
 from raynas.setup.resolve_task import task_spec
@@ -25,8 +22,7 @@ if TYPE_CHECKING:
     from raynas.nn.modelspace import ModelSpace
     from raynas.setup.runner import Runner
 
-NO_WEIGHTS = "an ArchSpace has no weights to train"
-DEFAULT_ALGO, ALGO, START, PHASE = "spos", "algo", "start", "supernet_phase"
+START, PHASE = "start", "supernet_phase"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +74,7 @@ class Supernet:
 
         if self.training is not None and not self._trained(out, self.training.settings.epochs):
             self.train(out, seed, runner, progress)
-        path = self.spec.options.get("path") or f"{absolute(out)}/{self.folder}"
-        return find_checkpoint(local_copy(str(path)))
+        return find_checkpoint(Folder(out).supernet(self.spec, self.folder))
 
     def train(self, out: str, seed: int, runner: Runner, progress: Progress) -> None:
         """Run the training, or go on with it.
@@ -132,7 +127,7 @@ class Supernet:
         from raynas.gradient.bounded import top_k_within
         from raynas.supernet.checkpoint import find_checkpoint, load_distribution, load_found
 
-        checkpoint = find_checkpoint(Folder(out).supernet(self.spec))
+        checkpoint = find_checkpoint(Folder(out).supernet(self.spec, self.folder))
         archs, space = load_found(checkpoint), self.space.arch_space
         if not isinstance(space.violation, Violation):
             return archs
@@ -149,175 +144,6 @@ def _none_within(violation: Violation, derived: Arch) -> str:
     return (
         f"no architecture with {violation} was found; the derived one has {has}. The training is "
         "kept: go on with wider bounds (resume=True, --resume)"
-    )
-
-
-def supernet_of(given: Any, space: Space, data: Data | None, epochs: int | None) -> Supernet:
-    """Return the supernet that ``raynas.search(supernet=...)`` asks for.
-
-    Args:
-        given: the path of a trained one; options of a training, its algorithm under ``algo``
-            (``spos`` where it is not named); a configured algorithm; a list of such, each of which
-            trains on from the one before; or None.
-        space: of the architectures.
-        data: that it is trained on.
-        epochs: of its training; in a list, of each that does not say its own.
-
-    Raises:
-        ValueError, LookupError, TypeError: it does not go with the space or the data, or an option
-            is wrong.
-    """
-    if isinstance(given, list | tuple):
-        return _chain(given, space, data, epochs)
-    if isinstance(given, str | Path):
-        return _trained_elsewhere(space, data, absolute(str(given)), epochs)
-    if not isinstance(given, ComponentSpec):
-        return supernet_to_train(*_algorithm(given), space, data, epochs)
-    options = dict(given.options)  # as a run folder names it
-    if "path" in options:
-        return _trained_elsewhere(space, data, options["path"], epochs)
-    start = options.pop(START, None)
-    if start is not None:
-        start = phase_of(ComponentSpec(**start), space, data)
-    return supernet_to_train(given.name, options, space, data, epochs, start=start)
-
-
-def _algorithm(given: Any) -> tuple[Any, dict[str, Any]]:
-    """Return the algorithm and the options of a training."""
-    if isinstance(given, Mapping):
-        options = {key: value for key, value in given.items() if key != ALGO}
-        return given.get(ALGO, DEFAULT_ALGO), options
-    return DEFAULT_ALGO if given is None else given, {}
-
-
-def _chain(phases: Sequence[Any], space: Space, data: Data | None, epochs: int | None) -> Supernet:
-    """Return the supernet of several trainings, one after the other."""
-    if not phases:
-        raise ValueError("supernet: expected at least one phase, got an empty list")
-    start: Supernet | None = None
-    for number, phase in enumerate(phases, 1):
-        if _is_path(phase) and number == 1:
-            start = _trained_elsewhere(space, data, absolute(str(phase)), None)
-            continue
-        given = {ALGO: phase} if isinstance(phase, str) else phase
-        algo, options = _algorithm(given)
-        own = epochs if options.get("epochs") is None else None  # a phase's own come first
-        try:
-            trained = supernet_to_train(algo, options, space, data, own, start=start)
-        except (ValueError, TypeError) as error:
-            raise type(error)(f"supernet[{number - 1}]: {error}") from error
-        start = trained if number == len(phases) else _as_phase(trained, _number(trained))
-    assert start is not None
-    return start
-
-
-def _is_path(phase: Any) -> bool:
-    """Return whether a phase is a supernet that was trained elsewhere."""
-    from raynas.supernet.protocol import ONE_SHOTS
-
-    return isinstance(phase, Path) or (isinstance(phase, str) and phase not in ONE_SHOTS)
-
-
-def _as_phase(supernet: Supernet, number: int) -> Supernet:
-    """Return a supernet that another training begins with, in a folder of its own."""
-    return replace(supernet, folder=f"{PHASE}{number}")
-
-
-def resolve_training(
-    algo: Any,
-    options: Mapping[str, Any],
-    space: Space,
-    data: Data | None,
-    epochs: int | None,
-    *,
-    begun: Any = None,
-) -> Supernet:
-    """Return the supernet that ``raynas.train_supernet`` is to train.
-
-    Args:
-        algo: a one-shot algorithm, or a list of phases, as ``supernet_of`` reads it.
-        options: of one algorithm and its training.
-        space: of the architectures.
-        data: that it is trained on.
-        epochs: of one algorithm's training.
-        begun: what it begins with, as ``supernet_of`` reads it.
-
-    Raises:
-        ValueError, LookupError, TypeError: as ``supernet_of``; or options with several phases.
-    """
-    if not isinstance(algo, list | tuple):
-        start = None if begun is None else phase_of(begun, space, data)
-        return supernet_to_train(algo, options, space, data, epochs, start=start)
-    if options:
-        raise ValueError("options: several phases have their own, each in its dict")
-    first = [] if begun is None else [*begun] if isinstance(begun, list | tuple) else [begun]
-    return supernet_of([*first, *algo], space, data, epochs)
-
-
-def phase_of(given: Any, space: Space, data: Data | None) -> Supernet:
-    """Return what another training of the run begins with, as ``supernet_of`` reads it."""
-    start = supernet_of(given, space, data, None)
-    return _as_phase(start, _number(start))
-
-
-def _number(supernet: Supernet | None) -> int:
-    """Return how many trainings of a run a supernet takes."""
-    if supernet is None or supernet.training is None:
-        return 0
-    return 1 + _number(supernet.training.start)
-
-
-def supernet_to_train(
-    algo: Any,
-    options: Mapping[str, Any],
-    space: Space,
-    data: Data | None,
-    epochs: int | None,
-    *,
-    start: Supernet | None = None,
-) -> Supernet:
-    """Return the supernet that a one-shot algorithm is to train.
-
-    Args:
-        algo: a registered name, or a configured algorithm.
-        options: of the algorithm and of its training.
-        space: of the architectures.
-        data: that it is trained on.
-        epochs: of its training.
-        start: whose weights it begins with; None begins with new ones.
-
-    Raises:
-        ValueError: the space has no weights, the data do not fit it, they are in memory and fewer
-            than a batch, an option is wrong, the algorithm would warm up until the end, or it has
-            another supernet than the one that it is to begin with.
-        InvalidSpace: the algorithm cannot make a supernet of the space.
-    """
-    from raynas.supernet.rebuilding import check_rebuilding
-
-    spec, settings = resolve_one_shot(algo, options, epochs)
-    if space.model_space is None or data is None:
-        raise ValueError(NO_WEIGHTS)
-    _check_settings(settings, options, data)
-    if not data.module.task.smooths:  # the run folder says what was done
-        settings = settings.model_copy(update={"label_smoothing": 0.0})
-    check_fit(space.model_space, data.module)
-    check_batch(settings.batch_size, data.module)
-    _check_warmup(spec, settings.epochs)
-    model_space = supernet_space(space.model_space, spec)
-    check_rebuilding(model_space, data.module.signature)
-    configured = one_shot(spec)
-    if configured is not None:
-        configured.check_settings(settings)
-        configured.check(model_space.supernet(), model_space.example_input(2))
-    began: dict[str, Any] = {}
-    if start is not None:
-        _check_start(start, model_space)
-        began = {START: start.spec.model_dump()}
-    return Supernet(
-        spec=ComponentSpec(name=spec.name, options=spec.options | settings.model_dump() | began),
-        space=space,
-        model_space=model_space,
-        training=Training(algo=spec, settings=settings, data=data, start=start),
     )
 
 
@@ -345,56 +171,6 @@ def trained_on(path: str | Path) -> dict[str, ComponentSpec]:
     return {
         name: ComponentSpec(**about[name]) for name in ("space", "data", "task") if name in about
     }
-
-
-def _check_start(start: Supernet, model_space: ModelSpace) -> None:
-    """Raise ValueError if a supernet's weights are not those of a space that goes on with them."""
-    if start.model_space is not model_space:
-        ours, theirs = model_space.weight_shapes(), start.model_space.weight_shapes()
-        if ours != theirs:
-            raise ValueError(
-                f"the weights to begin with are of another supernet ({start.spec.name}): shapes "
-                "differ; begin with new ones"
-            )
-
-
-def _check_settings(settings: TrainSettings, options: Mapping[str, Any], data: Data) -> None:
-    """Raise ValueError for an option of the training that would have no effect."""
-    if settings.drop_path:
-        raise ValueError("drop_path is of networks trained alone, not of supernets: leave it out")
-    check_smoothing(options, data.module)
-
-
-def _check_warmup(algo: ComponentSpec, epochs: int) -> None:
-    """Raise ValueError if an algorithm that learns architectures has no epoch left to do so."""
-    configured = one_shot(algo)
-    warmup = 0 if configured is None else configured.warmup_epochs
-    if warmup >= epochs:
-        raise ValueError(
-            f"{algo.name} learns nothing about architectures in its first {warmup} epochs, and "
-            f"there are {epochs} in all: use more (epochs={2 * warmup}), or a smaller warmup_epochs"
-        )
-
-
-def _trained_elsewhere(space: Space, data: Data | None, path: str, epochs: int | None) -> Supernet:
-    from raynas.supernet.checkpoint import find_checkpoint
-    from raynas.supernet.rebuilding import check_checkpoint
-
-    if space.model_space is None or data is None:
-        raise ValueError(NO_WEIGHTS)
-    model_space = space.model_space
-    check_fit(model_space, data.module, trains=False)
-    if epochs is not None:
-        raise ValueError("epochs are for training a supernet, and a trained one is given")
-    checkpoint = find_checkpoint(local_copy(path))
-    trained = trained_space(model_space, checkpoint)
-    check_checkpoint(trained, checkpoint, path)
-    return Supernet(
-        spec=ComponentSpec(name="checkpoint", options={"path": path}),
-        space=space,
-        model_space=trained,
-        training=None,
-    )
 
 
 def claim_supernet(out: str, resume: bool) -> None:

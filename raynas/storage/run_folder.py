@@ -196,9 +196,9 @@ class Folder:
                     "resume with the same, or choose another folder"
                 )
 
-    def supernet(self, spec: ComponentSpec) -> Path:
-        """Return where this run's supernet lies, or a local copy of it."""
-        return local_copy(str(spec.options.get("path") or f"{self.path}/{SUPERNET}"))
+    def supernet(self, spec: ComponentSpec, name: str = SUPERNET) -> Path:
+        """Return where a supernet of this run lies, or a local copy of it."""
+        return local_copy(str(spec.options.get("path") or f"{self.path}/{name}"))
 
 
 def _plain_classification(task: ComponentSpec) -> bool:
