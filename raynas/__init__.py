@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from raynas.core.decision import Choice as Choice
     from raynas.core.decision import Subset as Subset
     from raynas.core.trial import Trial as Trial
-    from raynas.costing import cost as cost
-    from raynas.costing import profile as profile
     from raynas.nn.modelspace import ModelSpace as ModelSpace
     from raynas.results.result import Result as Result
     from raynas.results.trained import Trained as Trained
+    from raynas.setup.costing import cost as cost
+    from raynas.setup.costing import profile as profile
     from raynas.setup.registries import available as available
     from raynas.setup.registries import describe as describe
     from raynas.tasks import Task as Task
@@ -40,7 +40,7 @@ _HOMES = {
         ("load", "retrain", "run", "sampler", "search", "space", "train_supernet"), "raynas.api"
     ),
     **dict.fromkeys(("available", "describe"), "raynas.setup.registries"),
-    **dict.fromkeys(("cost", "profile"), "raynas.costing"),
+    **dict.fromkeys(("cost", "profile"), "raynas.setup.costing"),
     "Arch": "raynas.core.arch",
     "ArchSpace": "raynas.core.archspace",
     "Choice": "raynas.core.decision",

@@ -30,7 +30,7 @@ def profile(
     ] = None,
 ) -> None:
     """Print what SPACE costs before anything is trained, and whether constraints can be met."""
-    from raynas.costing import profile as run
+    from raynas.setup.costing import profile as run
 
     shape = pairs([f"shape=[{input_shape}]"], "--input-shape")["shape"] if input_shape else None
     found = run(

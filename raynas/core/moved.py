@@ -28,6 +28,7 @@ MOVED = {
     "raynas.core.known": "raynas.core.result_cache",
     "raynas.core.listed": "raynas.core.fixed_list",
     "raynas.core.visited": "raynas.core.deduplicator",
+    "raynas.costing": "raynas.setup.costing",
     "raynas.costs.cost": "raynas.costs.network_cost",
     "raynas.costs.extreme": "raynas.costs.cost_bounds",
     "raynas.costs.table": "raynas.costs.cost_table",
