@@ -16,7 +16,7 @@ PYTEST := $(BIN)/python -m pytest -n $(PROCESSES) --dist loadgroup
 TABLE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all venv lint types bench
+.PHONY: help demo test test-all venv lint types docs bench examples
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ lint: venv ## check style and format
 
 types: venv ## check the types
 	$(BIN)/mypy
+
+docs: venv ## build the site in build/site; warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: venv ## run every benchmark but the longest
 	@set -e; for benchmark in $(BENCHMARKS); do \
