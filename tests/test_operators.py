@@ -520,9 +520,7 @@ def test_idt_is_the_identity_or_the_cheapest_change() -> None:
     halved = OPERATORS["IDT"](4, 6, 2)
     assert isinstance(halved, FactorizedReduce)
     assert params(halved) == 4 * 6 + 2 * 6
-    below = -x.abs()
-    below[:, :, ::2, ::2] *= 3
-    assert halved.eval()(below).any()  # no ReLU before it
+    assert not halved.eval()(-x.abs()).any()  # a ReLU before it
     with pytest.raises(InvalidSpace, match="stride 1 or 2, got 3"):
         OPERATORS["IDT"](4, 4, 3)
 

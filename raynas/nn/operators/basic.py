@@ -95,7 +95,7 @@ def identity(channels_in: int, channels_out: int, stride: int) -> nn.Module:
     """Return the identity where the shape is kept, else the cheapest layer that changes it.
 
     At stride 1 a change of channels takes a 1x1 convolution and BatchNorm; stride 2 takes a
-    factorized reduce without ReLU.
+    factorized reduce, ReLU first, as in ModularNAS (Lin et al., 2021, MLSys).
 
     Differs: ModularNAS halves the resolution whenever the channels change.
 
@@ -104,7 +104,7 @@ def identity(channels_in: int, channels_out: int, stride: int) -> nn.Module:
     """
     check_stride("IDT", stride)
     if stride == 2:
-        return FactorizedReduce(channels_in, channels_out, relu=False)
+        return FactorizedReduce(channels_in, channels_out)
     if channels_in == channels_out:
         return nn.Identity()
     return nn.Sequential(conv_bn(channels_in, channels_out, 1))

@@ -2,8 +2,9 @@
 
 ``AVG``, ``MAX``: 3 x 3 pools; ``AP{k}``, ``MP{k}``: the same with kernel k. ``NC{k}``: convolution.
 ``SS{k}``: separable convolution; ``SC{k}``: two of them. ``DC{k}``, ``DD{k}``: one with dilation 2
-and 3. ``FC{k}``: k x 1 and 1 x k convolution. Kernels k are 3, 5, 7. All but the pools order their
-layers by the option ``order``: BatchNorm, ReLU, convolution unless told otherwise.
+and 3. ``FC{k}``: k x 1 and 1 x k convolution. Kernels k are 3, 5, 7. All order their layers by the
+option ``order``: BatchNorm, ReLU, convolution unless told otherwise; pools have no ReLU. The pools
+of DARTS, which normalise what comes out, are ``avg_pool_3x3`` and ``max_pool_3x3``.
 """
 
 from __future__ import annotations
@@ -21,38 +22,44 @@ ORDER = "bn_act_weight"
 Layers = OrderedDict[str, nn.Module]
 
 
-def avg_pool(channels_in: int, channels_out: int, stride: int, *, kernel: int) -> nn.Module:
-    """Return an average pool that does not count its padding, and BatchNorm.
+def avg_pool(
+    channels_in: int, channels_out: int, stride: int, *, kernel: int, order: str = ORDER
+) -> nn.Module:
+    """Return BatchNorm and an average pool that does not count its padding.
 
     Args:
         channels_in: input channels.
         channels_out: output channels, the same.
         stride: of the pool.
         kernel: its odd size.
+        order: of BatchNorm and pool, as in ``weight_bn``; ``act`` has no part in it.
 
     Raises:
-        InvalidSpace: the channels change.
+        InvalidSpace: the channels change, or an order that is none.
     """
     check_equal_channels(f"average pool {kernel}x{kernel}", channels_in, channels_out)
     pool = nn.AvgPool2d(kernel, stride, kernel // 2, count_include_pad=False)
-    return nn.Sequential(OrderedDict(pool=pool, bn=nn.BatchNorm2d(channels_out)))
+    return _ordered(order, channels_in, channels_out, OrderedDict(pool=pool), act=False)
 
 
-def max_pool(channels_in: int, channels_out: int, stride: int, *, kernel: int) -> nn.Module:
-    """Return a max pool and BatchNorm.
+def max_pool(
+    channels_in: int, channels_out: int, stride: int, *, kernel: int, order: str = ORDER
+) -> nn.Module:
+    """Return BatchNorm and a max pool.
 
     Args:
         channels_in: input channels.
         channels_out: output channels, the same.
         stride: of the pool.
         kernel: its odd size.
+        order: of BatchNorm and pool, as in ``weight_bn``; ``act`` has no part in it.
 
     Raises:
-        InvalidSpace: the channels change.
+        InvalidSpace: the channels change, or an order that is none.
     """
     check_equal_channels(f"max pool {kernel}x{kernel}", channels_in, channels_out)
     pool = nn.MaxPool2d(kernel, stride, kernel // 2)
-    return nn.Sequential(OrderedDict(pool=pool, bn=nn.BatchNorm2d(channels_out)))
+    return _ordered(order, channels_in, channels_out, OrderedDict(pool=pool), act=False)
 
 
 def conv(
@@ -131,7 +138,7 @@ def factorized_conv(
     Args:
         channels_in: input channels.
         channels_out: output channels.
-        stride: of the first in height and of the second in width.
+        stride: of the first, in height and width.
         kernel: odd number k.
         order: of BatchNorm, ReLU and convolutions, as in ``weight_bn_act``; what it does not name
             is left out.
@@ -141,13 +148,15 @@ def factorized_conv(
     """
     pad = kernel // 2
     weight: Layers = OrderedDict(
-        tall=nn.Conv2d(channels_in, channels_in, (kernel, 1), (stride, 1), (pad, 0), bias=False),
-        wide=nn.Conv2d(channels_in, channels_out, (1, kernel), (1, stride), (0, pad), bias=False),
+        tall=nn.Conv2d(channels_in, channels_in, (kernel, 1), stride, (pad, 0), bias=False),
+        wide=nn.Conv2d(channels_in, channels_out, (1, kernel), 1, (0, pad), bias=False),
     )
     return _ordered(order, channels_in, channels_out, weight)
 
 
-def _ordered(order: str, channels_in: int, channels_out: int, weight: Layers) -> nn.Module:
+def _ordered(
+    order: str, channels_in: int, channels_out: int, weight: Layers, *, act: bool = True
+) -> nn.Module:
     words = order.split("_")
     if "weight" not in words or {*words} - {"bn", "act", "weight"} or len({*words}) < len(words):
         raise InvalidSpace(
@@ -158,9 +167,9 @@ def _ordered(order: str, channels_in: int, channels_out: int, weight: Layers) ->
     for i, word in enumerate(words):
         if word == "weight":
             layers |= weight
-        elif word == "act":
+        elif word == "act" and act:
             layers["act"] = nn.ReLU(inplace=i > 0)  # the operator's input is not its own
-        else:
+        elif word == "bn":
             before = i < words.index("weight")
             layers["bn"] = nn.BatchNorm2d(channels_in if before else channels_out)
     return nn.Sequential(layers)
