@@ -449,7 +449,7 @@ def test_an_evaluator_is_named_on_the_command_line(
         net = space.build(raynas.Arch.from_json(str(text)), seed=0)
         assert found == pytest.approx(NWOT(batch_size=4).measure(net, data, 0)["nwot"], rel=1e-6)
     assert result.trials["params"].gt(0).all()
-    assert main([*asked, "--evaluator", "cost", "--evaluator-option", "x=1"]) == 1
+    assert main([*asked, "--evaluator", "cost", "--evaluator-option", "x=1"]) == 2
     assert "evaluator 'cost' has no option 'x'" in capsys.readouterr().err
 
 

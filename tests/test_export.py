@@ -111,7 +111,7 @@ def test_the_command_writes_any_trial(
     assert main(["export", run.path, str(file), "--trial", str(worst["trial"])]) == 0
     assert json.loads(file.read_text()) == json.loads(worst["arch"])
     assert f"trial {worst['trial']}" in capsys.readouterr().out
-    assert main(["export", run.path, str(file), "--trial", "7"]) == 1
+    assert main(["export", run.path, str(file), "--trial", "7"]) == 2
     assert "no trial 7; it has 0 to 2" in capsys.readouterr().err
 
 
@@ -169,7 +169,7 @@ def test_a_network_of_two_inputs_needs_an_example_of_both(
         for file in ("net.onnx", "net.pt2"):
             with pytest.raises(LookupError, match=r"is not known; .* or \(\.\.\., example="):
                 run.export(tmp_path / file)
-    assert main(["export", str(tmp_path / "own"), str(tmp_path / "net.onnx")]) == 1
+    assert main(["export", str(tmp_path / "own"), str(tmp_path / "net.onnx")]) == 2
     assert "the shape of an example is not known" in capsys.readouterr().err
     assert not (tmp_path / "net.onnx").exists()
     with pytest.raises(ValueError, match=f"{told}; .* a dict of x, mask: example="):

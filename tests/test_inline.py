@@ -303,7 +303,7 @@ def test_the_command_line_searches_here(tmp_path: Path, capsys: pytest.CaptureFi
     here = ["--ray-option", "inline=true", "--out", out]
     assert main([*asked, *here, "--trials", "18"]) == 0, capsys.readouterr().err
     assert set(raynas.load(out).trials["worker"]) == {str(os.getpid())}
-    assert main([*asked, *here, "--ray-option", "workers=2", "--out", out + "2"]) == 1
+    assert main([*asked, *here, "--ray-option", "workers=2", "--out", out + "2"]) == 2
     assert "leave out workers=2" in capsys.readouterr().err
 
 

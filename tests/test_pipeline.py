@@ -144,7 +144,7 @@ def test_what_is_wrong_with_a_file_is_said_by_its_key(
     with pytest.raises(ValueError, match=says) as told:
         raynas.run(file, out=str(tmp_path / "run"))
     assert "\n" not in str(told.value)
-    assert main(["run", file, "--out", str(tmp_path / "run")]) == 1
+    assert main(["run", file, "--out", str(tmp_path / "run")]) == 2
     assert capsys.readouterr().err.startswith(f"error: {file}: ")
     assert not (tmp_path / "run").exists()
 

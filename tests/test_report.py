@@ -519,4 +519,4 @@ def test_the_command_prints_where_the_report_is(
     assert capsys.readouterr().out.strip() == f"{data.config.out}/report.html"
     assert main(["report", data.config.out, "--out", str(tmp_path / "x.html")]) == 0
     assert (tmp_path / "x.html").is_file()
-    assert main(["report", str(tmp_path / "nothing")]) == 1
+    assert main(["report", str(tmp_path / "nothing")]) == 2

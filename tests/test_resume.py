@@ -124,7 +124,7 @@ def test_a_space_is_named_by_the_command_line_once(
     )
     assert main(["search", "--resume", "--out", out, "--trials", "5"]) == 0
     assert "5 trials (5 completed)" in " ".join(capsys.readouterr().out.split())
-    assert main(["search", "--trials", "5"]) == 1
+    assert main(["search", "--trials", "5"]) == 2
     assert "space: name what is to be searched" in capsys.readouterr().err
 
 

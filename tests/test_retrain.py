@@ -725,9 +725,9 @@ def test_the_command_trains_the_best_of_a_run(
     assert "network 2/2" in printed.err
     assert main([*command, "--resume"]) == 0
     assert "nothing is left to do: 2 of 2 epochs are done" in capsys.readouterr().err
-    assert main(command) == 1
+    assert main(command) == 2
     assert capsys.readouterr().err.startswith(f"error: {out} holds another training: resume it")
-    assert main([*command, "--trial", "9"]) == 1
+    assert main([*command, "--trial", "9"]) == 2
     assert "has no trial 9; it has 0 to 3" in capsys.readouterr().err
 
 

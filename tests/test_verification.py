@@ -188,4 +188,4 @@ def test_the_table_says_which_scores_were_measured_again() -> None:
 
 
 def test_nothing_to_verify_is_refused(tmp_path: Path) -> None:
-    assert main(["verify", str(tmp_path)]) == 1
+    assert main(["verify", str(tmp_path)]) == 2

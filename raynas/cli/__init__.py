@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from typer.exceptions import TyperException
 
 from raynas.cli import costs, names, pipelines, results, retraining, search, supernets
+from raynas.cli.common import Answer
 from raynas.cli.common import app as app
 from raynas.cli.common import out_console as out_console
+from raynas.cli.exit_codes import DONE, MISUSED, exit_code
 
 # importing one registers its commands
 COMMANDS = (search, supernets, retraining, pipelines, results, costs, names)
@@ -23,14 +26,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     if str(Path.cwd()) not in sys.path:  # `raynas` is a script: a user's own modules lie here
         sys.path.insert(0, str(Path.cwd()))
     try:
-        code = app(arguments, standalone_mode=False, prog_name="raynas")
+        returned = _answer(arguments)
     except TyperException as error:
         text = getattr(error, "format_message", error.__str__)()
         print(f"error: {' '.join(text.split())}", file=sys.stderr)
-        return 2
+        return MISUSED
     except Exception as error:
         if arguments != given:
             raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    return int(code or 0)
+        print(f"error: {_sentence(error)}", file=sys.stderr)
+        return exit_code(error)
+    if isinstance(returned, int):
+        return returned
+    if returned is not None:
+        print(returned.text())
+    return DONE
+
+
+def _answer(arguments: Sequence[str]) -> Answer | int | None:
+    """Run a command and return its exit code, or what it has to say as JSON.
+
+    That leaves standard output to the JSON: what else is printed goes to standard error.
+    """
+
+    def run() -> Answer | int | None:
+        returned: Answer | int | None = app(
+            list(arguments), standalone_mode=False, prog_name="raynas"
+        )
+        return returned
+
+    if "--json" not in arguments or "--help" in arguments:
+        return run()
+    with redirect_stdout(sys.stderr):
+        return run()
+
+
+def _sentence(error: Exception) -> str:
+    """Return what an error says, without its own name but where it says nothing else."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, ParamSpec, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec, Protocol, TypeVar
 
 import typer
 from rich.console import Console
 
+from raynas.cli.completion import complete_run, completes
+from raynas.cli.exit_codes import STOPPED
+
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Neural architecture search on Ray. With --debug anywhere, errors show their traceback.",
@@ -20,9 +23,23 @@ P = ParamSpec("P")
 T = TypeVar("T")
 out_console = Console(soft_wrap=False)
 
-Run = Annotated[str, typer.Argument(help="Folder of a run.")]
+
+class Answer(Protocol):
+    """What a command returns with ``--json``: see ``raynas.report.json_objects``."""
+
+    def text(self) -> str:
+        """Return it as strict JSON."""
+        ...
+
+
+Run = Annotated[str, typer.Argument(help="Folder of a run.", autocompletion=complete_run)]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object, and nothing else.")]
+Force = Annotated[bool, typer.Option("--force", help="Write over a file that is there.")]
 TaskName = Annotated[
-    str | None, typer.Option(help="What is to be learned. [default: classification]")
+    str | None,
+    typer.Option(
+        help="What is to be learned. [default: classification]", autocompletion=completes("tasks")
+    ),
 ]
 SpaceOptions = Annotated[Pairs | None, typer.Option(help="key=value, of the space.")]
 DataOptions = Annotated[Pairs | None, typer.Option(help="key=value, of the data.")]
@@ -77,7 +94,7 @@ def stoppable(function: Callable[P, T]) -> Callable[P, T]:
             return function(*args, **kwargs)
         except KeyboardInterrupt as stop:
             print(f"stopped {stop}".strip(), file=sys.stderr)
-            raise typer.Exit(130) from None
+            raise typer.Exit(STOPPED) from None
 
     return run
 
@@ -87,6 +104,19 @@ def own_or_name(space: str | None) -> Any:
     from raynas.setup.objects import imported
 
     return space if space is None or ":" not in space else imported(space)
+
+
+def writable(file: str, *, force: bool) -> None:
+    """Raise FileExistsError where a file is there that nobody asked to write over.
+
+    Args:
+        file: local path.
+        force: whether somebody did.
+    """
+    if Path(file).is_dir():
+        raise IsADirectoryError(f"{file} is a folder; name a file")
+    if Path(file).exists() and not force:
+        raise FileExistsError(f"{file} is there already: name another file, or pass --force")
 
 
 def pairs_or_none(given: Sequence[str] | None, flag: str) -> dict[str, Any] | None:

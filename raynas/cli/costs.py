@@ -6,12 +6,28 @@ from typing import Annotated
 
 import typer
 
-from raynas.cli.common import Pairs, SpaceOptions, app, out_console, own_or_name, pairs
+from raynas.cli.common import (
+    Answer,
+    AsJson,
+    Pairs,
+    SpaceOptions,
+    app,
+    out_console,
+    own_or_name,
+    pairs,
+)
+from raynas.cli.completion import completes
 
 
 @app.command()
 def profile(
-    space: Annotated[str, typer.Argument(help="Registered space, or module:Class of your own.")],
+    space: Annotated[
+        str,
+        typer.Argument(
+            help="Registered space, or module:Class of your own.",
+            autocompletion=completes("spaces"),
+        ),
+    ],
     constraint: Annotated[
         Pairs | None, typer.Option(help="METRIC<NUMBER or METRIC>NUMBER, such as macs<60e6.")
     ] = None,
@@ -28,8 +44,10 @@ def profile(
     input_shape: Annotated[
         str | None, typer.Option(help="Of one example, such as 3,32,32, for a space of your own.")
     ] = None,
-) -> None:
+    as_json: AsJson = False,
+) -> Answer | None:
     """Print what SPACE costs before anything is trained, and whether constraints can be met."""
+    from raynas.report.as_json import profile_answer
     from raynas.setup.costing import profile as run
 
     shape = pairs([f"shape=[{input_shape}]"], "--input-shape")["shape"] if input_shape else None
@@ -42,4 +60,7 @@ def profile(
         space_options=pairs(space_option or [], "--space-option"),
         input_shape=tuple(shape) if shape else None,
     )
+    if as_json:
+        return profile_answer(found)
     out_console.print(found, highlight=False)
+    return None

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from raynas.cli.common import Pairs, app, out_console, pairs, stoppable
+from raynas.cli.common import Answer, AsJson, Pairs, app, out_console, pairs, stoppable
 
 
 @app.command()
@@ -21,9 +21,11 @@ def run(
     ] = False,
     out: Annotated[str | None, typer.Option(help="Folder or URI. [default: the file's]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with --out.")] = False,
-) -> None:
+    as_json: AsJson = False,
+) -> Answer | None:
     """Run the steps of a configuration file."""
     from raynas.api import run as run_steps
+    from raynas.report.as_json import steps_answer
     from raynas.report.console import Line
     from raynas.report.outcome import show_search, show_supernet, show_training
     from raynas.results.result import Result
@@ -36,6 +38,8 @@ def run(
         resume=resume,
         progress=Line(),
     )
+    if as_json:
+        return steps_answer(outcomes)
     for outcome in outcomes:
         if isinstance(outcome, str):
             show_supernet(out_console, outcome)
@@ -43,3 +47,4 @@ def run(
             show_search(out_console, outcome)
         else:
             show_training(out_console, outcome)
+    return None

@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from raynas.cli.common import (
+    Answer,
+    AsJson,
     DataOptions,
     Pairs,
     TaskOptions,
@@ -18,6 +20,7 @@ from raynas.cli.common import (
     stoppable,
     with_options,
 )
+from raynas.cli.completion import complete_run, completes
 
 
 @app.command()
@@ -25,16 +28,29 @@ def retrain(
     run: Annotated[
         str,
         typer.Argument(
-            help="Folder of a run; or, with --space, an architecture: a .json file or a genotype."
+            help="Folder of a run; or, with --space, an architecture: a .json file or a genotype.",
+            autocompletion=complete_run,
         ),
     ],
     trial: Annotated[int | None, typer.Option(help="Its number. [default: the best]")] = None,
     space: Annotated[
-        str | None, typer.Option(help="Of an architecture: registered, or module:Class.")
+        str | None,
+        typer.Option(
+            help="Of an architecture: registered, or module:Class.",
+            autocompletion=completes("spaces"),
+        ),
     ] = None,
-    data: Annotated[str | None, typer.Option(help="Registered data set. [default: RUN's]")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Registered data set. [default: RUN's]", autocompletion=completes("data")
+        ),
+    ] = None,
     task: Annotated[
-        str | None, typer.Option(help="What is to be learned. [default: RUN's]")
+        str | None,
+        typer.Option(
+            help="What is to be learned. [default: RUN's]", autocompletion=completes("tasks")
+        ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Of the training. [default: 100]")] = None,
     inherit: Annotated[
@@ -57,9 +73,11 @@ def retrain(
     data_option: DataOptions = None,
     task_option: TaskOptions = None,
     ray_option: TrainRayOptions = None,
-) -> None:
+    as_json: AsJson = False,
+) -> Answer | None:
     """Train an architecture to the end: the best of RUN, from scratch, unless other is said."""
     from raynas.api import retrain as train
+    from raynas.report.as_json import training_answer
     from raynas.report.console import Line
     from raynas.report.outcome import show_training
     from raynas.results.result import Result
@@ -84,4 +102,7 @@ def retrain(
         ),
         progress=Line(),
     )
+    if as_json:
+        return training_answer(trained)
     show_training(out_console, trained)
+    return None

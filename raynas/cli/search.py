@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from raynas.cli.common import (
+    Answer,
+    AsJson,
     DataOptions,
     Pairs,
     SpaceOptions,
@@ -20,27 +22,44 @@ from raynas.cli.common import (
     stoppable,
     with_options,
 )
+from raynas.cli.completion import complete_run, completes
 
 
 @app.command()
 def search(
     space: Annotated[
         str | None,
-        typer.Argument(help="Registered space, or module:Class of your own; --resume knows it."),
+        typer.Argument(
+            help="Registered space, or module:Class of your own; --resume knows it.",
+            autocompletion=completes("spaces"),
+        ),
     ] = None,
     algo: Annotated[
         str | None,
-        typer.Option(help="Sampler or one-shot algorithm. [default: regularized_evolution]"),
+        typer.Option(
+            help="Sampler or one-shot algorithm. [default: regularized_evolution]",
+            autocompletion=completes("algorithms"),
+        ),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="Registered data set. [default: digits, where any is used]")
+        str | None,
+        typer.Option(
+            help="Registered data set. [default: digits, where any is used]",
+            autocompletion=completes("data"),
+        ),
     ] = None,
     task: TaskName = None,
     evaluator: Annotated[
-        str | None, typer.Option(help="Registered evaluator. [default: shared]")
+        str | None,
+        typer.Option(
+            help="Registered evaluator. [default: shared]", autocompletion=completes("evaluators")
+        ),
     ] = None,
     supernet: Annotated[
-        str | None, typer.Option(help="Trained supernet to search: its folder, or a run's.")
+        str | None,
+        typer.Option(
+            help="Trained supernet to search: its folder, or a run's.", autocompletion=complete_run
+        ),
     ] = None,
     objective: Annotated[
         Pairs | None, typer.Option(help="METRIC:max or METRIC:min. [default: accuracy:max]")
@@ -61,7 +80,10 @@ def search(
     epochs: Annotated[int | None, typer.Option(help="Of the supernet's training.")] = None,
     seed: Annotated[int | None, typer.Option(help="Fixes the run. [default: 0]")] = None,
     out: Annotated[
-        str | None, typer.Option(help="Run folder or URI. [default: runs/SPACE-ALGO-N]")
+        str | None,
+        typer.Option(
+            help="Run folder or URI. [default: runs/SPACE-ALGO-N]", autocompletion=complete_run
+        ),
     ] = None,
     resume: Annotated[
         bool,
@@ -81,10 +103,12 @@ def search(
     ray_option: Annotated[
         Pairs | None, typer.Option(help="key=value, of Ray: workers, address, ...")
     ] = None,
-) -> None:
+    as_json: AsJson = False,
+) -> Answer | None:
     """Search SPACE and print the best architectures."""
     from raynas.api import search as run
     from raynas.core.objectives import parse_goal
+    from raynas.report.as_json import search_answer
     from raynas.report.console import Line
     from raynas.report.outcome import show_search
     from raynas.storage.run_folder import absolute
@@ -120,4 +144,7 @@ def search(
         ),
         progress=Line(),
     )
+    if as_json:
+        return search_answer(result)
     show_search(out_console, result)
+    return None

@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from raynas.cli.common import (
+    Answer,
+    AsJson,
     DataOptions,
     Pairs,
     SpaceOptions,
@@ -19,19 +21,34 @@ from raynas.cli.common import (
     stoppable,
     with_options,
 )
+from raynas.cli.completion import complete_run, completes
 
 
 @app.command("train-supernet")
 def train_supernet(
-    space: Annotated[str, typer.Argument(help="Registered space, or module:Class of your own.")],
+    space: Annotated[
+        str,
+        typer.Argument(
+            help="Registered space, or module:Class of your own.",
+            autocompletion=completes("spaces"),
+        ),
+    ],
     algo: Annotated[
         list[str] | None,
-        typer.Option(help="One-shot algorithm; several train one after the other. [default: spos]"),
+        typer.Option(
+            help="One-shot algorithm; several train one after the other. [default: spos]",
+            autocompletion=completes("algorithms"),
+        ),
     ] = None,
-    data: Annotated[str, typer.Option(help="Registered data set.")] = "digits",
+    data: Annotated[
+        str, typer.Option(help="Registered data set.", autocompletion=completes("data"))
+    ] = "digits",
     task: TaskName = None,
     supernet: Annotated[
-        str | None, typer.Option(help="Trained supernet whose weights it begins with.")
+        str | None,
+        typer.Option(
+            help="Trained supernet whose weights it begins with.", autocompletion=complete_run
+        ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Of the training, of each algorithm.")] = None,
     seed: Annotated[int, typer.Option(help="Fixes the training.")] = 0,
@@ -44,9 +61,11 @@ def train_supernet(
     data_option: DataOptions = None,
     task_option: TaskOptions = None,
     ray_option: TrainRayOptions = None,
-) -> None:
+    as_json: AsJson = False,
+) -> Answer | None:
     """Train a supernet of SPACE, to be searched again and again: raynas search --supernet."""
     from raynas.api import train_supernet as train
+    from raynas.report.as_json import supernet_answer
     from raynas.report.console import Line
     from raynas.report.outcome import show_supernet
 
@@ -70,4 +89,7 @@ def train_supernet(
         ),
         progress=Line(),
     )
+    if as_json:
+        return supernet_answer(path)
     show_supernet(out_console, path)
+    return None

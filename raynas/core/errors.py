@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 
@@ -29,6 +30,10 @@ class UnknownName(KeyError):
 
     def __str__(self) -> str:  # a KeyError shows the repr of its text
         return str(self.args[0])
+
+
+class Unfinished(LookupError):
+    """A run or a training that has not come to what is asked of it, such as a completed trial."""
 
 
 class SearchFailed(RuntimeError):
@@ -59,6 +64,24 @@ def _in_one_sentence(
         print(f"stopped {error}".strip(), file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)
+
+
+RUNNING = "This was raised by a run that had begun."
+
+
+@contextmanager
+def running() -> Iterator[None]:
+    """Note on an error that what raised it was a run, not the check of what it was asked for."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(RUNNING)
+        raise
+
+
+def failed_running(error: BaseException) -> bool:
+    """Return whether an error was raised by a run that had begun (see ``running``)."""
+    return RUNNING in getattr(error, "__notes__", ())
 
 
 SHOWN_NAMES = 12

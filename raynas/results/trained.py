@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raynas.core.arch import Arch
+from raynas.core.errors import Unfinished
 from raynas.core.fixed import write_arch
 from raynas.core.retrain_config import RetrainConfig
 from raynas.setup.algorithms import supernet_space
@@ -172,7 +173,7 @@ class Trained:
         where = f"{self.path}/{NETWORK}"
         checkpoint = checkpoint_in(local_copy(where)) if self.folder.has(NETWORK) else None
         if checkpoint is None:
-            raise LookupError(f"{self.path} has no checkpoint yet: go on with it (resume=True)")
+            raise Unfinished(f"{self.path} has no checkpoint yet: go on with it (resume=True)")
         return checkpoint
 
 
@@ -190,4 +191,4 @@ def newest_trained(run: str, space: Any = None) -> Trained:
         trained = Trained(path, space=space)
         if trained.finished:
             return trained
-    raise LookupError(f"{run} has no finished retraining: call raynas.retrain (raynas retrain RUN)")
+    raise Unfinished(f"{run} has no finished retraining: call raynas.retrain (raynas retrain RUN)")

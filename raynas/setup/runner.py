@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from raynas.core.archspace import ArchSpace
 from raynas.core.config import RayConfig
+from raynas.core.errors import running
 from raynas.core.progress import Progress
 from raynas.core.study import Study
 from raynas.evaluators.spec import EvaluatorSpec
@@ -57,10 +58,12 @@ def runner_of(config: RayConfig) -> Iterator[Runner]:
     if config.inline:
         from raynas.setup.inline import InlineRunner
 
-        yield InlineRunner(config)
+        inline = InlineRunner(config)
+        with running():
+            yield inline
         return
     from raynas.cluster.connect import connecting
     from raynas.cluster.runner import RayRunner
 
-    with connecting(config) as connect:
+    with connecting(config) as connect, running():
         yield RayRunner(config, connect)

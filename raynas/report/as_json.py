@@ -1,0 +1,198 @@
+"""What commands print with ``--json``, made of what they have done."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raynas.core.decision import Choice, Decision
+from raynas.core.evaluator import RESERVED
+from raynas.report.json_objects import (
+    ArchAnswer,
+    Bound,
+    IntervalAnswer,
+    Profile,
+    Profiled,
+    Search,
+    Steps,
+    Supernet,
+    Training,
+    Trials,
+    Verified,
+    plain,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from raynas.report.profile import SpaceProfile
+
+NO_METRICS = ("epoch", "step", "lr", "algo", "duration_s")  # other columns of a history
+CHOICE = "choice."
+
+
+def trials_answer(result: Any, frame: pd.DataFrame) -> Trials:
+    """Return a run's trials, with architectures as objects.
+
+    Args:
+        result: of the run.
+        frame: its trials, in the order to tell.
+    """
+    rows = [plain(row) | {"arch": json.loads(row["arch"])} for row in _records(frame)]
+    return Trials(path=result.path, objectives=dict(result.config.objectives), trials=rows)
+
+
+def search_answer(result: Any) -> Search:
+    """Return what a search found, after writing its report."""
+    report = result.report()
+    best = result.best
+    top = result.rescore(10) if result.config.supernet is not None else result.top(10)
+    several = len(result.config.objectives) > 1
+    return Search(
+        path=result.path,
+        count=len(result.trials),
+        statuses=result.judged["status"].value_counts().to_dict(),
+        best=ArchAnswer(
+            trial=best.number,
+            key=best.arch.key,
+            arch=dict(best.arch),
+            objective=best.objective,
+            metrics=plain(best.metrics),
+        ),
+        top=_archs(top),
+        front=_archs(result.pareto()) if several else None,
+        report=report,
+    )
+
+
+def supernet_answer(path: str) -> Supernet:
+    """Return what a trained supernet can do.
+
+    Args:
+        path: as ``raynas.train_supernet`` returns it.
+    """
+    from raynas.storage.tables import read_history
+
+    rows = read_history(str(Path(path).parent)).to_pylist()
+    metrics = {
+        name: plain(value)
+        for name, value in rows[-1].items()
+        if name not in NO_METRICS and not name.startswith("alpha.")
+    }
+    return Supernet(path=path, epochs=Counter(row["algo"] for row in rows), metrics=metrics)
+
+
+def training_answer(trained: Any) -> Training:
+    """Return what a network that was trained to the end can do."""
+    return Training(
+        path=trained.path,
+        key=trained.arch.key,
+        arch=dict(trained.arch),
+        epochs=trained.config.settings["epochs"],
+        best_epoch=trained.best_epoch,
+        metrics=plain(trained.metrics),
+    )
+
+
+def steps_answer(outcomes: Iterable[Any]) -> Steps:
+    """Return what each step of a configuration file gave, in order.
+
+    Args:
+        outcomes: of ``raynas.run``: a supernet's path, a Result, or a Trained.
+    """
+    return Steps(steps=[_step(outcome) for outcome in outcomes])
+
+
+def _step(outcome: Any) -> Search | Supernet | Training:
+    if isinstance(outcome, str):
+        return supernet_answer(outcome)
+    return training_answer(outcome) if hasattr(outcome, "best_epoch") else search_answer(outcome)
+
+
+def verified_answer(path: str, verification: Any) -> Verified:
+    """Return what retraining says of the search in ``path``."""
+    rows = [plain(row) | {"arch": json.loads(row["arch"])} for row in _records(verification.table)]
+    tau = verification.correlation
+    return Verified(
+        path=path,
+        metric=verification.metric,
+        lower_is_better=verification.lower_is_better,
+        gain=IntervalAnswer(**plain(vars(verification.gain))),
+        correlation=None if tau is None else IntervalAnswer(**plain(vars(tau))),
+        architectures=rows,
+    )
+
+
+def profile_answer(profile: SpaceProfile) -> Profile:
+    """Return what a space costs."""
+    return Profile(
+        name=profile.name,
+        size=profile.size,
+        exact=profile.exact,
+        feasible=profile.feasible,
+        archs=[
+            Profiled(
+                which=one.which, key=one.arch.key, arch=dict(one.arch), metrics=plain(one.metrics)
+            )
+            for one in profile.archs
+        ],
+        constraints=[
+            Bound(
+                metric=reach.constraint.metric,
+                low=plain(reach.constraint.low),
+                high=plain(reach.constraint.high),
+                least=plain(reach.least.value),
+                most=plain(reach.most.value),
+                possible=reach.possible,
+                share=reach.share,
+                share_low=reach.low,
+                share_high=reach.high,
+            )
+            for reach in profile.reaches
+        ],
+        share=profile.share,
+        share_low=profile.low,
+        share_high=profile.high,
+        samples=profile.samples,
+        note=profile.note,
+        decisions=decisions_answer(profile.decisions),
+    )
+
+
+def decisions_answer(decisions: Iterable[Decision]) -> list[dict[str, Any]]:
+    """Return decisions of a space: label, options, and how many of them are picked.
+
+    ``picks`` is null for any number.
+    """
+    return [
+        {
+            "label": one.label,
+            "options": plain(one.options),
+            "picks": 1 if isinstance(one, Choice) else one.k,
+        }
+        for one in decisions
+    ]
+
+
+def _archs(frame: pd.DataFrame) -> list[ArchAnswer]:
+    return [
+        ArchAnswer(
+            trial=row["trial"],
+            key=row["arch_key"],
+            arch=json.loads(row["arch"]),
+            objective=plain(row["objective"]),
+            metrics={
+                name: plain(value)
+                for name, value in row.items()
+                if name not in RESERVED and not name.startswith(CHOICE)
+            },
+        )
+        for row in _records(frame)
+    ]
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
