@@ -45,6 +45,12 @@ types: venv ## check the types
 docs: venv ## build the site in build/site; warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
+examples: venv ## run every example, each in a folder of its own under build/examples
+	@set -e; for example in $(sort $(wildcard examples/*.py)); do \
+		echo "== $$example"; place=build/examples/$$(basename $$example .py); \
+		rm -rf $$place; mkdir -p $$place; \
+		(cd $$place && $(CURDIR)/$(BIN)/python $(CURDIR)/$$example); done
+
 bench: venv ## run every benchmark but the longest
 	@set -e; for benchmark in $(BENCHMARKS); do \
 		echo "== $$benchmark"; $(BIN)/python $$benchmark; done

@@ -26,8 +26,10 @@ LEARNED = {
     "character_transformer": ("perplexity", 1.0, 40.0),
     "image_folder": ("valid_accuracy", 0.15, 1.0),
     "lightning_loop": ("accuracy", 0.7, 1.0),
+    "multi_objective": ("accuracy", 0.7, 1.0),
+    "graphs": ("accuracy", 0.5, 1.0),
 }
-LONGER = {"own_space", "lightning_loop"}
+LONGER = {"own_space", "lightning_loop", "latency_constrained"}
 
 
 def test_all_programs_are_known() -> None:
