@@ -19,8 +19,12 @@ ENDINGS = (".json", ".pt", ".pt2", ".onnx")
 LOGITS = ("classification", "multilabel", "segmentation", "language_modeling")
 
 
-def checked_file(file: str | Path) -> str:
+def checked_file(file: str | Path, endings: Sequence[str] = ENDINGS) -> str:
     """Return where something is to be written, as text.
+
+    Args:
+        file: local path.
+        endings: that it may have.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -29,9 +33,9 @@ def checked_file(file: str | Path) -> str:
     folder, name = Path(file).absolute().parent, str(file)
     if not folder.is_dir():
         raise FileNotFoundError(f"export: there is no folder {folder}")
-    if not name.endswith(ENDINGS):
-        endings = ", ".join(ENDINGS)
-        raise ValueError(f"export: expected a file ending in one of {endings}, got {name!r}")
+    if not name.endswith(tuple(endings)):
+        expected = ", ".join(endings)
+        raise ValueError(f"export: expected a file ending in one of {expected}, got {name!r}")
     return name
 
 

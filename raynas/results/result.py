@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from raynas.core.arch import Arch, Value
 from raynas.core.config import RayConfig, SearchConfig, ray_config
 from raynas.core.constraints import Constraints, as_constraints
+from raynas.core.errors import Unfinished
 from raynas.core.feasible import Violation
 from raynas.core.fixed import write_arch
 from raynas.core.objectives import Objective, parse_goal
@@ -25,11 +26,14 @@ from raynas.storage.run_folder import Folder
 from raynas.storage.tables import load_trials, read_history, read_trials
 
 if TYPE_CHECKING:
+    import optuna
     import pandas as pd
     from torch import nn
 
+    from raynas.report.findings import ReportData
     from raynas.results.analysis import Interval
     from raynas.results.models import RunModels
+    from raynas.results.optuna_study import RecordedRun
     from raynas.results.verification import Verification
 
 REPORT, VERIFIED = "report.html", "verified.json"
@@ -80,12 +84,12 @@ class Result:
         and without it.
 
         Raises:
-            LookupError: no trial was completed; the message quotes the first error.
+            Unfinished: no trial was completed; the message quotes the first error.
         """
         best = self._judgement.best()
         if best is None:
             why = self._judgement.why_none()
-            raise LookupError(f"{self.path} has no completed trial: {why}")
+            raise Unfinished(f"{self.path} has no completed trial: {why}")
         return best
 
     def top(self, count: int = 10) -> pd.DataFrame:
@@ -342,26 +346,40 @@ class Result:
         arch: Mapping[str, Value] | None = None,
         *,
         whole: bool = False,
+        force: bool = False,
     ) -> None:
         """Write an architecture: its decisions, or its network for a batch of any size.
 
-        The network is that of ``model``: after ``pc_darts`` the narrow one that was scored.
+        The network is that of ``model``: after ``pc_darts`` the narrow one that was scored. Or
+        write all trials as a study of Optuna (see ``optuna_study``).
 
         Args:
             file: local path; ``.json`` takes the decisions, ``.pt2`` the network by torch.export,
                 ``.onnx`` the network as ONNX, from ``input`` to ``logits`` (or what a dict's or
-                tuple's inputs and another task's outputs are), ``.pt`` its weights, a state_dict.
+                tuple's inputs and another task's outputs are), ``.pt`` its weights, a state_dict;
+                ``.db`` (``.sqlite``, ``.sqlite3``) takes the study as SQLite, ``.journal``
+                (``.log``) as a journal.
             arch: None takes the best.
             whole: write the untrained network at full width instead, as for ``model``.
+            force: replace a study that is there.
 
         Raises:
-            ValueError: another ending, or ``whole`` with decisions, which have no width.
+            ValueError: another ending, ``whole`` with decisions, which have no width, or an
+                architecture with a study, which holds all.
             LookupError: the shape of an example is not known, or the space is not at hand.
             FileNotFoundError: there is no such folder.
+            FileExistsError: there is such a study.
         """
-        from raynas.results.program_files import checked_file, write_network
+        from raynas.results.optuna_study import ENDINGS as STUDIES
+        from raynas.results.optuna_study import write_study
+        from raynas.results.program_files import ENDINGS, checked_file, write_network
 
-        file = checked_file(file)
+        file = checked_file(file, (*ENDINGS, *STUDIES))
+        if file.endswith(STUDIES):
+            if arch is not None or whole:
+                raise ValueError(f"export: {file} takes all trials: leave out arch and whole")
+            write_study(self._recorded, file, force=force)
+            return
         chosen = Arch(self.best.arch if arch is None else arch)
         if file.endswith(".json"):
             if whole:
@@ -372,6 +390,44 @@ class Result:
             return
         net = self.model(chosen, whole=whole)
         write_network(net, file, self._signature, self.config.task)
+
+    def optuna_study(self, storage: Any = None) -> optuna.Study:
+        """Return the run's trials as a study of Optuna, named like the run's folder.
+
+        Every label is a categorical parameter, values are as measured, and bounds are constraints
+        (see ``raynas.results.optuna_study.fill_study``).
+
+        Args:
+            storage: of Optuna, which must hold no study of this name; None keeps it in memory.
+        """
+        from raynas.results.optuna_study import fill_study
+
+        return fill_study(self._recorded, storage)
+
+    def dashboard(self) -> Any:
+        """Return optuna-dashboard on the run, with the report's pictures, as a WSGI application.
+
+        It shows the trials that are there now: the study is in memory, and the run is only read.
+
+        Raises:
+            ModuleNotFoundError: optuna-dashboard is not installed (``raynas[dashboard]``).
+        """
+        from raynas.report.page import PICTURES
+        from raynas.results.dashboard import dashboard_app
+
+        data = self._report_data
+        drawn = {picture.key: picture.draw(data) for picture in PICTURES}
+        pictures = {key: figure for key, figure in drawn.items() if figure is not None}
+        return dashboard_app(self.optuna_study(), pictures)
+
+    @property
+    def _recorded(self) -> RecordedRun:
+        """What a study of Optuna is made of."""
+        from raynas.results.optuna_study import RecordedRun, space_at_hand
+
+        trials = self._judgement.trials
+        space = space_at_hand(self.config, self._own_space, trials)
+        return RecordedRun(self.path, self.config, trials, space)
 
     def _signature(self) -> Any:
         """Return shapes and dtypes of an example's inputs."""
@@ -393,15 +449,21 @@ class Result:
         Args:
             file: local path; None writes ``report.html`` into the run's folder.
         """
-        from raynas.report.findings import ReportData
         from raynas.report.page import report_page, write_report
 
-        verified = json.loads(self.folder.read(VERIFIED)) if self.folder.has(VERIFIED) else None
-        data = ReportData(
-            trials=self.judged, history=self.history, config=self.config, verified=verified
-        )
+        data = self._report_data
         if file is not None:
             write_report(data, file)
             return file
         self.folder.write(REPORT, report_page(data))
         return f"{self.path}/{REPORT}"
+
+    @property
+    def _report_data(self) -> ReportData:
+        """What pictures of the run are drawn from."""
+        from raynas.report.findings import ReportData
+
+        verified = json.loads(self.folder.read(VERIFIED)) if self.folder.has(VERIFIED) else None
+        return ReportData(
+            trials=self.judged, history=self.history, config=self.config, verified=verified
+        )
