@@ -53,7 +53,10 @@ def forms(decision: Decision, value: Value) -> Iterator[Any]:
     """Yield every way in which one choice may be written."""
     picked: Any = value if isinstance(decision, Subset) else (value,)
     places = [decision.options.index(atom) for atom in picked]
-    yield [at in places for at in range(len(decision.options))]
+    hot = [at in places for at in range(len(decision.options))]
+    yield hot
+    if not any(type(option) in (float, tuple) for option in decision.options):
+        yield [float(one) for one in hot]
     indices = [] if isinstance(decision, Choice) and places[0] in decision else [places]
     for listed in (list(picked), list(reversed(picked)), tuple(picked), *indices):
         if isinstance(decision, Subset) or tuple(listed) not in decision:  # then it is this one
@@ -228,7 +231,7 @@ def test_true_is_not_one() -> None:
     assert arch == Arch({"flag": False, "flags": (True, False)})
     assert read_arch(flags, {"flag": [False, True], "flags": []})["flag"] is False  # multi-hot
     numbers = ArchSpace.of(n=[0, 1])
-    for came in (True, [True], 1.0, "1"):
+    for came in (True, [True], 1.0, "one"):
         with pytest.raises(InvalidArch, match="'n' is "):
             read_arch(numbers, {"n": came})
 

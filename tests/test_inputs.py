@@ -71,7 +71,8 @@ class Branches(nn.Module):
 
 def test_choose_from_takes_keys_of_earlier_mutables_and_scopes() -> None:
     net = Branches()
-    assert space_of(net).decisions["pick"].options == (0, 1, 2)  # an empty name is no name
+    assert space_of(net).decisions["pick"].options == (NO_KEY, "left", "right")
+    assert Branches((NO_KEY, NO_KEY, "left")).pick.options == (0, 1, 2)
     assert Branches(("left", "right")).pick.options == ("left", "right")
     activate(net, {"left": 0, "pick": 2})
     assert torch.equal(net(XS[0]), XS[0].tanh() * 2)

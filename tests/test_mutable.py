@@ -326,7 +326,7 @@ def test_a_candidate_must_be_a_module(candidate: Any) -> None:
         ({"first": "wide"}, "first"),
         ({"shared": 2}, "shared"),
         ({"shared": True}, "shared"),
-        ({"shared": "0"}, "shared"),
+        ({"shared": "o"}, "shared"),
     ],
     ids=["unknown", "missing", "unreached", "opened", "value", "range", "bool", "text"],
 )

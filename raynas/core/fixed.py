@@ -1,9 +1,10 @@
 """Fixed architectures: the forms in which one may be written down, and how each is read.
 
 A description maps labels to choices. A choice is the value itself (a candidate's name), its index,
-a list of values, a list of indices, or a list of booleans, one for each option. A list is of one
-form: values and indices are not mixed, and where booleans are options, they are values. Where lists
-are options themselves, a list that is an option is this one.
+a list of values, a list of indices, or a list of booleans, or of 0.0 and 1.0, one for each option.
+A list is of one form: values and indices are not mixed, and where booleans are options, they are
+values. Where lists are options themselves, a list that is an option is this one. A single one of
+several needs no brackets. Where the options are 0, 1, ... themselves, digits are one of them.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def read_arch(space: ArchSpace, description: Description) -> Arch:
     if isinstance(description, Arch):
         space.check(description)
         return description
-    given = _mapping(description)
+    given = mapping_of(description)
     for label in given:
         if not isinstance(label, str):
             raise InvalidArch(f"a label is a string, got {label!r}")
@@ -77,7 +78,13 @@ def write_arch(arch: Mapping[str, Value]) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-def _mapping(description: object) -> Mapping[str, Any]:
+def mapping_of(description: object) -> Mapping[str, Any]:
+    """Return a description as a mapping, read from text or a file where it is none.
+
+    Raises:
+        InvalidArch: it is none of these.
+        OSError: the file cannot be read.
+    """
     if isinstance(description, Mapping):
         return description
     if isinstance(description, Path) or (
@@ -129,23 +136,23 @@ def _fill(space: Subspace, given: Mapping[str, Any], taken: dict[str, Value]) ->
             _fill(opened, given, taken)
 
 
-def _without_numpy(came: object) -> object:
+def without_numpy(came: object) -> object:
     """Return NumPy's numbers and arrays as Python's; all else comes back as it is."""
     if isinstance(came, np.generic | np.ndarray):
         return came.tolist()
     if type(came) is list:
-        return [_without_numpy(entry) for entry in came]
+        return [without_numpy(entry) for entry in came]
     if type(came) is tuple:
-        return tuple(map(_without_numpy, came))
+        return tuple(map(without_numpy, came))
     return came
 
 
 def _value(decision: Decision, came: object) -> Value:
-    came = _without_numpy(came)
+    came = _as_booleans(decision, without_numpy(came))
     if isinstance(decision, Choice):
         return decision.options[_single(decision, came)]
     one = Choice(decision.label, decision.options)
-    if decision.k == 1 and not _lists_one(one, came):  # without brackets, as NNI writes it
+    if _without_brackets(decision, one, came):  # as NNI writes a single one
         places = [_place(decision, one, came, came)]
     elif isinstance(came, list | tuple):
         places = _several(decision, one, came)
@@ -156,6 +163,26 @@ def _value(decision: Decision, came: object) -> Value:
     if decision.k is not None and len(places) != decision.k:
         raise _wrong(decision, came, f"it has {len(places)} of them")
     return tuple(decision.options[at] for at in sorted(places))
+
+
+def _as_booleans(decision: Decision, came: object) -> object:
+    """Return a list of 0.0 and 1.0 as booleans, where no option is a float."""
+    listed = isinstance(came, list | tuple) and bool(came)
+    if not listed or any(type(entry) is not float for entry in came):  # type: ignore[attr-defined]
+        return came
+    if any(type(option) is float or isinstance(option, tuple) for option in decision.options):
+        return came
+    floats: Sequence[float] = came  # type: ignore[assignment]
+    if not {0.0, 1.0}.issuperset(floats):
+        why = "weights decide nothing: 1.0 stands for what is picked, 0.0 for all else"
+        raise _wrong(decision, came, why)
+    return [entry == 1.0 for entry in floats]
+
+
+def _without_brackets(subset: Subset, one: Choice, came: object) -> bool:
+    if subset.k == 1:
+        return not _lists_one(one, came)
+    return subset.k is None and not isinstance(came, list | tuple)
 
 
 def _lists_one(one: Choice, came: object) -> bool:
@@ -199,6 +226,11 @@ def _place(decision: Decision, one: Choice, entry: Any, came: object) -> int:
     if _is_option(one, entry):
         return one.index(plain_value(entry))
     last = len(one.options) - 1
+    if isinstance(entry, str) and _are_indices(one.options):
+        if entry.isdecimal():
+            entry = int(entry)
+        elif not entry and last == 0:  # as NNI writes an only input that has no key
+            return 0
     if type(entry) is int:
         if not 0 <= entry <= last:
             raise _wrong(decision, came, f"index {entry} is not in 0 to {last}")
@@ -207,6 +239,10 @@ def _place(decision: Decision, one: Choice, entry: Any, came: object) -> int:
         hint = nearest(entry, one.options)
         raise _wrong(decision, came, f"{entry!r} is no option; {hint}")
     raise _wrong(decision, came, f"a {type(entry).__name__} is no option and no index")
+
+
+def _are_indices(options: Sequence[Atom]) -> bool:
+    return all(type(option) is int and option == at for at, option in enumerate(options))
 
 
 def _is_option(one: Choice, entry: object) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import nn
 from raynas.core.arch import Atom, Value
 from raynas.core.archspace import ArchSpace
 from raynas.core.decision import Choice, Decision
-from raynas.core.errors import InvalidArch, InvalidSpace
+from raynas.core.errors import InvalidArch, InvalidSpace, nearest
 from raynas.core.fixed import agreed, read_arch
 from raynas.core.plain_values import as_lists, plain_value
 from raynas.nn.logits import Logits, Probabilities, Rank
@@ -28,9 +29,11 @@ from raynas.nn.mutable import (
     logits_of,
     outermost,
 )
-from raynas.nn.reduction import checked_reduction, mask_of
+from raynas.nn.reduction import Reduction, checked_reduction, mask_of
+from raynas.nn.several import SeveralLayers, outputs
 
-Route = int | Callable[..., Any] | None
+Candidates: TypeAlias = Mapping[Any, nn.Module] | nn.ModuleDict | Iterable[nn.Module]
+Route = int | tuple[int, ...] | Callable[..., Any] | None
 
 
 class Wrapper(Protocol):
@@ -48,15 +51,21 @@ class Wrapper(Protocol):
 class LayerChoice(Mutable):
     """Picks one of several layers, all of which take the same input.
 
+    ``len(choice)``, ``choice[0]``, ``choice["name"]`` and iteration give its candidates. A fixed
+    architecture, but no search, may run several of them, or none, whose output is None, as NNI's.
+
     Args:
         candidates: layers by name, or a list of layers, whose decision is then an index. A name is
             text, or what else an option may be, such as a kernel's size or None.
         label: name of the decision; choices with equal labels decide together. None takes the
             module's path in the model.
+        positional: as NNI has them: ``LayerChoice(candidates, reduction, return_mask, key)``, where
+            at least three are given; the second alone is the label.
         reduction: ``none`` returns a list of the one output; the other three (sum, mean, concat)
             return the output itself, since a single one is its own sum.
         return_mask: return (output, mask) with a boolean mask of shape (candidates,).
-        key: another word for ``label``.
+        key: another word for ``label``; a number is taken as text, after a warning.
+        op_candidates: another word for ``candidates``.
 
     Raises:
         InvalidSpace: no candidates, one that is not a module, a name that PyTorch cannot store, or
@@ -67,17 +76,26 @@ class LayerChoice(Mutable):
     """
 
     wrapper: Wrapper | None = None
+    picks_several = True
 
     def __init__(
         self,
-        candidates: Mapping[Any, nn.Module] | nn.ModuleDict | Iterable[nn.Module],
+        candidates: Candidates | None = None,
         label: str | None = None,
-        *,
+        *positional: Any,
         reduction: str = "sum",
         return_mask: bool = False,
-        key: str | None = None,
+        key: str | int | None = None,
+        op_candidates: Candidates | None = None,
     ) -> None:
         super().__init__()
+        if positional:
+            reduction, return_mask, key = _as_nni(label, positional, key)
+            label = None
+        elif label in get_args(Reduction):
+            _warn_of_label(label)
+        if candidates is None:
+            candidates = op_candidates
         self.label = one_label("LayerChoice", label, key)
         where = f"LayerChoice {self.label!r}" if self.label else "LayerChoice"
         named = isinstance(candidates, Mapping | nn.ModuleDict)
@@ -92,6 +110,20 @@ class LayerChoice(Mutable):
         self.return_mask = return_mask
         self.route: Route = None
 
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[nn.Module]:
+        return iter(self.candidates.values())
+
+    def __getitem__(self, at: int | str) -> nn.Module:
+        """Return a candidate by its position or name."""
+        if not isinstance(at, str):
+            return self.layers()[at]
+        if at not in self.names:
+            raise KeyError(f"{self.label!r} has no candidate {at!r}; {nearest(at, self.names)}")
+        return self.candidates[at]
+
     @property
     def plain(self) -> bool:
         """Whether ``forward`` returns just what a candidate returns."""
@@ -103,6 +135,8 @@ class LayerChoice(Mutable):
         if type(route) is int and route >= 0:
             run: Callable[..., Any] = self.runner(route)
             picked: Sequence[int] = (route,)
+        elif type(route) is tuple:
+            return self._several(route, *args, **kwargs)
         elif callable(route):
             run, picked = partial(route, self.layers()), range(len(self.names))
         else:
@@ -117,6 +151,11 @@ class LayerChoice(Mutable):
         if mask is not None and isinstance(out, torch.Tensor):
             mask = mask.to(out.device)
         return _dressed(out, self.reduction, mask)
+
+    def _several(self, route: tuple[int, ...], *args: Any, **kwargs: Any) -> Any:
+        out = outputs([self.runner(at) for at in route], self.reduction, *args, **kwargs)
+        mask = self._mask(route)
+        return out if mask is None else (out, mask)
 
     def runner(self, route: int) -> Callable[..., Any]:
         """Return what runs one candidate, given its position."""
@@ -146,12 +185,31 @@ class LayerChoice(Mutable):
 
     def activate(self, arch: Mapping[str, Value]) -> None:
         """Route ``forward`` to the picked candidate, and its choices likewise."""
+        several = self._positions(arch)
+        if several is not None:
+            self.route = several
+            for at in several:
+                activate_unchecked(self.layers()[at], arch)
+            return
         self.route = at = self.picked(arch)
         if at != SKIP:
             activate_unchecked(self.layers()[at], arch)
 
+    def _positions(self, arch: Mapping[str, Value]) -> tuple[int, ...] | None:
+        """Return what runs where ``arch`` picks none, or several; None where it picks one."""
+        value = arch.get(str(self.label))
+        if not isinstance(value, tuple) or value in self.options:
+            return None
+        return tuple(self.options.index(option) for option in value)
+
     def frozen(self, arch: Mapping[str, Value], memo: Memo) -> nn.Module:
         """Return a copy of the picked candidate, its own choices frozen."""
+        several = self._positions(arch)
+        if several is not None:
+            layers = {self.names[at]: frozen(self.layers()[at], arch, memo) for at in several}
+            together = SeveralLayers(layers, self.reduction, self._mask(several))
+            together.training = self.training
+            return together
         at = self.picked(arch)
         layer = frozen(self.layers()[at], arch, memo)
         if self.wrapper is not None:
@@ -250,7 +308,9 @@ def _word(name: Any, where: str) -> str:
 def _by_name(candidates: Any, where: str) -> dict[Any, nn.Module]:
     if isinstance(candidates, Mapping | nn.ModuleDict):
         return dict(candidates.items())
-    if isinstance(candidates, nn.Module) and not isinstance(candidates, Iterable):
+    if isinstance(candidates, Mutable) or (
+        isinstance(candidates, nn.Module) and not isinstance(candidates, Iterable)
+    ):
         raise InvalidSpace(f"{where}: candidates stand in a dict or a list, got one module")
     if isinstance(candidates, str) or not isinstance(candidates, Iterable):
         kind = type(candidates).__name__
@@ -258,14 +318,44 @@ def _by_name(candidates: Any, where: str) -> dict[Any, nn.Module]:
     return {str(i): layer for i, layer in enumerate(candidates)}
 
 
-def one_label(kind: str, label: str | None, key: str | None) -> str | None:
-    """Return the label, which may be given as a key; raise InvalidSpace if both differ."""
+def _as_nni(reduction: Any, more: Sequence[Any], key: Any) -> tuple[Any, Any, Any]:
+    """Return reduction, return_mask and key, given by position as NNI has them.
+
+    Raises:
+        TypeError: too many, or the key is given twice.
+    """
+    if len(more) > 2 or (len(more) == 2 and key is not None):
+        raise TypeError(
+            "LayerChoice(candidates, reduction, return_mask, key) takes four arguments by position "
+            f"at most, got {2 + len(more)}" + ("" if key is None else " and key= besides")
+        )
+    return reduction, more[0], more[1] if len(more) == 2 else key
+
+
+def _warn_of_label(label: str | None) -> None:
+    text = (
+        f"LayerChoice(candidates, {label!r}): the second argument is the label, and choices of one "
+        f"label decide together; write reduction={label!r}, or label={label!r}"
+    )
+    warnings.warn(text, UserWarning, stacklevel=3)
+
+
+def one_label(kind: str, label: str | None, key: str | int | None) -> str | None:
+    """Return the label, which may be given as a key; raise InvalidSpace if both differ.
+
+    A key that is a number is taken as text, after a warning.
+    """
+    if type(key) is int:
+        text = f"{kind}: key {key} is no text; it is taken as {str(key)!r}"
+        warnings.warn(text, UserWarning, stacklevel=3)
+        key = str(key)
     if label is not None and key is not None and label != key:
         raise InvalidSpace(f"{kind}: label {label!r} and key {key!r} mean the same; give one")
-    own = label if key is None else key
+    own: Any = label if key is None else key
     if own is not None and (not isinstance(own, str) or not own):
         raise InvalidSpace(f"{kind}: a label is a non-empty string, got {own!r}")
-    return own
+    named: str | None = own
+    return named
 
 
 def _check_candidates(layers: Mapping[str, nn.Module], where: str) -> None:

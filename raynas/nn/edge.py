@@ -27,6 +27,8 @@ Candidates = (
 class Edge(LayerChoice):
     """The choice between operations from one source to one node, unless it is left out."""
 
+    picks_several = False
+
     def __init__(self, layers: Mapping[str, nn.Module], source: str, *, named: bool) -> None:
         super().__init__(layers if named else layers.values(), "edge")
         self.source = source

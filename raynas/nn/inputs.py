@@ -23,6 +23,9 @@ Inputs = Sequence[Any] | Mapping[str, Any]
 class InputChoice(Mutable):
     """Picks some of several inputs and joins them.
 
+    Options are the keys of ``choose_from`` where no two are equal, ``NO_KEY`` included; else
+    indices.
+
     Differs: NNI's returns None where nothing is picked; ours returns zeros like the first input.
 
     Args:
@@ -33,24 +36,26 @@ class InputChoice(Mutable):
         reduction: of the picked: ``sum``, ``mean``, ``concat`` along dimension 1, or ``none`` for
             the list of them.
         return_mask: return (output, mask) with a boolean mask of shape (n_candidates,).
+        key: another word for ``label``; a number is taken as text, after a warning.
         label: name of the decision; None takes the module's path in the model.
-        key: another word for ``label``.
 
     Raises:
         InvalidSpace: neither or contradicting numbers of inputs, more chosen than there are, or
             what is no whole number.
     """
 
+    NO_KEY = NO_KEY
+
     def __init__(
         self,
         n_candidates: int | None = None,
         choose_from: Sequence[str] | None = None,
         n_chosen: int | None = None,
-        *,
         reduction: str = "sum",
         return_mask: bool = False,
+        key: str | int | None = None,
+        *,
         label: str | None = None,
-        key: str | None = None,
     ) -> None:
         super().__init__()
         self.label = one_label("InputChoice", label, key)
@@ -61,7 +66,7 @@ class InputChoice(Mutable):
         self.n_chosen, self.return_mask = n_chosen, return_mask
         self.keys = None if choose_from is None else tuple(choose_from)
         self.reduction: Reduction = checked_reduction(reduction, where)
-        named = self.keys is not None and len({*self.keys, NO_KEY}) == self.n_candidates + 1
+        named = self.keys is not None and len({*self.keys}) == self.n_candidates
         self.options: tuple[Atom, ...] = (
             tuple(self.keys or ()) if named else tuple(range(self.n_candidates))
         )
@@ -71,6 +76,11 @@ class InputChoice(Mutable):
         """Return the label and what is picked from."""
         picks = "any" if self.n_chosen is None else self.n_chosen
         return f"label={self.label!r}, {picks} of {list(self.options)}"
+
+    @property
+    def choose_from(self) -> list[str]:
+        """The keys of the inputs, ``NO_KEY`` for each that has none."""
+        return [NO_KEY] * self.n_candidates if self.keys is None else list(self.keys)
 
     @property
     def references(self) -> tuple[str, ...]:
@@ -161,7 +171,11 @@ def _count(n_candidates: int | None, choose_from: Sequence[str] | None, where: s
     if choose_from is not None:
         listed = isinstance(choose_from, list | tuple)
         if not listed or any(not isinstance(key, str) for key in choose_from):
-            raise InvalidSpace(f"{where}: choose_from is a list of labels, got {choose_from!r}")
+            number: Any = choose_from
+            hint = "; how many are picked is n_chosen=" if type(number) is int else ""
+            raise InvalidSpace(
+                f"{where}: choose_from is a list of labels, got {choose_from!r}{hint}"
+            )
         named = len(choose_from)
         if n_candidates not in (None, named):
             raise InvalidSpace(

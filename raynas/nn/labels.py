@@ -35,6 +35,11 @@ class Labelled(nn.Module):
         return type(self).__name__
 
     @property
+    def key(self) -> str | None:
+        """Another word for ``label``."""
+        return self.label
+
+    @property
     def references(self) -> tuple[str, ...]:
         """Labels that must stand earlier in the model."""
         return ()

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from raynas.core.arch import Value
+from raynas.core.arch import Arch, Value
 from raynas.core.archspace import ArchSpace
 from raynas.core.decision import Decision
 from raynas.core.errors import InvalidArch, InvalidSpace
@@ -23,6 +23,7 @@ from raynas.nn.copying import without_graphs
 from raynas.nn.labels import Labelled, check_references
 from raynas.nn.labels import name_labels as name_labels
 from raynas.nn.logits import Logits, Probabilities, Rank
+from raynas.nn.several import read_picks
 
 Memo = dict[int, Any]
 SKIP = -1  # route of an edge that contributes nothing
@@ -36,12 +37,14 @@ class Mutable(Labelled):
             candidates, or None. It is no part of the state: copies and pickles drop a callable,
             since a mixer belongs to a search and not to a model.
         described_once: whether equal labels share one entry of a flat description.
+        picks_several: whether a fixed architecture may pick none, or several, of its options.
     """
 
     route: Any = None
     holders: tuple[str, ...] = ("candidates",)
     decides = True
     described_once = False
+    picks_several = False
 
     def choices(self) -> tuple[Decision, ...]:
         """Return this module's decisions, with what their options open."""
@@ -197,12 +200,13 @@ def activate(model: nn.Module, arch: Mapping[str, Any]) -> None:
 
     Args:
         model: with mutables.
-        arch: label to choice, in any form that ``raynas.core.fixed.read_arch`` reads.
+        arch: label to choice, in any form that ``raynas.core.fixed.read_arch`` reads; a
+            ``LayerChoice`` may also run none, or several, of its candidates.
 
     Raises:
         InvalidArch: the model's space does not hold ``arch``; the model is then unchanged.
     """
-    activate_unchecked(model, read_arch(space_of(model), arch))
+    activate_unchecked(model, _read(model, arch))
 
 
 def activate_unchecked(module: nn.Module, arch: Mapping[str, Value]) -> None:
@@ -219,14 +223,15 @@ def freeze(model: nn.Module, arch: Mapping[str, Any]) -> nn.Module:
 
     Args:
         model: with mutables.
-        arch: label to choice, in any form that ``raynas.core.fixed.read_arch`` reads.
+        arch: label to choice, in any form that ``raynas.core.fixed.read_arch`` reads; a
+            ``LayerChoice`` may also run none, or several, of its candidates.
 
     Raises:
         InvalidArch: the model's space does not hold ``arch``.
         InvalidSpace: modules stand in each other too deeply for Python to copy them.
     """
     try:
-        return frozen(model, read_arch(space_of(model), arch), {**without_graphs(model)})
+        return frozen(model, _read(model, arch), {**without_graphs(model)})
     except RecursionError as error:
         raise InvalidSpace(
             f"{type(model).__name__}: modules stand in each other too deeply to be copied; put "
@@ -240,6 +245,49 @@ def frozen(module: nn.Module, arch: Mapping[str, Value], memo: Memo) -> nn.Modul
         if id(mutable) not in memo:  # deepcopy then finds every mutable already 'copied'
             memo[id(mutable)] = mutable.frozen(arch, memo)
     return copy.deepcopy(module, memo)
+
+
+def frozen_in_place(model: nn.Module, arch: Mapping[str, Any]) -> Arch:
+    """Replace every mutable in a model by what an architecture picks of it, and return that.
+
+    Weights are not copied: an optimizer goes on with those that are left. What other modules hold
+    outside of their children stays as it was.
+
+    Args:
+        model: with mutables, itself none.
+        arch: as for ``freeze``.
+
+    Raises:
+        InvalidArch: the model's space does not hold ``arch``; the model is then unchanged.
+        TypeError: the model itself is a mutable, which cannot become another module.
+    """
+    read = _read(model, arch)
+    if isinstance(model, Mutable):
+        raise TypeError(
+            f"the model itself is a {type(model).__name__}, which cannot be replaced in place: use "
+            "raynas.nn.freeze(model, arch)"
+        )
+    memo: Memo = {**without_graphs(model), **_uncopied(model)}
+    for parent in [module for module in model.modules() if not isinstance(module, Mutable)]:
+        for name, child in parent._modules.items():
+            if isinstance(child, Mutable):
+                if id(child) not in memo:
+                    memo[id(child)] = child.frozen(read, memo)
+                parent._modules[name] = memo[id(child)]
+    return read
+
+
+def _uncopied(model: nn.Module) -> Memo:
+    """Return what leaves tensors, and modules without choices, as they are in a deep copy."""
+    plain = [m for m in model.modules() if not any(True for _ in mutables(m))]
+    tensors = [*model.parameters(), *model.buffers()]
+    return {id(part): part for part in (*plain, *tensors)}
+
+
+def _read(model: nn.Module, arch: Mapping[str, Any]) -> Arch:
+    space = space_of(model)
+    several = {str(mutable.label) for mutable in mutables(model) if mutable.picks_several}
+    return read_picks(space, several, arch)
 
 
 def decide_together(layer: nn.Module, original: nn.Module) -> None:

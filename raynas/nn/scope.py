@@ -21,12 +21,12 @@ class MutableScope(Labelled):
 
     Args:
         label: of the scope; None takes the module's path in the model.
-        key: another word for ``label``.
+        key: another word for ``label``; a number is taken as text, after a warning.
     """
 
     is_scope = True
 
-    def __init__(self, label: str | None = None, *, key: str | None = None) -> None:
+    def __init__(self, label: str | None = None, *, key: str | int | None = None) -> None:
         super().__init__()
         self.label = one_label("MutableScope", label, key)
 
