@@ -52,7 +52,7 @@ _HOMES = {
     "Trained": "raynas.results.trained",
     "Trial": "raynas.core.trial",
 }
-_PACKAGES = ("algorithms", "cluster", "data", "evaluators", "nn", "search_spaces", "tasks")
+_PACKAGES = ("algorithms", "cluster", "data", "evaluators", "nn", "nni", "search_spaces", "tasks")
 __all__ = sorted([*_HOMES, *_PACKAGES])
 
 

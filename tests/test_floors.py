@@ -42,6 +42,7 @@ FLOORS = {
     "raynas.results": 4,
     "raynas.api": 4,
     "raynas.cli": 4,
+    "raynas.nni": 4,
     "raynas.__main__": 4,
 }
 INSTALLED = ("raynas", *PACKAGES)
