@@ -6,14 +6,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from raynas.core.alias import Alias
 from raynas.core.train_settings import TrainSettings
+from raynas.gradient.alpha_words import modular
 from raynas.gradient.base import DARTS_TRAINING
 from raynas.gradient.bilevel import bilevel_step
 from raynas.gradient.smoothing import Smoothed
 from raynas.supernet.protocol import ONE_SHOTS, Batch, Metrics
 
 
-@ONE_SHOTS.register("darts", aliases=("DARTSOptim", "DartsTrainer"))
+@ONE_SHOTS.register(
+    "darts",
+    aliases={
+        "DARTSOptim": modular(
+            {"unrolled": True}, w_momentum="momentum", w_weight_decay="weight_decay"
+        ),
+        "DartsTrainer": Alias(),
+    },
+)
 @dataclass(kw_only=True, eq=False)
 class DARTS(Smoothed):
     """Trains softmax mixtures: logits on a validation batch, then weights on a training batch.
@@ -23,7 +33,8 @@ class DARTS(Smoothed):
 
     Args:
         seed: fixes the initial logits and the perturbations.
-        unrolled: take the logits' gradient after one virtual step of the weights (second order).
+        unrolled: take the logits' gradient after one virtual step of the weights (second order);
+            under the name DARTSOptim it does.
         perturb: ``none``; ``random``, uniform noise; or ``adversarial``, what raises the training
             loss most, by projected gradient ascent.
         epsilon: largest perturbation that the epochs lead to.

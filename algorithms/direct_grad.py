@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from raynas.gradient.alpha_words import modular
 from raynas.gradient.direct import Direct
 from raynas.supernet.protocol import ONE_SHOTS, Batch, Metrics
 
 
-@ONE_SHOTS.register("direct_grad", aliases=("DirectGradOptim",))
+@ONE_SHOTS.register("direct_grad", aliases={"DirectGradOptim": modular()})
 class DirectGrad(Direct):
     """Trains logits by the gradients that the training loss leaves (one level).
 
     Args:
         seed: fixes the initial logits and all draws.
         mixed_op: how candidates combine: weighted_sum, gumbel_sum, dirichlet_sum, binary_gate,
-            uniform_gate or reinmax.
+            uniform_gate or reinmax, with options as ``["gumbel_sum", {"temperature": 5.0}]``.
         alpha_lr: learning rate of the logits, by Adam.
         alpha_betas: of Adam.
         alpha_weight_decay: of Adam.

@@ -6,6 +6,7 @@ import bisect
 
 import numpy as np
 
+from raynas.core.alias import Alias, only
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
 from raynas.core.deduplicator import Deduplicator
@@ -16,7 +17,25 @@ from raynas.core.trial import Trial
 CHANGES = 0.5  # on average, per child
 
 
-@SAMPLERS.register("evolution", aliases=("EvolutionOptim",))
+STEADY = "every told trial counts at once here, and the best breed"
+
+
+@SAMPLERS.register(
+    "evolution",
+    aliases={
+        "EvolutionOptim": Alias(
+            presets={"population": 100, "selected": 10, "parents": 2, "mutation_prob": 0.01},
+            words={
+                "pop_size": "population",
+                "n_select": "selected",
+                "n_parents": "parents",
+                "n_offsprings": only("n_offsprings", 1, STEADY),
+                "n_eliminate": only("n_eliminate", 1, STEADY),
+                "n_crossover": only("n_crossover", None, STEADY),
+            },
+        )
+    },
+)
 class Evolution(Sampler):
     """Crosses some of the best and mutates the child; the worst of the population dies.
 

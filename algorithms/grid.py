@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
+from typing import Literal, get_args
 
 import numpy as np
 
+from raynas.core.alias import Alias
 from raynas.core.arch import Arch, Value
 from raynas.core.archspace import ArchSpace
 from raynas.core.decision import Decision, Subset, Subspace
@@ -18,7 +20,16 @@ from raynas.core.trial import Trial
 PATIENCE = 5_000  # architectures beyond the bounds that are passed over for one within
 
 
-@SAMPLERS.register("grid", aliases=("GridSearchOptim", "GridSearch"))
+Order = Literal["shuffled", "first_fastest", "last_fastest"]
+
+
+@SAMPLERS.register(
+    "grid",
+    aliases={
+        "GridSearchOptim": Alias(presets={"order": "first_fastest"}),
+        "GridSearch": Alias(),
+    },
+)
 class GridSearch(Sampler):
     """Counts through the space like an odometer: the last decision turns fastest.
 
@@ -28,16 +39,27 @@ class GridSearch(Sampler):
 
     Args:
         space: what is searched.
-        seed: fixes the order.
+        seed: fixes the order, where it is shuffled.
+        order: ``shuffled``, options in random order and the last decision fastest; or options as
+            the space has them, and ``first_fastest`` or ``last_fastest`` which decision turns
+            fastest.
+
+    Raises:
+        ValueError: another order.
     """
 
     startup: int | None = None
 
-    def __init__(self, space: ArchSpace, *, seed: int) -> None:
+    def __init__(self, space: ArchSpace, *, seed: int, order: Order = "shuffled") -> None:
+        if order not in get_args(Order):
+            raise ValueError(f"order is one of {', '.join(get_args(Order))}, got {order!r}")
         rng = np.random.default_rng(seed)
         self._space, self._rng = space, rng
         self._visited = Deduplicator(space, rng)
-        self._rest = _in_shuffled_order(space, rng)
+        if order == "shuffled":
+            self._rest = _in_shuffled_order(space, rng)
+        else:
+            self._rest = iter(space if order == "last_fastest" else _reversed(space, {}))
 
     def ask(self) -> Arch:
         """Return the next architecture that was neither proposed nor told before."""
@@ -64,6 +86,15 @@ def _in_shuffled_order(space: ArchSpace, rng: np.random.Generator) -> Iterator[A
             if isinstance(picked := arch.get(subset.label), tuple):
                 in_order[subset.label] = tuple(o for o in subset.options if o in picked)
         yield Arch(arch | in_order)
+
+
+def _reversed(space: Subspace, turned: dict[str, Decision]) -> ArchSpace:
+    """Return the same space with its decisions in reverse order, inside of options too."""
+    for decision in space.choices:
+        if decision.label not in turned:
+            opens = {option: _reversed(inner, turned) for option, inner in decision.opens.items()}
+            turned[decision.label] = replace(decision, opens=opens)
+    return ArchSpace(tuple(turned[decision.label] for decision in reversed(space.choices)))
 
 
 def _shuffled(

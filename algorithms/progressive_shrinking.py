@@ -40,7 +40,13 @@ ELASTIC = ("kernel", "depth", "width")
 
 @ONE_SHOTS.register(
     "progressive_shrinking",
-    aliases=("ProgressiveShrinkingEstimator", "ProgressiveShrinking", "once_for_all", "ofa"),
+    aliases=(
+        "ProgressiveShrinkingEstimator",
+        "ProgressiveShrinkingEstim",
+        "ProgressiveShrinking",
+        "once_for_all",
+        "ofa",
+    ),
 )
 @dataclass(kw_only=True, eq=False)
 class ProgressiveShrinking(WeightsOnly):

@@ -9,7 +9,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from raynas.gradient.alpha_words import ADAM_OF_ALPHAS, modular
 from raynas.gradient.base import Differentiable
+from raynas.gradient.due import is_due
 from raynas.gradient.hardware import checked_hardware
 from raynas.gradient.mixed.index import Index
 from raynas.gradient.quiet import Quiet
@@ -19,7 +21,14 @@ BASELINE_STEP = 0.99  # as the authors' code: the baseline is almost the latest 
 IN_A_LOSS = ("form", "weight", "power")
 
 
-@ONE_SHOTS.register("proxyless_rl")
+@ONE_SHOTS.register(
+    "proxyless_rl",
+    aliases={
+        "REINFORCEOptim": modular(
+            {**ADAM_OF_ALPHAS, "warmup_epochs": 0, "alpha_every": None}, batch_size="samples"
+        )
+    },
+)
 @dataclass(kw_only=True, eq=False)
 class ProxylessRL(Differentiable):
     """Trains one sampled path per batch, and logits by the rewards of sampled networks.
@@ -31,7 +40,8 @@ class ProxylessRL(Differentiable):
     Args:
         seed: fixes the initial logits and all draws.
         samples: networks per update of the logits.
-        alpha_every: weight steps between updates.
+        alpha_every: weight steps between updates; None spreads one pass over the validation split
+            over an epoch, as ModularNAS does.
         reward_power: how much the cost counts.
         alpha_lr: learning rate of the logits, by Adam.
         alpha_betas: of Adam.
@@ -56,7 +66,7 @@ class ProxylessRL(Differentiable):
     }
 
     samples: int = 10
-    alpha_every: int = 5
+    alpha_every: int | None = 5
     reward_power: float = 0.1
     alpha_lr: float = 1e-3
     alpha_betas: tuple[float, float] = (0.0, 0.999)
@@ -66,7 +76,8 @@ class ProxylessRL(Differentiable):
     baseline: float | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
-        if self.samples < 2 or self.alpha_every < 1 or self.reward_power < 0:
+        every = 1 if self.alpha_every is None else self.alpha_every
+        if self.samples < 2 or every < 1 or self.reward_power < 0:
             raise ValueError(
                 "expected at least 2 samples, alpha_every of at least 1 and a reward_power that is "
                 f"not negative, got {self.samples}, {self.alpha_every} and {self.reward_power}"
@@ -83,7 +94,7 @@ class ProxylessRL(Differentiable):
         training = self.training
         self.relaxation.sample(training.step, 0)
         metrics: Metrics = {"loss": self.weight_step(train)}
-        if self.alphas and (training.step + 1) % self.alpha_every == 0:
+        if self.alphas and is_due(training, self.alpha_every):
             metrics["reward"] = self.reinforce(next(valid))
         return metrics
 

@@ -6,6 +6,7 @@ from collections import deque
 
 import numpy as np
 
+from raynas.core.alias import Alias, only
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
 from raynas.core.deduplicator import Deduplicator
@@ -16,9 +17,22 @@ from raynas.core.trial import Trial
 TOURNAMENT = 16  # the default, of a population that is large enough
 
 
-@SAMPLERS.register("regularized_evolution", aliases=("RegularizedEvolutionOptim",))
+@SAMPLERS.register(
+    "regularized_evolution",
+    aliases={
+        "RegularizedEvolutionOptim": Alias(
+            presets={"population": 100, "tournament": 25},
+            words={
+                "pop_size": "population",
+                "n_eliminate": only("n_eliminate", 1, "one dies where one is born"),
+            },
+        )
+    },
+)
 class RegularizedEvolution(Sampler):
     """Mutates the best of a random tournament; the oldest of the population dies, not the worst.
+
+    Under the name RegularizedEvolutionOptim, population and tournament are the paper's.
 
     Differs: no architecture is proposed twice: a child that was seen before is dropped, and another
     tournament held. The defaults are a small population and a large tournament (P 20, S 16; the

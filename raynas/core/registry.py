@@ -8,18 +8,20 @@ import inspect
 import pkgutil
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
-from typing import Any, Generic, TypeVar, get_type_hints, overload
+from typing import Any, Generic, TypeVar, cast, get_type_hints, overload
 
+from raynas.core.alias import Alias
 from raynas.core.capabilities import refuse_misspelt
 from raynas.core.errors import UnknownName, nearest
 from raynas.core.options import checked
 
 T = TypeVar("T")
+Aliases = Sequence[str] | Mapping[str, Alias]
 C = TypeVar("C", bound=Callable[..., object])
 
 
@@ -64,26 +66,27 @@ class Registry(Mapping[str, T], Generic[T]):
         self._entries: dict[str, T] = {}
         self._aliases: dict[str, tuple[str, ...]] = {}
         self._names: dict[str, str] = {}  # normalised name or alias to true name
+        self._meanings: dict[str, Alias] = {}  # of normalised aliases that change options
         self._files_loaded = package is None
         self._waiting: list[EntryPoint] | None = None  # None: nobody has asked for them yet
         self._broken: dict[str, str] = {}  # normalised name to what is wrong
         self._warned: set[str] = set()
 
     @overload
-    def register(self, name: str, *, aliases: Sequence[str] = ()) -> Callable[[C], C]: ...
+    def register(self, name: str, *, aliases: Aliases = ()) -> Callable[[C], C]: ...
 
     @overload
-    def register(self, name: str, entry: C, *, aliases: Sequence[str] = ()) -> C: ...
+    def register(self, name: str, entry: C, *, aliases: Aliases = ()) -> C: ...
 
     def register(
-        self, name: str, entry: C | None = None, *, aliases: Sequence[str] = ()
+        self, name: str, entry: C | None = None, *, aliases: Aliases = ()
     ) -> C | Callable[[C], C]:
         """Enter a class or function under ``name``, or return a decorator that does.
 
         Args:
             name: its one true name.
             entry: the plug-in; None returns the decorator.
-            aliases: other names that find it.
+            aliases: other names that find it; a mapping says what options mean under each.
 
         Raises:
             ValueError: a name or alias that another plug-in has, be it in another spelling; the
@@ -93,10 +96,10 @@ class Registry(Mapping[str, T], Generic[T]):
         if isinstance(aliases, str):
             raise TypeError(f"{self.kind} {name!r}: aliases is a tuple of names, got {aliases!r}")
         if entry is None:
-            return lambda made: self._add(name, made, tuple(aliases))
-        return self._add(name, entry, tuple(aliases))
+            return lambda made: self._add(name, made, aliases)
+        return self._add(name, entry, aliases)
 
-    def _add(self, name: str, entry: C, aliases: tuple[str, ...]) -> C:
+    def _add(self, name: str, entry: C, aliases: Aliases) -> C:
         if self._package is not None and not _home(entry).startswith(f"{self._package}."):
             self._load_files(normalised(name))  # so that a collision is told here and now
         if not callable(entry):
@@ -115,6 +118,8 @@ class Registry(Mapping[str, T], Generic[T]):
         self._entries[name] = entry  # type: ignore[assignment]
         self._aliases[name] = tuple(dict.fromkeys((*self._aliases.get(name, ()), *aliases)))
         self._names |= {normalised(word): name for word in (name, *aliases)}
+        if isinstance(aliases, Mapping):
+            self._meanings |= {normalised(word): alias for word, alias in aliases.items()}
         return entry
 
     def _check_free(self, word: str, name: str) -> None:
@@ -152,9 +157,45 @@ class Registry(Mapping[str, T], Generic[T]):
         """Return the aliases of a plug-in, in the order they were given."""
         return self._aliases[self.name_of(name)]
 
+    def alias_of(self, name: str) -> Alias:
+        """Return what options mean under a name; under most, what they mean to the plug-in."""
+        self.name_of(name)
+        return self._meanings.get(normalised(name), Alias())
+
+    def options_under(
+        self, name: str, options: Mapping[str, Any], *, keep: Collection[str] = ()
+    ) -> dict[str, Any]:
+        """Return the plug-in's options that options under a name or alias stand for.
+
+        >>> toys: Registry[type] = Registry("toy")
+        >>> _ = toys.register("number", complex, aliases={"unit": Alias(presets={"real": 1})})
+        >>> toys.options_under("unit", {"imag": 2}), toys.options_under("number", {})
+        ({'real': 1, 'imag': 2}, {})
+
+        Args:
+            name: or alias.
+            options: said under it.
+            keep: words that mean nothing of the alias' (see ``Alias.options``).
+
+        Raises:
+            UnknownName: there is no such plug-in.
+            ValueError: an option is said twice, or has a value that the plug-in has nothing like.
+        """
+        try:
+            return self.alias_of(name).options(options, keep)
+        except ValueError as error:
+            raise ValueError(f"{self.kind} {name!r}: {error}") from None
+
     def get_builder(self, name: str) -> T:
-        """Return the plug-in behind a name or alias; the same as ``registry[name]``."""
-        return self[name]
+        """Return ``registry[name]``; under an alias that presets options, with these set."""
+        alias = self.alias_of(name)
+        if alias == Alias():
+            return self[name]
+
+        def builder(*args: Any, **options: Any) -> Any:
+            return self.make(self.name_of(name), *args, **self.options_under(name, options))
+
+        return cast(T, builder)
 
     def class_of(self, name: str) -> type:
         """Return the class of what a plug-in makes.
@@ -207,15 +248,23 @@ class Registry(Mapping[str, T], Generic[T]):
             TypeError: the spec is none of these, or an argument is missing.
             ValueError: an option that the plug-in does not have, or of another type.
         """
-        name, own = self._parsed(spec)
-        name = self.name_of(name)
+        name, options = self.resolved(spec, **kwargs)
         builder: Any = self._entries[name]
-        options = self._fitted(name, builder, {**kwargs, **own})
         try:
             inspect.signature(builder).bind(*args, **options)
         except TypeError as error:
             raise TypeError(f"{self.kind} {name!r}: {error}") from None
         return self.make(name, *args, **options)
+
+    def resolved(self, spec: object, /, **kwargs: Any) -> tuple[str, dict[str, Any]]:
+        """Return the true name and the checked options in a spec, as ``build`` reads it.
+
+        Those that an alias presets are among them.
+        """
+        given, own = self._parsed(spec)
+        name = self.name_of(given)
+        options = self.options_under(given, {**kwargs, **own})
+        return name, self._fitted(name, self._entries[name], options)
 
     def _parsed(self, spec: object) -> tuple[str, Mapping[str, Any]]:
         name, own = spec, {}

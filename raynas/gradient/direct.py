@@ -16,7 +16,7 @@ class Direct(Differentiable):
     Args:
         seed: fixes the initial logits and all draws.
         mixed_op: how candidates combine: weighted_sum, gumbel_sum, dirichlet_sum, binary_gate,
-            uniform_gate or reinmax.
+            uniform_gate or reinmax, alone or with options.
         alpha_lr: learning rate of the logits, by Adam.
         alpha_betas: of Adam.
         alpha_weight_decay: of Adam.
@@ -36,11 +36,12 @@ class Direct(Differentiable):
 
     final_lr_share: ClassVar[float] = 0.04
 
-    mixed_op: str = "weighted_sum"
+    mixed_op: Any = "weighted_sum"
 
     def __post_init__(self) -> None:
-        self.mixed_op = MIXED_OPS.name_of(self.mixed_op)
-        if self.mixed_op == "index":
+        name, options = MIXED_OPS.resolved(self.mixed_op)
+        self.mixed_op = [name, options] if options else name
+        if name == "index":
             raise ValueError("mixed_op 'index' gives the logits no gradient; use a gate or a sum")
-        self.op = MIXED_OPS[self.mixed_op]()
+        self.op = MIXED_OPS.make(name, **options)
         super().__post_init__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,34 @@ def name_of(algo: Any) -> str:
     )
 
 
+def spelled_out(algo: Any) -> tuple[Any, Options]:
+    """Return an algorithm and the options that are given with it.
+
+    Args:
+        algo: a name or a configured one-shot algorithm, which come without; or ``[name, {option:
+            value}]``, ``{"type": name, "args": {...}}``, or what ``raynas.registry.optim`` builds.
+    """
+    if isinstance(algo, ComponentSpec):
+        return algo.name, algo.options
+    if isinstance(algo, list | tuple) and len(algo) == 2:
+        return algo[0], algo[1]
+    if isinstance(algo, Mapping) and {"type"} <= set(algo) <= {"type", "args"}:
+        return algo["type"], algo.get("args") or {}
+    return algo, {}
+
+
+def own_words(algo: str, options: Options) -> dict[str, Any]:
+    """Return options by the algorithm's own names, whatever its alias calls them; none is preset.
+
+    Raises:
+        ValueError: a value has no counterpart.
+    """
+    from raynas.supernet.protocol import ONE_SHOTS
+
+    alias = (SAMPLERS if algo in SAMPLERS else ONE_SHOTS).alias_of(algo)
+    return replace(alias, presets={}).options(options, keep=TrainSettings.model_fields)
+
+
 def resolve_sampler(
     name: Any, space: ArchSpace, seed: int, options: Options, *, goals: Goals | None = None
 ) -> Sampler:
@@ -63,6 +92,7 @@ def resolve_sampler(
             "raynas.search or raynas.train_supernet with it"
         )
     registered = name_of(name)
+    options = SAMPLERS.options_under(name, options)
     fitted = checked("algorithm", name, SAMPLERS[registered], options, without=("seed",))
     if goals is not None and goals.several and sampler_class(registered).multi_objective:
         fitted["objectives"] = tuple(objective.metric for objective in goals.objectives)
@@ -85,18 +115,22 @@ def resolve_one_shot(
     """Split a supernet's options into the algorithm's and the training's.
 
     Args:
-        algo: a registered one-shot algorithm's name, or a configured object of one.
+        algo: a registered one-shot algorithm's name, alone or with options, or a configured object
+            of one.
         options: of either kind, mixed.
         epochs: overrides the training's.
     """
     from raynas.supernet.protocol import ONE_SHOTS, one_shot_class
 
+    if isinstance(algo, ComponentSpec):
+        algo, options = algo.name, {**algo.options, **options}
     if not isinstance(algo, str):
         names = [name for name, cls in ONE_SHOTS.items() if cls is type(algo)]
         if not names:
             raise TypeError(f"expected a one-shot algorithm, got {type(algo).__name__}")
         options = own_options(type(algo), algo, without=("seed",)) | dict(options)
         algo = names[0]
+    options = ONE_SHOTS.options_under(algo, options, keep=TrainSettings.model_fields)
     algo = ONE_SHOTS.name_of(algo)
     builder = ONE_SHOTS[algo]
     training = dict(one_shot_class(algo).defaults)  # what its paper trains weights with

@@ -12,7 +12,7 @@ from raynas.core.config import ComponentSpec, RayConfig, SearchConfig
 from raynas.core.constraints import Constraints, as_constraints
 from raynas.core.metrics import COSTS, LATENCY
 from raynas.nn.modelspace import ModelSpace
-from raynas.setup.algorithms import name_of, trains
+from raynas.setup.algorithms import name_of, own_words, spelled_out, trains
 from raynas.setup.evaluation import FUNCTION, SHARED, uses_data
 from raynas.setup.objects import imported
 from raynas.setup.proxies import proxies
@@ -97,6 +97,10 @@ class SearchRequest:
 
         Its supernet is then searched by the sampler that goes with it.
         """
+        algo, own = spelled_out(self.algo)
+        if algo is not self.algo:
+            options = {**mapping("algo", own), **mapping("options", self.options)}
+            return replace(self, algo=algo, options=options).with_sampler()
         if self.algo is None or not trains(self.algo):
             return self
         from raynas.supernet.protocol import one_shot_class
@@ -135,7 +139,8 @@ class SearchRequest:
             trained = before.supernet if trains(before.algo.name) else None
             kept = dict(before.algo.options if trained is None else trained.options)
             began = kept.pop(START, None)
-            options = kept | dict(self.options or {})
+            said = dict(self.options or {})
+            options = kept | (own_words(self.algo, said) if isinstance(self.algo, str) else said)
         taken: dict[str, Any] = {
             "space": before.space,
             "data": before.data,

@@ -68,7 +68,7 @@ def search_strategy(
         start = phase_of(supernet, problem.space, problem.data)
         trained = supernet_to_train(algo, options, problem.space, problem.data, epochs, start=start)
         return _by_training(trained, problem, scoring, timed)
-    name = name_of(algo)
+    name, options = name_of(algo), SAMPLERS.options_under(algo, options)
     _check_several(name, problem.goals)
     space, goals = problem.space.arch_space, problem.goals
 

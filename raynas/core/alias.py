@@ -1,0 +1,68 @@
+"""What a plug-in's options are when it is called by another name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Word = str | Callable[[Any], Mapping[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alias:
+    """Options that an alias presets, and names that it has for options.
+
+    >>> optim = Alias(presets={"population": 100}, words={"pop_size": "population"})
+    >>> optim.options({}), optim.options({"pop_size": 20})
+    ({'population': 100}, {'population': 20})
+
+    Attributes:
+        presets: options that hold unless others are said.
+        words: names of options under this alias: the plug-in's own name of each, or a function of
+            its value that returns options of the plug-in.
+    """
+
+    presets: Mapping[str, Any] = field(default_factory=dict)
+    words: Mapping[str, Word] = field(default_factory=dict)
+
+    def options(self, given: Mapping[str, Any], keep: Collection[str] = ()) -> dict[str, Any]:
+        """Return the plug-in's options that options under this alias stand for.
+
+        Args:
+            given: by the alias' words or by the plug-in's own.
+            keep: words that are no option's name here, whatever the alias says.
+
+        Raises:
+            ValueError: an option is said twice, or a value has no counterpart.
+        """
+        said: dict[str, Any] = {}
+        for key, value in given.items():
+            word = key if key in keep else self.words.get(key, key)
+            meant = {word: value} if isinstance(word, str) else word(value)
+            for name, option in meant.items():
+                if name in said:
+                    raise ValueError(f"{name} is said twice, also as {key}: leave one of them out")
+                said[name] = option
+        return {**self.presets, **said}
+
+    def told(self) -> str:
+        """Return the presets as text, empty if there are none."""
+        return ", ".join(f"{name} = {value!r}" for name, value in self.presets.items())
+
+
+def only(word: str, value: Any, why: str) -> Callable[[Any], Mapping[str, Any]]:
+    """Return the meaning of an option that has one value here.
+
+    Args:
+        word: its name.
+        value: that it may have.
+        why: there is no other.
+    """
+
+    def meaning(given: Any) -> Mapping[str, Any]:
+        if given != value:
+            raise ValueError(f"{word}: expected {value!r}, got {given!r}; {why}")
+        return {}
+
+    return meaning
