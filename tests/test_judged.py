@@ -21,7 +21,8 @@ from raynas.core.goals import goals_of
 from raynas.core.sampler import SAMPLERS, Sampler
 from raynas.core.study import Study, StudyInfo
 from raynas.core.trial import Trial
-from raynas.report.findings import ReportData, effects, front, opponent, running_best
+from raynas.report.effects import effects
+from raynas.report.findings import ReportData, front, opponent, running_best
 from raynas.results.result import Result
 from raynas.storage.run_folder import CONFIG, Folder
 from raynas.storage.tables import TrialStore, load_trials
@@ -76,7 +77,7 @@ def test_the_report_goes_by_the_bounds_of_now(
 ) -> None:
     run = folder(tmp_path, measured(), constraints={"macs": (None, high)})
     data = ReportData(trials=run.judged, history=run.history, config=run.config)
-    other = opponent(data)
+    other = opponent(data, data.objective.metric)
     assert other is not None
     assert numbers(data.best) == [run.best.number] == [best]
     assert set(numbers(front(data, other))) == set(numbers(run.pareto(BOTH))) <= set(kept)

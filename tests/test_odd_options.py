@@ -30,7 +30,8 @@ from raynas.costs.latency_files import Entry
 from raynas.nn import Conv2d, LayerChoice, Linear, Parametrized, ValueChoice
 from raynas.nn.construct import construct
 from raynas.nn.export import export
-from raynas.report.findings import ReportData, effects
+from raynas.report.effects import effects
+from raynas.report.findings import ReportData
 from raynas.results.result import Result
 from tests.inline import INLINE
 

@@ -17,7 +17,8 @@ from raynas.core.errors import InvalidSpace, UnknownName
 from raynas.data.digits import Digits
 from raynas.nn import Linear, ValueChoice
 from raynas.report.page import report_page
-from raynas.report.relaxed import edge_scores, preferences
+from raynas.report.pictures.alphas import alphas
+from raynas.report.pictures.sgas import sgas as edge_scores
 from raynas.supernet.checkpoint import find_checkpoint, load_found
 from tests.inline import INLINE
 from tests.toynet import ToyNet
@@ -102,9 +103,8 @@ def test_a_configured_algorithm_decides_and_is_drawn(tmp_path: Path) -> None:
     from raynas.report.findings import ReportData
 
     data = ReportData(trials=result.trials, history=result.history, config=result.config)
-    scores, liked = edge_scores(data), preferences(data)
-    assert scores is not None
-    assert liked is not None
+    scores, liked = edge_scores(data), alphas(data)
+    assert liked.data[0].z.shape[1] == 4
     assert scores.data[0].z.shape == (3, 4)
     assert sorted(scores.data[1].x) == [1, 2, 3]  # one star per decision
     assert "How edges were scored" in report_page(data)

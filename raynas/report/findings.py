@@ -1,26 +1,27 @@
-"""What a report says, in numbers: scored trials, Pareto front, running best, effects of choices."""
+"""What a report says, in numbers: scored trials, Pareto front, running best."""
 
 from __future__ import annotations
 
-import json
-import re
-from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from raynas.core.arch import Arch, Atom, Value
+from raynas.core.arch import Arch
 from raynas.core.config import SearchConfig
+from raynas.core.errors import UnknownName, nearest
 from raynas.core.evaluator import RESERVED
 from raynas.core.objectives import Objective, pareto_mask
-from raynas.core.plain_values import plain_value
+from raynas.report.option_text import natural, shown
 from raynas.report.order import best_first
+from raynas.report.scale import Scale, scale
 from raynas.report.trial_tables import LISTS
 
 CHOICE = "choice."
+FEWEST = 2  # trials from which on a picture shows more than the table does
 COSTS = ("macs", "flops", "latency_ms", "params", "activation_bytes")  # less is better
 
 
@@ -33,12 +34,18 @@ class ReportData:
         history: one row per training epoch of the supernet; empty if none was trained.
         config: of the run.
         verified: what retraining the best gave (see ``raynas.results.verification``), or None.
+        tested: metrics of architectures on more images than the search could afford, by key.
+        retrained: metrics of the network that was trained to the end, empty if none was.
+        option_names: by label and position what stands there, for candidates without names.
     """
 
     trials: pd.DataFrame
     history: pd.DataFrame
     config: SearchConfig
     verified: dict[str, Any] | None = None
+    tested: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    retrained: Mapping[str, float] = field(default_factory=dict)
+    option_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def objective(self) -> Objective:
@@ -83,6 +90,38 @@ class ReportData:
         sets = {name for name in columns if self.told[name].map(type).isin(LISTS).any()}
         return frozenset(name.removeprefix(CHOICE) for name in columns if name not in sets)
 
+    def option_name(self, label: str, option: Any) -> str:
+        """Return an option as text: of a candidate without a name, what it is."""
+        names = self.option_names.get(label, ())
+        if type(option) is int and 0 <= option < len(names):
+            return names[option]
+        return str(option)
+
+    def picked(self, label: str, value: Any) -> str:
+        """Return what an architecture takes at a label, as text."""
+        single = label in self.single
+        if label in self.option_names and type(value) is int:
+            return self.option_name(label, value)
+        return shown(value, single=single)
+
+    def decided(self, arch: Arch) -> list[str]:
+        """Return what an architecture takes at each label, as text."""
+        return [f"{label}: {self.picked(label, value)}" for label, value in arch.items()]
+
+    def having(self, *metrics: str) -> pd.DataFrame:
+        """Return the trials that have finite values of these metrics, numbered as in ``told``.
+
+        Raises:
+            UnknownName: no trial has such a metric.
+        """
+        for metric in metrics:
+            if metric not in self.metrics:
+                hint = nearest(metric, self.metrics)
+                raise UnknownName(f"no trial has a metric {metric!r}; {hint}")
+        values = self.told[list(metrics)].to_numpy(np.float64, na_value=np.nan)
+        kept: pd.DataFrame = self.told.loc[np.isfinite(values).all(axis=1)]
+        return kept
+
     @property
     def labels(self) -> list[str]:
         """The decisions in the order of the space, those that only architectures name behind."""
@@ -116,23 +155,41 @@ def running_best(data: ReportData) -> pd.Series[float]:
     return values
 
 
-def opponent(data: ReportData) -> Objective | None:
-    """Return what to set against the objective: the second one, or else a measured cost."""
-    wanted = [Objective(metric, goal) for metric, goal in data.config.objectives.items()]
+def opponent(data: ReportData, metric: str) -> Objective | None:
+    """Return what to set against a metric: another objective, or else a measured cost."""
+    wanted = [Objective(name, goal) for name, goal in data.config.objectives.items()]
     costs = [Objective(name, "min") for name in (*COSTS, *data.metrics) if _is_cost(name)]
-    for other in (*wanted[1:], *costs):
-        if other.metric in data.metrics and other.metric != data.objective.metric:
+    for other in (*wanted, *costs):
+        if other.metric in data.metrics and other.metric != metric:
             return other
     return None
+
+
+def goal_of(data: ReportData, metric: str) -> Objective:
+    """Return a metric with the run's goal; of another one, less of a cost or a loss is better.
+
+    Raises:
+        UnknownName: no trial has such a metric.
+    """
+    data.having(metric)
+    lower = _is_cost(metric) or metric.endswith(("loss", "error", "mse", "mae"))
+    goal = data.config.objectives.get(metric, "min" if lower else "max")
+    return Objective(metric, goal)
 
 
 def _is_cost(metric: str) -> bool:
     return metric in COSTS or metric.endswith(("_ms", "_s", "_bytes", "_joules"))
 
 
-def front(data: ReportData, other: Objective) -> pd.DataFrame:
-    """Return the completed trials that no other beats in both metrics, by the other metric."""
-    goals = (data.objective, other)
+def front(data: ReportData, other: Objective, objective: Objective | None = None) -> pd.DataFrame:
+    """Return the completed trials that no other beats in both metrics, by the other metric.
+
+    Args:
+        data: of the run.
+        other: a metric and its goal.
+        objective: another; None takes the run's first.
+    """
+    goals = (objective or data.objective, other)
     if data.completed.empty:
         return data.completed
     frame = data.completed.dropna(subset=[goal.metric for goal in goals])
@@ -140,122 +197,6 @@ def front(data: ReportData, other: Objective) -> pd.DataFrame:
     return frame[pareto_mask(scores.astype(np.float64))].sort_values(other.metric)
 
 
-class Effect(NamedTuple):
-    """How the trials that took one option did.
-
-    Attributes:
-        trials: how many they are.
-        mean: of their objective.
-        effect: this mean, less the mean of all completed trials.
-    """
-
-    decision: str
-    option: str
-    trials: int
-    mean: float
-    effect: float
-
-
-def effects(data: ReportData) -> list[Effect]:
-    """Return how the trials with each option did, decision by decision, options in natural order.
-
-    These are plain averages over the trials that a search happened to try. They say nothing about
-    causes: options that the search tried together share their averages.
-    """
-    if data.completed.empty:
-        return []
-    objective = data.completed[data.objective.metric]
-    taken = defaultdict[str, defaultdict[str, list[float]]](lambda: defaultdict(list))
-    for at, value in zip(objective.index.tolist(), objective.tolist(), strict=True):
-        for label, picked in data.archs[at].items():
-            for atom in atoms(picked, single=label in data.single):
-                taken[label][json.dumps(atom)].append(value)  # True, 1 and "1" are three options
-    overall = float(objective.mean())
-    found = []
-    for label in data.labels:
-        for text in sorted(taken[label], key=lambda text: natural(json.loads(text))):
-            option, values = plain_value(json.loads(text)), taken[label][text]
-            mean = float(np.mean(values))
-            found.append(Effect(label, str(option), len(values), mean, mean - overall))
-    return found
-
-
-def atoms(value: Value, *, single: bool = False) -> tuple[Atom, ...]:
-    """Return the options that a value stands for: one, or those of a subset.
-
-    Args:
-        value: at a decision.
-        single: whether the decision picks one option, so that a tuple is one.
-    """
-    return value if isinstance(value, tuple) and not single else (value,)
-
-
-def natural(option: Any) -> tuple[int, float, list[tuple[int, str]]]:
-    """Return a key that sorts numbers by size, before text, and ``block10`` behind ``block2``.
-
-    None and lists come last.
-    """
-    if isinstance(option, int | float):
-        return 0, float(option), []
-    parts = re.findall(r"(\d{1,18})|(\D+)", option if isinstance(option, str) else str(option))
-    order = [(int(digits or -1), text) for digits, text in parts]
-    return 1 if isinstance(option, str) else 2, 0.0, order
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How a metric stands on an axis.
-
-    Attributes:
-        name: as people write it.
-        unit: what the axis counts in, or nothing.
-        factor: from the number as measured to that unit.
-    """
-
-    name: str
-    unit: str = ""
-    factor: float = 1.0
-
-    @property
-    def title(self) -> str:
-        """Name and unit, as a heading."""
-        text = f"{self.name} ({self.unit})" if self.unit else self.name
-        return text[:1].upper() + text[1:]
-
-
-WRITTEN = {
-    **{"macs": "MACs", "flops": "FLOPs", "mse": "MSE", "mae": "MAE", "r2": "R²", "f1": "F1"},
-    "mean_iou": "mean IoU",
-}
-
-
-def plain(metric: str) -> Scale:
-    """Return the name of a metric, and the unit that is part of it, if one is.
-
-    >>> plain("latency_ms").title, plain("macs").title, plain("activation_bytes").title
-    ('Latency (ms)', 'MACs', 'Activation bytes')
-    """
-    words = metric.split("_")
-    if len(words) > 1 and words[-1] in ("ms", "s", "joules"):
-        return Scale(" ".join(words[:-1]), words[-1])
-    return Scale(WRITTEN.get(metric, " ".join(words)))
-
-
-def scale(metric: str, values: pd.Series[float]) -> Scale:
-    """Return the scale that suits a metric's values.
-
-    >>> scale("macs", pd.Series([2.5e6, 8e5])).title, scale("accuracy", pd.Series([0.9])).title
-    ('MACs (millions)', 'Accuracy (%)')
-    """
-    largest = float(values.abs().max()) if len(values) else 0.0
-    named = plain(metric)
-    if metric == "accuracy" or metric.endswith("_accuracy"):
-        return Scale(named.name, "%", 100.0) if largest <= 1 else named
-    if metric in ("macs", "flops", "params"):
-        sizes = ((1e10, 1e9, "billions"), (1e5, 1e6, "millions"), (1e3, 1e3, "thousands"))
-        fitting = ((size, unit) for least, size, unit in sizes if largest >= least)
-        size, unit = next(fitting, (1.0, ""))
-        return Scale(named.name, unit, 1 / size)
-    if metric.endswith("_bytes"):
-        return Scale(named.name.removesuffix(" bytes"), "MB", 1e-6)
-    return named
+def scales(data: ReportData, *metrics: str) -> list[Scale]:
+    """Return how metrics stand on axes, their names escaped for plotly."""
+    return [scale(metric, data.told[metric]).escaped for metric in metrics]

@@ -23,6 +23,8 @@ def show_search(console: Console, result: Any) -> None:
     best = result.best
     inherited = result.config.supernet is not None
     top = result.rescore(10) if inherited else result.top(10)
+    if inherited:
+        result.report()  # with the test scores
     console.print(
         trial_table(top, [*metrics, f"test_{result.config.task_metric}"], best_trials(len(top)))
     )

@@ -13,6 +13,7 @@ from raynas.core.constraints import Constraint
 from raynas.core.errors import nearest
 from raynas.core.evaluator import RESERVED
 from raynas.core.objectives import Objective, hypervolume, knee_point, pareto_mask
+from raynas.report.importance import fully_trained, importance_table
 from raynas.report.order import best_first
 
 if TYPE_CHECKING:
@@ -34,14 +35,6 @@ def objectives_of(frame: pd.DataFrame, wanted: Mapping[str, str]) -> list[Object
     return goals
 
 
-def measured(frame: pd.DataFrame, goals: Sequence[Objective]) -> pd.DataFrame:
-    """Return the completed trials that have all objectives and spent the whole budget."""
-    frame = frame[frame["status"] == "completed"]
-    if "epochs" in frame:  # scores of trials that were stopped early are another measure
-        frame = frame[frame["epochs"] == frame.groupby("evaluator")["epochs"].transform("max")]
-    return frame.dropna(subset=[goal.metric for goal in goals])
-
-
 def scores(frame: pd.DataFrame, goals: Sequence[Objective]) -> NDArray[np.float64]:
     """Return the objectives, all to be maximised, shape (trials, objectives)."""
     columns = [goal.sign * frame[goal.metric].to_numpy(np.float64) for goal in goals]
@@ -50,7 +43,7 @@ def scores(frame: pd.DataFrame, goals: Sequence[Objective]) -> NDArray[np.float6
 
 def front(frame: pd.DataFrame, goals: Sequence[Objective]) -> pd.DataFrame:
     """Return the trials that no other beats, by the first objective, best first."""
-    frame = measured(frame, goals)
+    frame = fully_trained(frame, goals)
     kept = frame[pareto_mask(scores(frame, goals))]
     return best_first(kept, goals[0].metric, ascending=goals[0].goal == "min")
 
@@ -68,7 +61,7 @@ def volume(
     Raises:
         KeyError: the reference lacks an objective, or names what no trial has.
     """
-    points = scores(measured(frame, goals), goals)
+    points = scores(fully_trained(frame, goals), goals)
     if not len(points):
         return 0.0
     if reference is None:
@@ -91,7 +84,7 @@ def knee(frame: pd.DataFrame, goals: Sequence[Objective]) -> pd.Series:
     Raises:
         LookupError: no trial has all objectives.
     """
-    frame = measured(frame, goals)
+    frame = fully_trained(frame, goals)
     if frame.empty:
         raise LookupError("no completed trial has all objectives")
     return frame.iloc[knee_point(scores(frame, goals))]
@@ -115,50 +108,15 @@ def query(
     if len(goals) > 1:
         return front(kept, goals)
     (goal,) = goals
-    return best_first(measured(kept, goals), goal.metric, ascending=goal.goal == "min")
+    return best_first(fully_trained(kept, goals), goal.metric, ascending=goal.goal == "min")
 
 
 def importance(frame: pd.DataFrame, goal: Objective) -> pd.DataFrame:
     """Return, by choice, which share of the objective's variance its options explain.
 
-    The share is that of a one-way analysis of variance over the trials that reached the choice
-    (eta squared, corrected for the number of options: epsilon squared, not below 0); ``effect`` is
-    the difference between the means of the best and the worst option. Trials are those that the
-    search happened to make, so that options which went together share their effect.
-
-    Returns:
-        Columns ``choice``, ``importance``, ``effect``, ``best``, ``trials``, largest first.
+    See ``raynas.report.importance``.
     """
-    import pandas as pd
-
-    trials = measured(frame, [goal])
-    score = pd.Series(scores(trials, [goal])[:, 0], trials.index)
-    rows = []
-    for column in (name for name in trials if str(name).startswith(CHOICE)):
-        reached = trials[column].dropna().map(str)
-        groups = score[reached.index].groupby(reached)
-        rows.append(
-            {
-                "choice": str(column).removeprefix(CHOICE),
-                "importance": _explained([np.asarray(group, np.float64) for _, group in groups]),
-                "effect": float(groups.mean().max() - groups.mean().min()) if len(groups) else 0.0,
-                "best": groups.mean().idxmax() if len(groups) else None,
-                "trials": len(reached),
-            }
-        )
-    table = pd.DataFrame(rows, columns=["choice", "importance", "effect", "best", "trials"])
-    return table.sort_values(["importance", "effect"], ascending=False, ignore_index=True)
-
-
-def _explained(groups: Sequence[NDArray[np.float64]]) -> float:
-    """Return the share of the variance that lies between groups, corrected for their number."""
-    values = np.concatenate(groups) if groups else np.zeros(0)
-    count, total = len(values), float(((values - values.mean()) ** 2).sum()) if len(values) else 0.0
-    if count <= len(groups) or total == 0.0:
-        return 0.0
-    within = sum(float(((group - group.mean()) ** 2).sum()) for group in groups)
-    noise = within / (count - len(groups))
-    return max(0.0, (total - within - (len(groups) - 1) * noise) / total)
+    return importance_table(frame, goal)
 
 
 def _metrics(frame: pd.DataFrame) -> list[str]:

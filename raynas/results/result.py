@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from raynas.results.analysis import Interval
     from raynas.results.models import RunModels
     from raynas.results.optuna_study import RecordedRun
+    from raynas.results.plots import Plots
     from raynas.results.verification import Verification
 
 REPORT, VERIFIED = "report.html", "verified.json"
@@ -190,6 +190,7 @@ class Result:
 
         Raises:
             ValueError: no other architecture is left to compare with.
+            Unfinished: no trial was completed.
         """
         from raynas.results.verification import Comparison, verify
         from raynas.setup.resolve_task import with_task
@@ -198,6 +199,9 @@ class Result:
             raise ValueError(
                 f"verify needs at least one architecture and seed, got {top} and {seeds}"
             )
+        if self._judgement.best() is None:
+            why = self._judgement.why_none()
+            raise Unfinished(f"{self.path} has no completed trial to verify: {why}")
         space, data = self._problem_parts()
         if (task, loss, metrics) != (None, None, None):
             data = with_task(data, task or data.module.task, loss, metrics)
@@ -328,7 +332,7 @@ class Result:
         Added are the task's metrics, such as ``valid_accuracy`` and ``valid_loss``, on the whole
         validation split, and ``test_accuracy`` and ``test_loss`` where there is a test split, with
         BatchNorm calibrated on up to 2,000 training images. The order stays the search's: test
-        images choose nothing.
+        images choose nothing. They are kept in ``rescored.json``, and the report shows them.
 
         Args:
             count: how many.
@@ -336,8 +340,12 @@ class Result:
         Raises:
             LookupError: the run had no supernet, or its space or data are not at hand.
         """
+        from raynas.results.report_data import write_tested
+
         frame = self.top(count)
         scores = self.rebuilt.rescore([Arch.from_json(text) for text in frame["arch"]])
+        rows = dict(zip(frame["arch_key"], scores, strict=True))
+        write_tested(self.folder, len(self.history), rows)
         return frame.assign(**{k: [row[k] for row in scores] for k in (scores or [{}])[0]})
 
     def export(
@@ -412,13 +420,10 @@ class Result:
         Raises:
             ModuleNotFoundError: optuna-dashboard is not installed (``raynas[dashboard]``).
         """
-        from raynas.report.page import PICTURES
+        from raynas.report.page_pictures import drawn_pictures
         from raynas.results.dashboard import dashboard_app
 
-        data = self._report_data
-        drawn = {picture.key: picture.draw(data) for picture in PICTURES}
-        pictures = {key: figure for key, figure in drawn.items() if figure is not None}
-        return dashboard_app(self.optuna_study(), pictures)
+        return dashboard_app(self.optuna_study(), drawn_pictures(self._report_data))
 
     @property
     def _recorded(self) -> RecordedRun:
@@ -443,27 +448,45 @@ class Result:
             )
         return self.rebuilt.data.signature
 
-    def report(self, file: str | None = None) -> str:
+    def report(self, file: str | None = None, *, refresh_s: float | None = None) -> str:
         """Write pictures of the run as one HTML page that opens offline, and return its path.
 
         Args:
             file: local path; None writes ``report.html`` into the run's folder.
+            refresh_s: seconds after which the page loads itself again, for a run that goes on.
         """
-        from raynas.report.page import report_page, write_report
+        from raynas.report.page import report_page
 
-        data = self._report_data
+        page = report_page(self._report_data, refresh_s=refresh_s)
         if file is not None:
-            write_report(data, file)
+            Path(file).write_text(page, encoding="utf-8")
             return file
-        self.folder.write(REPORT, report_page(data))
+        self.folder.write(REPORT, page)
         return f"{self.path}/{REPORT}"
+
+    @property
+    def plot(self) -> Plots:
+        """The run's pictures, one method each, such as ``result.plot.history()``."""
+        from raynas.results.plots import Plots
+
+        return Plots(lambda: self._report_data)
 
     @property
     def _report_data(self) -> ReportData:
         """What pictures of the run are drawn from."""
-        from raynas.report.findings import ReportData
+        from raynas.results.report_data import read_report_data
 
-        verified = json.loads(self.folder.read(VERIFIED)) if self.folder.has(VERIFIED) else None
-        return ReportData(
-            trials=self.judged, history=self.history, config=self.config, verified=verified
+        return read_report_data(
+            self.folder, self.config, self.judged, self.history, self._option_names
         )
+
+    def _option_names(self) -> Mapping[str, Sequence[str]]:
+        """Return what candidates without names are, where the space is a user's and is at hand."""
+        from raynas.results.option_names import option_names
+
+        if self._own_space is None and ":" not in self.config.space.name:
+            return {}
+        try:
+            return option_names(self.rebuilt.space.supernet(self.config.seed))
+        except (LookupError, TypeError, ValueError, ImportError):
+            return {}

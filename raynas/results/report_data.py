@@ -1,0 +1,89 @@
+"""What pictures and the report of a run are made of, read from its folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from raynas.core.config import SearchConfig
+from raynas.storage.retrain_folder import read_metrics, retrainings
+from raynas.storage.run_folder import Folder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from raynas.report.findings import ReportData
+
+VERIFIED, TESTED = "verified.json", "rescored.json"
+
+
+def read_report_data(
+    folder: Folder,
+    config: SearchConfig,
+    trials: pd.DataFrame,
+    history: pd.DataFrame,
+    option_names: Callable[[], Mapping[str, Sequence[str]]],
+) -> ReportData:
+    """Return what is drawn of a run.
+
+    Args:
+        folder: of the run.
+        config: of the run.
+        trials: as the run judges them now.
+        history: of the supernet's training.
+        option_names: returns by label what candidates without names are; asked for where a trial
+            picked one by its position.
+    """
+    from raynas.report.findings import ReportData
+
+    choices = trials.filter(regex="^choice\\.").dropna(axis="columns", how="all")
+    positions = choices.select_dtypes("number").columns.size > 0
+    return ReportData(
+        trials=trials,
+        history=history,
+        config=config,
+        verified=json.loads(folder.read(VERIFIED)) if folder.has(VERIFIED) else None,
+        tested=read_tested(folder, len(history)),
+        retrained=_retrained(folder.path),
+        option_names=option_names() if positions else {},
+    )
+
+
+def write_tested(folder: Folder, epochs: int, rows: Mapping[str, Mapping[str, float]]) -> None:
+    """Keep metrics on more images than the search could afford, so that the report shows them.
+
+    A folder that cannot be written to stays as it is.
+
+    Args:
+        folder: of the run.
+        epochs: of the supernet's training, after which they were measured.
+        rows: by architecture key.
+    """
+    kept = {"epochs": epochs, "rows": {**read_tested(folder, epochs), **rows}}
+    try:
+        folder.write(TESTED, json.dumps(kept, indent=2) + "\n")
+    except OSError:
+        return
+
+
+def read_tested(folder: Folder, epochs: int) -> dict[str, dict[str, float]]:
+    """Return such metrics by architecture key; none where the supernet was trained on since.
+
+    Args:
+        folder: of the run.
+        epochs: of the supernet's training.
+    """
+    if not folder.has(TESTED):
+        return {}
+    kept: dict[str, Any] = json.loads(folder.read(TESTED))
+    return dict(kept["rows"]) if kept["epochs"] == epochs else {}
+
+
+def _retrained(path: str) -> dict[str, float]:
+    """Return the metrics of the newest finished retraining in a run's folder, if there is one."""
+    for place in reversed(retrainings(path)):
+        metrics = read_metrics(Folder(place))
+        if metrics is not None:
+            return {name: float(v) for name, v in metrics.items() if isinstance(v, int | float)}
+    return {}
