@@ -18,6 +18,7 @@ from raynas.results.result import Result
 from raynas.results.retraining import retrained
 from raynas.results.trained import Trained
 from raynas.setup.algorithms import name_of, resolve_sampler
+from raynas.setup.descriptions import describe_best
 from raynas.setup.pipeline import (
     arguments,
     claimed,
@@ -354,7 +355,8 @@ def run(
     comes to stands in the run folder as ``config.yaml``, and runs again.
 
     Args:
-        config: path of a YAML file (see docs/pipelines.md), or a dict that is like one.
+        config: path of a YAML file (see docs/pipelines.md), or a dict that is like one; those of
+            Vega and ModularNAS are converted, and what differs is said on stderr.
         sets: values in place of the file's, by key path, such as ``{"search.trials": 500}``.
         smoke: whether the file's own values for a short run hold.
         out: folder or URI, in place of the file's; ``runs/pipeline-<n>`` by default.
@@ -382,6 +384,8 @@ def run(
             elif step.kind == "search":
                 found = search(**search_arguments(plan, step, supernet), **own)
                 outcomes.append(found)
+                if plan.descriptions:
+                    describe_best(plan, found.rebuilt.space, found.best.arch, found.path)
             else:
                 outcomes.append(retrain(**retrain_arguments(plan, step, found), **own))
     return outcomes

@@ -1,7 +1,8 @@
-"""``raynas run``."""
+"""``raynas run`` and ``raynas convert``."""
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -48,3 +49,21 @@ def run(
         else:
             show_training(out_console, outcome)
     return None
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(help="YAML file of Vega's or ModularNAS'.")],
+    target: Annotated[str | None, typer.Argument(help="File to write. [default: print it]")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
+) -> None:
+    """Turn a configuration of Vega's or ModularNAS' into one that raynas run takes."""
+    from raynas.setup.vega.file import convert as converted
+
+    text = converted(source, target, force=force)
+    if target is None:
+        sys.stdout.write(text)
+        return
+    for line in text.splitlines():
+        if line.startswith("# "):
+            print(line.removeprefix("# "), file=sys.stderr)

@@ -15,6 +15,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 
 from raynas.core.errors import nearest
 
@@ -163,9 +164,14 @@ def validated(model: type[M], fields: Mapping[str, Any]) -> M:
 def _fields_at(model: type[BaseModel], path: Sequence[Any]) -> list[str]:
     """Return the settings at a path of names and positions inside of a model."""
     for name in path:
-        if name in model.model_fields:
-            model = _model_in(model.model_fields[name].annotation) or model
-    return [*model.model_fields]
+        if name in (fields := _by_key(model)):
+            model = _model_in(fields[name].annotation) or model
+    return [*_by_key(model)]
+
+
+def _by_key(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Return a model's fields by the keys that users write."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

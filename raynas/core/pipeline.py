@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, PositiveInt, model_validator
 
 from raynas.core.config import Goal, RayConfig, Strict, validated
 
 STEPS = ("supernet", "search", "retrain")
+SHOWN = 60  # characters of what is no configuration
 
 
 class CommonFields(Strict):
@@ -135,11 +136,16 @@ class PipelineConfig(CommonFields):
     Attributes:
         out: folder or URI of all that the steps leave.
         steps: in their order.
+        descriptions: exporters by name: beside a search's ``best.json``, the file
+            ``outputs/arch_<name>_best.yaml`` describes the best as each of them writes it.
         smoke: values in place of others, by key path, for a run that only shows that all works.
     """
 
     out: str | None = None
     steps: list[Step] = Field(min_length=1)
+    descriptions: dict[Annotated[str, Field(pattern=r"^[\w-]+$")], str] = Field(
+        default_factory=dict
+    )
     smoke: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="before")
@@ -166,7 +172,7 @@ def pipeline_config(given: Any, *, smoke: bool = False, sets: Mapping[str, Any])
         ValueError: in one sentence: the key path, what came, what was expected, the nearest key.
     """
     if not isinstance(given, Mapping):
-        raise ValueError(f"expected keys and values, got {given!r}")
+        raise ValueError(f"expected keys and values, got {repr(given)[:SHOWN]}")
     tree = copy.deepcopy(dict(given))
     values = (dict(tree.get("smoke") or {}) if smoke else {}) | dict(sets)
     for path, value in values.items():

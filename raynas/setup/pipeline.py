@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,8 @@ from raynas.core.pipeline import (
     pipeline_config,
 )
 from raynas.setup.objects import imported
-from raynas.setup.yaml_text import read_yaml
+from raynas.setup.vega import converted, is_vega
+from raynas.setup.yaml_text import read_yaml_file
 from raynas.storage.run_folder import Folder, absolute, fresh
 
 RESOLVED = "config.yaml"
@@ -37,22 +39,33 @@ def read_pipeline(
 
     Raises:
         FileNotFoundError: there is no such file.
+        IsADirectoryError: it is a folder.
         ValueError: it is no YAML, holds tags, or a key or a value that is wrong.
+        LookupError: a name that is not known.
     """
     if isinstance(given, Mapping):
-        return pipeline_config(given, smoke=smoke, sets=sets)
-    path = Path(given)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no configuration file {given}")
+        return _checked(given, Path(), smoke, sets)
+    tree = read_yaml_file(given, "configuration file")
     try:
-        tree = read_yaml(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        text = " ".join(str(error).split())
-        raise ValueError(f"{path}: this is no configuration in YAML: {text}") from None
-    try:
-        return pipeline_config(tree, smoke=smoke, sets=sets)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        return _checked(tree, Path(given).parent, smoke, sets)
+    except (ValueError, LookupError) as error:
+        kind = LookupError if isinstance(error, LookupError) else ValueError
+        raise kind(f"{given}: {error}") from None
+
+
+def _checked(tree: Any, folder: Path, smoke: bool, sets: Mapping[str, Any]) -> PipelineConfig:
+    """Return the configuration that a file's keys and values are, converted if they are theirs."""
+    from raynas.nn.export import EXPORTERS
+
+    if is_vega(tree):
+        conversion = converted(tree, folder)
+        tree = conversion.config
+        for note in conversion.notes:
+            print(note, file=sys.stderr)
+    config = pipeline_config(tree, smoke=smoke, sets=sets)
+    for exporter in config.descriptions.values():
+        EXPORTERS.name_of(exporter)
+    return config
 
 
 def claimed(config: PipelineConfig, out: str | None, resume: bool) -> tuple[PipelineConfig, str]:
