@@ -11,6 +11,7 @@ from raynas.setup.vega.names import looked_up
 from raynas.setup.vega.optim import Algorithm, without_repetition
 from raynas.setup.vega.recipe import Recipe, check_args
 from raynas.setup.vega.schema import Estimator
+from raynas.setup.vega.shrinking import PLAIN_LOSSES, Shrinking
 from raynas.setup.vega.space import Space
 
 KINDS = {
@@ -25,14 +26,8 @@ KINDS = {
     "SubNetEstim": "subnets",
     "SubNetEstimator": "subnets",
 }
-SHRINKING_ARGS = ("stages", "n_subnet_batch", "use_ratio")
-STAGE_KEYS = ("sequential", "spatial", "epochs")
 SUBNET_ARGS = ("subnet_epochs",)
-DISTILLATION = "KnowledgeDistillLoss"
-DISTILLATION_ARGS = ("kd_model_constructor", "kd_model", "crit_conf", "kd_ratio", "loss_scale")
-DEFAULT_RATIO = 0.5  # of the teacher's part in the loss
 UPDATES = {"proxyless": ("alpha_every", "alpha_steps"), "proxyless_rl": ("alpha_every",)}
-PLAIN_LOSSES = ("CrossEntropyLoss", "CrossEntropySoftTargetLoss")
 Steps = list[dict[str, Any]]
 
 
@@ -151,73 +146,15 @@ class Search:
     def _shrinking(self) -> Steps:
         by_kind = {self._kinds[name]: (name, e) for name, e in self.estimators.items()}
         name, estimator = by_kind["shrinking"]
-        where = f"{self.where}.{name}"
-        check_args(estimator.args, SHRINKING_ARGS, f"{where}.args")
-        if not self.space.elastic:
-            raise ValueError(f"{where}: needs an elastic space (MobileNetV2ElasticConstructor)")
         teacher = by_kind.get("train")
         if teacher is not None:
             self._no_criterion(*teacher)
-        stages = [{"epochs": teacher[1].epochs}] if teacher is not None else []
-        stages += self._stages(estimator, where)
-        options = dict(self.own_course.options) | {
-            "use_ratio": bool(estimator.args.get("use_ratio", False)),
-            "stages": stages,
-        }
-        options |= self._distillation(estimator, where)
+        stages = [] if teacher is None else [{"epochs": teacher[1].epochs}]
+        shrinking = Shrinking(estimator, f"{self.where}.{name}", self.space, self.notes)
+        options = self.own_course.options | shrinking.options(stages)
         self.notes.extend(self.own_course.notes)
         supernet = {"algo": "progressive_shrinking", "options": options}
         return [{"supernet": supernet}, {"search": self._sampled()}]
-
-    def _stages(self, estimator: Estimator, where: str) -> list[dict[str, Any]]:
-        given = estimator.args.get("stages")
-        if not isinstance(given, list) or not all(isinstance(stage, Mapping) for stage in given):
-            raise ValueError(f"{where}.args.stages: expected a list of stages, got {given!r}")
-        subnets = estimator.args.get("n_subnet_batch", 1)
-        stages = []
-        for number, stage in enumerate(given):
-            check_args(stage, STAGE_KEYS, f"{where}.args.stages.{number}")
-            stages.append({"epochs": estimator.epochs} | dict(stage) | {"subnets": subnets})
-        if estimator.args.get("use_ratio"):
-            self._widen([stage.get("spatial") for stage in stages])
-        return stages
-
-    def _widen(self, lists: list[Any]) -> None:
-        """Have the space hold what stages train, though there the search does not take it."""
-        expands = self.space.options["expands"]
-        known = [listed for listed in lists if isinstance(listed, list)]
-        ratios = [r for listed in known for r in listed if isinstance(r, int | float)]
-        more = sorted({*expands, *(max(1, int(max(expands) * r)) for r in ratios)})
-        if added := [expand for expand in more if expand not in expands]:
-            self.notes.append(
-                f"differs: {self.where}: the search takes expansions of {added} too, which are "
-                "trained: there they are not searched"
-            )
-        self.space.options["expands"] = more
-
-    def _distillation(self, estimator: Estimator, where: str) -> dict[str, Any]:
-        """Return the weight of the teacher's part in the loss, over that of the labels'."""
-        losses = estimator.criterion
-        distills = [loss for loss in losses if loss.type == DISTILLATION]
-        others = [loss for loss in losses if loss.type not in (DISTILLATION, *PLAIN_LOSSES)]
-        if others:
-            raise ValueError(
-                f"{where}.criterion: expected {DISTILLATION} or {' or '.join(PLAIN_LOSSES)}, got "
-                f"{others[0].type!r}"
-            )
-        if not distills:
-            return {"distill": 0.0}
-        check_args(distills[0].args, DISTILLATION_ARGS, f"{where}.criterion.args")
-        ratio = distills[0].args.get("kd_ratio", DEFAULT_RATIO)
-        if not isinstance(ratio, int | float) or not 0 <= ratio < 1:
-            raise ValueError(
-                f"{where}.criterion.args.kd_ratio: expected 0 to below 1, got {ratio!r}"
-            )
-        self.notes.append(
-            f"differs: {where}.criterion: the teacher is the whole network, as the stage before "
-            "widths and depths shrink leaves it"
-        )
-        return {} if ratio == DEFAULT_RATIO else {"distill": ratio / (1 - ratio)}
 
     def _alone(self) -> Steps:
         """Train every architecture by itself."""

@@ -100,6 +100,9 @@ def space_of(
 def _backbone(model: Spec, where: str) -> Space:
     from raynas.nn.modelspace import SPACES
 
+    if ":" in model.type:
+        check_args(model.args, (), f"{where}.args")
+        return Space(model.type)
     if model.type not in SPACES:
         known = [alias for name in SPACES for alias in (name, *SPACES.aliases_of(name))]
         hint = nearest(model.type, known)
@@ -168,6 +171,9 @@ def _mixed(constructor: Constructor, mixed_op: str | None, where: str, space: Sp
     if not isinstance(listed, Iterable) or isinstance(listed, str):
         raise ValueError(f"{where}.candidates: expected a list of operators, got {listed!r}")
     names = [_operator(name, f"{where}.candidates") for name in listed]
+    if ":" in space.name:
+        space.options["construct"] = [["mixed_op", {"candidates": names}]]
+        return
     if not space.name.startswith(MOBILENET_V2):
         raise ValueError(
             f"{where}.candidates: {space.name} has candidates of its own; leave them out"
