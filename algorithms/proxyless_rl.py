@@ -89,6 +89,11 @@ class ProxylessRL(Differentiable):
                 raise ValueError(f"hardware.{name} has no part in a reward; use reward_power")
         self._quiet = Quiet()
 
+    @property
+    def mixed_ops(self) -> tuple[str, ...]:
+        """Those whose path is drawn by the logits."""
+        return ("index", "binary_gate")
+
     def step(self, train: Batch, valid: Iterator[Batch]) -> Metrics:
         """Do a weight step; after every few of them, an update of the logits."""
         training = self.training

@@ -50,6 +50,7 @@ def search(
     space: Any = None,
     algo: Any = None,
     *,
+    construct: Any = None,
     data: Any = None,
     task: Any = None,
     loss: Any = None,
@@ -85,7 +86,12 @@ def search(
         algo: a registered sampler or one-shot algorithm, or a configured one-shot algorithm such
             as ``raynas.algorithms.DARTS(unrolled=True)`` (whose seed is the run's); by default
             ``regularized_evolution``. One that trains weights only, such as ``spos``, trains the
-            supernet, which the sampler of its paper then searches.
+            supernet, which the sampler of its paper then searches. A name may have options with it,
+            as ``("EvolutionOptim", {"pop_size": 50})``.
+        construct: what makes a space of ``space``, if that is a template of slots: constructors in
+            order, as ``[("DefaultMixedOpConstructor", {"primitives": ["MB3E3", "MB3E6"]})]`` (see
+            ``raynas.nn.construct``). A mixed operator that one names is the algorithm's, where it
+            takes several, and must be its own where it does not.
         data: a registered name, a ``(train, valid[, test])`` tuple of datasets or loaders, one
             dataset, which is split, or a DataModule; by default ``digits`` where the evaluator
             looks at data, and none elsewhere.
@@ -160,16 +166,19 @@ def search(
         options=options,
         space_options=space_options,
         data_options=data_options,
+        construct=construct,
     )
     news = progress_of(progress)
     completed = _completed(request, out, resume, news)
     run = prepared(completed, out, resume=resume)
     news.metric = probed(run.config.task_metric)
     run_search(run, news)
-    own_space = isinstance(space, str | ArchSpace | None)
+    at_hand: Any = None if isinstance(space, str | ArchSpace | None) else space
+    if construct is not None:
+        at_hand = run.problem.space.model_space
     return Result(
         run.config.out,
-        space=None if own_space else space,
+        space=at_hand,
         data=None if isinstance(data, str) else data,
         task=None if run.problem.data is None else run.problem.data.module.task,
     )
@@ -197,6 +206,7 @@ def train_supernet(
     space: Any,
     algo: Any = "spos",
     *,
+    construct: Any = None,
     data: Any = DEFAULT_DATA,
     task: Any = None,
     loss: Any = None,
@@ -219,6 +229,7 @@ def train_supernet(
         algo: a registered one-shot algorithm, or a configured one; or a list of phases, each of
             which trains on from the one before: a name, a configured algorithm, or a dict of an
             algorithm under ``algo``, its options and its training's.
+        construct: what makes a space of a template, as for ``search``.
         data: as for ``search``, and so are ``task``, ``loss`` and ``metrics``.
         task: likewise.
         loss: likewise.
@@ -241,7 +252,9 @@ def train_supernet(
     """
     resolved_data = resolve_data(data, mapping("data_options", data_options))
     resolved_data = with_task(resolved_data, task, loss, metrics)
-    resolved_space = resolve_space(space, mapping("space_options", space_options), resolved_data)
+    resolved_space = resolve_space(
+        space, mapping("space_options", space_options), resolved_data, construct
+    )
     resolved_space = resolved_space.seeded(seed)
     trained = resolve_training(
         algo, mapping("options", options), resolved_space, resolved_data, epochs, begun=supernet

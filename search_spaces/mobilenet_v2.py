@@ -22,6 +22,7 @@ from raynas.nn.modelspace import SPACES, ModelSpace
 from raynas.nn.operators import InvertedResidual
 from raynas.nn.operators import candidates as candidates_for
 from raynas.nn.operators import round_channels as round_channels
+from raynas.nn.slot import Slot
 
 CANDIDATES = ("MB3E3", "MB3E6", "MB5E3", "MB5E6", "MB7E3", "MB7E6")
 STAGES = (
@@ -60,6 +61,11 @@ def choice_block(
         return with_skip(operator_choice(place, names), place)
     layers = candidates_for(names, *place.shape, where=place.name)
     return with_skip(LayerChoice(layers, label=place.name), place)
+
+
+def slot_block(place: Place) -> nn.Module:
+    """Return an empty slot; ``expand`` is the table's, for constructors that ask."""
+    return with_skip(Slot(*place.shape, name=place.name, expand=place.stage.expand), place)
 
 
 class MobileNetV2(Chain):
@@ -119,6 +125,7 @@ def mobilenet_v2(
     dropout: float = 0.2,
     candidates: Sequence[str] = CANDIDATES,
     zero: bool = False,
+    slots: bool = False,
 ) -> ModelSpace:
     """MobileNetV2 with a choice between MB{3,5,7}E{3,6} in every block but the first.
 
@@ -140,6 +147,8 @@ def mobilenet_v2(
         dropout: probability before the classifier.
         candidates: names of the operators to choose from.
         zero: whether a block with a skip connection may also be left out (operator NIL).
+        slots: whether every block, the first one too, is an empty slot, for constructors to fill;
+            candidates and zero then have no part.
 
     Raises:
         ValueError: no candidates, one that is named twice, or a number out of its range.
@@ -149,7 +158,9 @@ def mobilenet_v2(
         raise ValueError(
             f"{name}: candidates must be at least one name, all different, got {candidates!r}"
         )
-    block = partial(choice_block, candidates=names, zero=zero)
+    if slots and (names != CANDIDATES or zero):
+        raise ValueError(f"{name}: slots=True leaves candidates and zero to constructors")
+    block = slot_block if slots else partial(choice_block, candidates=names, zero=zero)
     return chain_space(
         name,
         partial(net, block, zero_init_residual=True, narrow_head=narrow_head),

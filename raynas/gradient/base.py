@@ -20,7 +20,7 @@ from raynas.gradient.agreement import check_ranks_agree
 from raynas.gradient.alike import check_alike
 from raynas.gradient.decisions import release
 from raynas.gradient.hardware import Hardware, Penalty, checked_hardware
-from raynas.gradient.mixed.base import MixedOp
+from raynas.gradient.mixed.base import MIXED_OPS, MixedOp
 from raynas.gradient.mixed.weighted_sum import WeightedSum
 from raynas.gradient.relaxation import Relaxation, check_finite, strongest
 from raynas.gradient.selection import (
@@ -98,6 +98,13 @@ class Differentiable(OneShot):
     def learning_op(self) -> MixedOp:
         """How candidates combine in the steps that train logits."""
         return self.op
+
+    @property
+    def mixed_ops(self) -> tuple[str, ...]:
+        """Names of the mixed operators that it learns by."""
+        op = self.learning_op
+        made = MIXED_OPS.items()
+        return tuple(n for n, kind in made if isinstance(kind, type) and isinstance(op, kind))
 
     def check(self, model: nn.Module, inputs: Nest) -> None:
         """Raise InvalidSpace if candidates give what this algorithm cannot combine.

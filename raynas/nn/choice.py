@@ -73,9 +73,12 @@ class LayerChoice(Mutable):
 
     Attributes:
         wrapper: what is done around a candidate or a mixture; None runs it as it is.
+        mixed_op: how a search by gradients is to combine the candidates, the name of a mixed
+            operator or a spec of one; None leaves it to the algorithm.
     """
 
     wrapper: Wrapper | None = None
+    mixed_op: Any = None
     picks_several = True
 
     def __init__(

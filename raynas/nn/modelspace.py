@@ -21,9 +21,18 @@ from raynas.core.fixed import read_arch
 from raynas.core.nest import Nest, call, from_signature, lone_shape, signature
 from raynas.core.registry import Registry
 from raynas.nn.buffers import make_room
+from raynas.nn.choice import LayerChoice
 from raynas.nn.made_tensors import MadeTensors
-from raynas.nn.mutable import activate_unchecked, each_route, frozen, name_labels, space_of
+from raynas.nn.mutable import (
+    activate_unchecked,
+    each_route,
+    frozen,
+    mutables,
+    name_labels,
+    space_of,
+)
 from raynas.nn.random_state import own_random_state
+from raynas.nn.slot import empty_slots
 
 Weights = Mapping[str, Tensor]
 CPU = torch.device("cpu")
@@ -64,6 +73,7 @@ class ModelSpace:
     ) -> None:
         self.factory = factory
         self._canonical = canonical
+        self._mixed_op: Any = None
         if input_shape is not None and example is not None:
             raise TypeError("pass either input_shape= or example=, an example tells its shape")
         self.signature: Any = None
@@ -154,12 +164,22 @@ class ModelSpace:
         Raises:
             InvalidSpace: the model has no choices.
         """
-        space = space_of(self.supernet())
+        model = self.supernet()
+        space = space_of(model)
         if not space.choices:
+            empty = empty_slots(model)
             raise InvalidSpace(
                 f"{self.name} has no choices; put a raynas.nn.LayerChoice where layers may differ"
+                + (f", or say what fills {empty[0]} (construct=)" if empty else "")
             )
+        self._mixed_op = mixed_op_of(model)
         return replace(space, isomorphism=self._canonical)
+
+    @property
+    def mixed_op(self) -> Any:
+        """How the model asks a search by gradients to combine candidates; None if it does not."""
+        _ = self.arch_space
+        return self._mixed_op
 
     def build(
         self, arch: Mapping[str, Any], weights: Weights | None = None, *, seed: int | None = None
@@ -209,6 +229,24 @@ def zeros_like_signature(signed: Any, batch: int = 1) -> Nest:
         return torch.zeros(batch, *shape, dtype=kind)
 
     return from_signature(signed, zeros)
+
+
+def mixed_op_of(model: nn.Module) -> Any:
+    """Return the mixed operator that a model's choices ask for, None if they ask for none.
+
+    Raises:
+        InvalidSpace: they ask for different ones.
+    """
+    asked: Any = None
+    for choice in mutables(model):
+        if isinstance(choice, LayerChoice) and choice.mixed_op is not None:
+            if asked is not None and choice.mixed_op != asked:
+                raise InvalidSpace(
+                    f"choice {choice.label!r} asks for the mixed operator {choice.mixed_op!r}, "
+                    f"others for {asked!r}: a search has one"
+                )
+            asked = choice.mixed_op
+    return asked
 
 
 def _waits(model: nn.Module) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import nn
@@ -11,18 +11,20 @@ from raynas.core.arch import Value
 from raynas.core.decision import Decision
 from raynas.core.errors import InvalidArch, InvalidSpace
 from raynas.core.fixed import agreed
+from raynas.nn.logits import Logits, Probabilities, Rank
 from raynas.nn.mutable import (
     Memo,
     Mutable,
     activate_unchecked,
     decide_together,
+    derived,
     frozen,
     inner_space,
+    logits_of,
     mutables,
     outermost,
 )
-
-Channels = int | Sequence[int]
+from raynas.nn.slot_shape import Channels, facts_of
 
 
 class Slot(Mutable):
@@ -31,12 +33,18 @@ class Slot(Mutable):
     Slots are found by walking a model, so that models never know of each other. Nothing of a slot
     is left in a frozen network.
 
-    Differs: ModularNAS numbers all slots of a process; here a slot's name is its module path.
+    A place may also be said in ModularNAS' words, ``Slot(_chn_in=16, _chn_out=24, _stride=2)``, or
+    by shapes of (batch, channels, size), None for what is not known: ``Slot(in_shape=(None, 16,
+    32), out_shape=(None, 24, 16))``.
+
+    Differs: ModularNAS numbers all slots of a process; here a slot's name is its module path. Of
+    shapes it divides the output's size by the input's; here the stride is what shrinks one to the
+    other.
 
     Args:
         chn_in: input channels; a list for a layer of several inputs.
         chn_out: output channels; None keeps those of the input.
-        stride: input pixels per output pixel.
+        stride: input pixels per output pixel; None is 1.
         name: labels the choices that constructors put here, so that slots of one name decide
             together; None takes the module's path in the model. A description of a template that
             holds no choices yet has an entry of its own for every slot.
@@ -44,7 +52,8 @@ class Slot(Mutable):
             and constructors may read them.
 
     Raises:
-        InvalidSpace: channels or stride are no positive whole numbers.
+        InvalidSpace: channels or stride are no positive whole numbers, or two words contradict each
+            other.
     """
 
     holders = ("entity",)
@@ -52,18 +61,16 @@ class Slot(Mutable):
 
     def __init__(
         self,
-        chn_in: Channels,
+        chn_in: Channels | None = None,
         chn_out: Channels | None = None,
-        stride: int = 1,
+        stride: int | None = None,
         *,
         name: str | None = None,
         **info: Any,
     ) -> None:
         super().__init__()
         self.label = name
-        self.chn_in = _checked("chn_in", chn_in)
-        self.chn_out = self.chn_in if chn_out is None else _checked("chn_out", chn_out)
-        self.stride = _positive("stride", stride)
+        self.chn_in, self.chn_out, self.stride = facts_of(chn_in, chn_out, stride, info)
         self.info = info
         self.path: str | None = None
         self.register_module("entity", None)
@@ -122,6 +129,14 @@ class Slot(Mutable):
         if self.entity is not None:
             activate_unchecked(self.entity, arch)
 
+    def logits(self) -> tuple[Logits, ...]:
+        """Return the vectors of the layer, none if the slot is empty."""
+        return () if self.entity is None else tuple(logits_of(self.entity).values())
+
+    def derive(self, p: Probabilities, rank: Rank) -> dict[str, Value]:
+        """Return what is preferred inside the layer."""
+        return {} if self.entity is None else derived(self.entity, p, rank)
+
     def frozen(self, arch: Mapping[str, Value], memo: Memo) -> nn.Module:
         """Return the frozen layer.
 
@@ -167,15 +182,3 @@ def slots(model: nn.Module) -> Iterator[Slot]:
 def empty_slots(model: nn.Module) -> list[Slot]:
     """Return the slots that nothing fills."""
     return [slot for slot in slots(model) if slot.empty]
-
-
-def _checked(what: str, channels: Channels) -> Channels:
-    if isinstance(channels, list | tuple) and channels:
-        return [_positive(what, count) for count in channels]
-    return _positive(what, channels)
-
-
-def _positive(what: str, number: Any) -> int:
-    if type(number) is not int or number < 1:
-        raise InvalidSpace(f"slot: {what} must be a positive whole number, got {number!r}")
-    return number

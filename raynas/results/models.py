@@ -22,7 +22,7 @@ from raynas.nn.mutable import frozen
 from raynas.nn.threads import torch_threads
 from raynas.setup.algorithms import trained_space
 from raynas.setup.problem import Data
-from raynas.setup.resolve import rebuild_space, resolve_space
+from raynas.setup.resolve import space_again
 from raynas.setup.resolve_data import rebuild_data, resolve_data
 from raynas.setup.resolve_task import with_task
 from raynas.supernet.calibration import recalibrate
@@ -152,11 +152,7 @@ def rebuild(
     own_data = rebuild_data(config.data) if data is None else resolve_data(data, {})
     if own_data is not None:
         own_data = with_task(own_data, config.task if task is None else task)
-    searched = (
-        rebuild_space(config.space, own_data)
-        if space is None
-        else resolve_space(space, {}, own_data)
-    )
+    searched = space_again(config.space, space, own_data)
     if searched.model_space is None:
         raise TypeError("this run searched a plain ArchSpace, which builds no modules")
     checkpoint = None if supernet is None else find_checkpoint(supernet)

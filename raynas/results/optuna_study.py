@@ -29,7 +29,7 @@ from raynas.core.decision import Choice, Decision, Subset
 from raynas.core.errors import InvalidArch
 from raynas.core.plain_values import SCALARS, as_lists
 from raynas.core.trial import Trial
-from raynas.setup.resolve import rebuild_space, resolve_space
+from raynas.setup.resolve import space_again
 
 DATABASES = (".db", ".sqlite", ".sqlite3")
 JOURNALS = (".journal", ".log")
@@ -72,11 +72,7 @@ def space_at_hand(
         trials: of the run.
     """
     try:
-        found = (
-            rebuild_space(config.space, None)
-            if own_space is None
-            else resolve_space(own_space, {}, None)
-        ).arch_space
+        found = space_again(config.space, own_space, None).arch_space
         for trial in trials:
             found.check(trial.arch)
     except (LookupError, InvalidArch):

@@ -13,6 +13,7 @@ from raynas.core.retrain_config import InheritedFrom, RetrainConfig
 from raynas.results.result import Result
 from raynas.results.trained import Trained
 from raynas.setup.problem import Data, Space
+from raynas.setup.constructed import CONSTRUCT, template_of
 from raynas.setup.resolve import mapping, rebuild_space, resolve_space
 from raynas.setup.resolve_data import resolve_data
 from raynas.setup.resolve_task import task_spec
@@ -178,7 +179,8 @@ def _space(request: RetrainRequest, result: Result, models: RunModels, data: Dat
     if not options and not other_data:
         return Space(spec, models.space.arch_space, models.space)
     if ":" in spec.name:
-        return resolve_space(models.space.factory, options, data)
+        construct = spec.options.get(CONSTRUCT)
+        return resolve_space(template_of(models.space), options, data, construct)
     kept = {k: v for k, v in spec.options.items() if not (other_data and k in FACTS)}
     return resolve_space(spec.name, kept | options, data)
 

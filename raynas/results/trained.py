@@ -13,7 +13,7 @@ from raynas.core.errors import Unfinished
 from raynas.core.fixed import write_arch
 from raynas.core.retrain_config import RetrainConfig
 from raynas.setup.algorithms import supernet_space
-from raynas.setup.resolve import resolve_space
+from raynas.setup.resolve import space_again
 from raynas.storage.retrain_folder import (
     BEST,
     NETWORK,
@@ -151,7 +151,7 @@ class Trained:
         """What builds the network."""
         config, own = self.config, self._own_space
         try:
-            space = resolve_space(config.space if own is None else own, {}, None)
+            space = space_again(config.space, own, None)
         except LookupError as error:
             if ":" not in config.space.name:
                 raise

@@ -58,7 +58,8 @@ def prepared(request: SearchRequest, out: str | None, *, resume: bool) -> Prepar
     objectives = _objectives(request, data)
     if data is not None:
         data = going_by(data, objectives)
-    space = resolve_space(request.space, mapping("space_options", request.space_options), data)
+    space_options = mapping("space_options", request.space_options)
+    space = resolve_space(request.space, space_options, data, request.construct)
     constraints = as_constraints(request.constraints)
     config = _config(request, space, data, objectives, out)
     space = space.seeded(config.seed)

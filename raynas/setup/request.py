@@ -47,6 +47,7 @@ class SearchRequest:
     options: Options | None
     space_options: Options | None
     data_options: Options | None
+    construct: Any = None
 
     def with_defaults(self) -> SearchRequest:
         """Return the request with a default for whatever was not said.
@@ -156,7 +157,10 @@ class SearchRequest:
             "ray": before.ray,
         }
         fields = {name: old for name, old in taken.items() if getattr(self, name) is None}
-        if self.space_options is None and self.space == before.space.name:
+        if self.construct is not None and self.space is None:
+            raise TypeError("construct: name the template as well (space=)")
+        kept_space = self.space_options is None and self.construct is None
+        if kept_space and self.space == before.space.name:
             fields["space"] = before.space  # with the options of then
         if self.data_options is None and before.data and self.data == before.data.name:
             fields["data"] = before.data

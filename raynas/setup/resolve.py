@@ -10,6 +10,7 @@ from raynas.core.config import ComponentSpec
 from raynas.core.options import checked, options_of
 from raynas.core.registry import Registry
 from raynas.core.spacejson import from_plain, to_plain
+from raynas.setup.constructed import CONSTRUCT, construct_in, constructed
 from raynas.setup.objects import own_factory, own_spec
 from raynas.setup.problem import Data, Space
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 PLAIN_SPACE = "ArchSpace"
 RESOLUTIONS = "resolutions"
+SLOTS = "slots"
 Options = Mapping[str, Any]
 
 
@@ -39,32 +41,53 @@ def build(
     return builder(**whole), ComponentSpec(name=registry.name_of(name), options=whole)
 
 
-def resolve_space(space: Any, options: Options, data: Data | None) -> Space:
+def resolve_space(space: Any, options: Options, data: Data | None, construct: Any = None) -> Space:
     """Return the space behind a name, a ModelSpace, an ArchSpace, or a class or factory of modules.
 
-    A registered space is built for the data: its classes, channels and resolution.
+    A registered space is built for the data: its classes, channels and resolution. Where there are
+    constructors, one that has an option ``slots`` is built with it.
+
+    Args:
+        space: any of these.
+        options: of a registered one; ``construct`` may be among them.
+        data: that it is searched on.
+        construct: what makes a space of a template (``raynas.nn.construct``).
 
     Raises:
         TypeError: ``space`` is none of these, or options are given for what has none.
     """
-    from raynas.nn.modelspace import ModelSpace
-
     if isinstance(space, ComponentSpec):
         return rebuild_space(space, data)
-    if isinstance(space, str):
-        model, spec = build_space(space, options, **_facts(data))
-        return Space(spec, model.arch_space, model)
-    if options:
-        raise TypeError("space options go with a registered space's name; configure the object")
+    options = dict(options)
+    kept = options.pop(CONSTRUCT, None)
+    construct = kept if construct is None else construct
     if isinstance(space, ArchSpace):
+        if options or construct is not None:
+            raise TypeError("an ArchSpace has no options, and no model to be constructed")
         plain = {"choices": to_plain(space)}
         return Space(ComponentSpec(name=PLAIN_SPACE, options=plain), space, None)
+    model, spec = _models(space, options, data, construct is not None)
+    if construct is not None and CONSTRUCT not in spec.options:
+        model = constructed(model, spec, construct)
+        spec = model.spec or spec
+    return Space(spec, model.arch_space, model)
+
+
+def _models(
+    space: Any, options: Options, data: Data | None, template: bool
+) -> tuple[ModelSpace, ComponentSpec]:
+    """Return what builds models, or templates of them, and how a run folder names it."""
+    from raynas.nn.modelspace import SPACES, ModelSpace
+
+    if isinstance(space, str):
+        slots = {SLOTS: True} if template and SLOTS in options_of(SPACES[space]) else {}
+        return build_space(space, {**slots, **options}, **_facts(data))
+    if options:
+        raise TypeError("space options go with a registered space's name; configure the object")
     if isinstance(space, ModelSpace):
-        spec = space.spec or own_spec(space.factory)
-        return Space(spec, space.arch_space, _with_shape(space, data))
+        return _with_shape(space, data), space.spec or own_spec(space.factory)
     if callable(space) and not _is_module(space):
-        model = _with_shape(ModelSpace(space), data)
-        return Space(own_spec(space), model.arch_space, model)
+        return _with_shape(ModelSpace(space), data), own_spec(space)
     raise TypeError(
         "space: expected a registered name, an ArchSpace, a ModelSpace, or a class or function "
         f"that builds an nn.Module with choices, got {type(space).__name__}"
@@ -107,15 +130,33 @@ def rebuild_space(spec: ComponentSpec, data: Data | None) -> Space:
     if spec.name == PLAIN_SPACE:
         space = from_plain(spec.options["choices"])
         return Space(spec, space, None)
-    if ":" not in spec.name:
-        return resolve_space(spec.name, spec.options, None)  # the options hold all that data gave
     try:
+        construct = construct_in(spec)
+        if ":" not in spec.name:  # the options hold all that data gave
+            return resolve_space(spec.name, spec.options, None, construct)
         own = own_factory(spec)
     except LookupError as error:
         raise LookupError(
             f"the space of this run was a user's own: {error}; pass raynas.load(path, space=...)"
         ) from error
-    return resolve_space(own, {}, data)
+    return resolve_space(own, {}, data, construct)
+
+
+def space_again(spec: ComponentSpec, own: Any, data: Data | None) -> Space:
+    """Return the space that a run folder names, or the user's own in its place.
+
+    Args:
+        spec: in the run folder.
+        own: the user's own, where it cannot be imported; else None. A template is constructed as
+            the run says.
+        data: that it was searched on.
+
+    Raises:
+        LookupError: it cannot be imported here.
+    """
+    if own is None:
+        return rebuild_space(spec, data)
+    return resolve_space(own, {}, data, spec.options.get(CONSTRUCT))
 
 
 def _facts(data: Data | None) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from raynas.core.trial import Trial
 from raynas.evaluators.shared import Shared
 from raynas.setup.algorithms import name_of, resolve_sampler, trains
 from raynas.setup.evaluation import Evaluation, evaluation_of, shared_evaluation, shared_of
+from raynas.setup.mixed_operator import check_mixed_op
 from raynas.setup.problem import Problem
 from raynas.setup.supernet_request import phase_of, supernet_to_train
 from raynas.setup.supernets import Supernet
@@ -70,6 +71,10 @@ def search_strategy(
         return _by_training(trained, problem, scoring, timed)
     name, options = name_of(algo), SAMPLERS.options_under(algo, options)
     _check_several(name, problem.goals)
+    if problem.space.model_space is not None:
+        from raynas.supernet.protocol import ONE_PATH
+
+        check_mixed_op(problem.space.model_space, name, ONE_PATH)
     space, goals = problem.space.arch_space, problem.goals
 
     def sampler(*_: Any) -> Sampler:

@@ -11,6 +11,7 @@ from raynas.core.config import ComponentSpec
 from raynas.core.train_settings import TrainSettings
 from raynas.setup.algorithms import one_shot, resolve_one_shot, supernet_space, trained_space
 from raynas.setup.fit import check_batch, check_fit, check_smoothing
+from raynas.setup.mixed_operator import asked_for, check_mixed_op, explained
 from raynas.setup.problem import Data, Space
 from raynas.setup.supernets import PHASE, START, Supernet, Training
 from raynas.storage.run_folder import absolute, local_copy
@@ -174,6 +175,11 @@ def supernet_to_train(
     spec, settings = resolve_one_shot(algo, options, epochs)
     if space.model_space is None or data is None:
         raise ValueError(NO_WEIGHTS)
+    if not isinstance(algo, str | ComponentSpec):  # configured, with all that it has
+        options = {**spec.options, **options}
+    if asked := asked_for(space.model_space, spec, options):
+        with explained(space.model_space, spec.name):
+            spec, settings = resolve_one_shot(algo, {**options, **asked}, epochs)
     _check_settings(settings, options, data)
     if not data.module.task.smooths:  # the run folder says what was done
         settings = settings.model_copy(update={"label_smoothing": 0.0})
@@ -184,6 +190,7 @@ def supernet_to_train(
     check_rebuilding(model_space, data.module.signature)
     configured = one_shot(spec)
     if configured is not None:
+        check_mixed_op(space.model_space, spec.name, configured.mixed_ops)
         configured.check_settings(settings)
         configured.check(model_space.supernet(), model_space.example_input(2))
     began: dict[str, Any] = {}

@@ -121,6 +121,9 @@ class Training(Protocol):
         ...
 
 
+ONE_PATH = ("index", "binary_gate", "uniform_gate")
+
+
 class OneShot(ABC):
     """Trains a supernet and, if it learns one, a distribution over its architectures.
 
@@ -141,6 +144,11 @@ class OneShot(ABC):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         refuse_misspelt(cls.__name__, vars(cls), OneShot)
+
+    @property
+    def mixed_ops(self) -> tuple[str, ...]:
+        """Names of the mixed operators that go with it; here, those that run one candidate."""
+        return ONE_PATH
 
     def supernet_space(self, space: ModelSpace) -> ModelSpace:
         """Return the space that builds the supernet: of the same architectures, here the given one.

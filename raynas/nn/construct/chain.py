@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import nn
@@ -28,14 +28,17 @@ def construct(model: nn.Module, specs: Iterable[Any]) -> nn.Module:
 
     Args:
         model: a template or a supernet.
-        specs: in order; each a registered name, ``(name, {option: value})``, ``{"type": name,
-            "args": {...}}``, or a function from model to model.
+        specs: in order, in a list or as the values of a dict; each a registered name, ``(name,
+            {option: value})``, ``{"type": name, "args": {...}}``, or a function from model to
+            model.
 
     Raises:
         UnknownName: no constructor has the name.
         TypeError: a spec is none of these, or a function returns no module.
         ValueError: an option that a constructor does not have, or of another type.
     """
+    if isinstance(specs, Mapping):  # by names of one's own, as configurations have them
+        specs = list(specs.values())
     if isinstance(specs, str) or not isinstance(specs, Iterable):
         raise TypeError(f"expected a list of constructors, got {specs!r}")
     for at, spec in enumerate(specs):
@@ -44,3 +47,8 @@ def construct(model: nn.Module, specs: Iterable[Any]) -> nn.Module:
             kind = type(model).__name__
             raise TypeError(f"constructor {at} ({spec!r}) must return an nn.Module, got a {kind}")
     return model
+
+
+def built_from(factory: Callable[[], nn.Module], specs: Any) -> nn.Module:
+    """Return what a chain of constructors makes of a factory's model (see ``construct``)."""
+    return construct(factory(), specs)
