@@ -25,6 +25,9 @@ SOURCES = {
     "evaluators": (("EVALUATORS", "raynas.evaluators", "raynas.evaluators"),),
     "data": (("DATA", "raynas.data", "raynas.data"),),
     "tasks": (("TASKS", "raynas.tasks", "raynas.tasks"),),
+    "mixed_operators": (("MIXED_OPS", "raynas.gradient.mixed", "raynas.mixed_operators"),),
+    "constructors": (("CONSTRUCTORS", "raynas.nn.construct", "raynas.constructors"),),
+    "exporters": (("EXPORTERS", "raynas.nn.export", "raynas.exporters"),),
 }
 
 
@@ -35,6 +38,17 @@ def completes(kind: str) -> Completer:
         return [name for name in names_in_files(kind) if name.startswith(incomplete)]
 
     return complete
+
+
+def complete_kind(incomplete: str) -> list[str]:
+    """Complete a kind of plug-in; names of operators are made, not written, and are not read."""
+    return [kind for kind in sorted((*SOURCES, "operators")) if kind.startswith(incomplete)]
+
+
+def complete_any(incomplete: str) -> list[str]:
+    """Complete a registered name of any kind."""
+    names = sorted({name for kind in SOURCES for name in names_in_files(kind)})
+    return [name for name in names if name.startswith(incomplete)]
 
 
 def complete_run(incomplete: str) -> list[str]:

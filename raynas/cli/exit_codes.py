@@ -18,9 +18,11 @@ def exit_code(error: BaseException) -> int:
     A name, a value or a path that is wrong is found before anything starts; the same kind of error
     out of a run that had begun, such as one of a user's own model, is a failure of the run.
     """
-    if isinstance(error, Unfinished) or any(map(failed_running, _chain(error))):
+    links = list(_chain(error))
+    if isinstance(error, Unfinished) or any(map(failed_running, links)):
         return FAILED
-    return MISUSED if isinstance(error, WRONG_INPUT + WRONG_PATH) else FAILED
+    wrong = isinstance(error, WRONG_INPUT) or any(isinstance(link, WRONG_PATH) for link in links)
+    return MISUSED if wrong else FAILED
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

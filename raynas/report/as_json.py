@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from raynas.core.archspace import ArchSpace
 from raynas.core.decision import Choice, Decision
 from raynas.core.evaluator import RESERVED
 from raynas.report.json_objects import (
@@ -17,6 +18,7 @@ from raynas.report.json_objects import (
     Profile,
     Profiled,
     Search,
+    Space,
     Steps,
     Supernet,
     Training,
@@ -50,6 +52,7 @@ def search_answer(result: Any) -> Search:
     report = result.report()
     best = result.best
     top = result.rescore(10) if result.config.supernet is not None else result.top(10)
+    report = result.report()  # with the test scores
     several = len(result.config.objectives) > 1
     return Search(
         path=result.path,
@@ -159,6 +162,22 @@ def profile_answer(profile: SpaceProfile) -> Profile:
         samples=profile.samples,
         note=profile.note,
         decisions=decisions_answer(profile.decisions),
+    )
+
+
+def space_answer(space: ArchSpace, profile: SpaceProfile | None) -> Space:
+    """Return what a space holds.
+
+    Args:
+        space: itself.
+        profile: of its costs, where they are had at once.
+    """
+    costs = None
+    if profile is not None:
+        small, _, large = (one.metrics for one in profile.archs)
+        costs = {name: (plain(small[name]), plain(large[name])) for name in small}
+    return Space(
+        size=space.size(), decisions=decisions_answer(space.decisions.values()), costs=costs
     )
 
 

@@ -62,19 +62,32 @@ class OptionAnswer(Answer):
     required: bool
 
 
+class Space(Answer):
+    """What a space holds, and the costs of its smallest and largest where they are had at once."""
+
+    size: int
+    decisions: list[dict[str, Any]]
+    costs: dict[str, tuple[Number, Number]] | None
+
+
 class Plugin(Answer):
-    """A plug-in: its kind, its documentation, its options, and how it is used."""
+    """A plug-in: its kind, its documentation, its options, and how it is used.
+
+    ``note`` says of what the name that was asked for is an alias, ``aliases`` what each presets;
+    ``space`` is of a user's own spaces.
+    """
 
     kind: str
     name: str
-    aliases: list[str]
-    doc: str
-    options: list[OptionAnswer]
-    training: dict[str, Any]
-    source: str | None
-    python: str | None
-    command: str | None
-    space: dict[str, Any] | None = None
+    note: str = ""
+    aliases: dict[str, str] = {}
+    doc: str = ""
+    options: list[OptionAnswer] = []
+    training: dict[str, Any] = {}
+    source: str | None = None
+    python: str | None = None
+    command: str | None = None
+    space: Space | None = None
 
 
 class Description(Answer):

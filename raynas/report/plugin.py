@@ -4,12 +4,54 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from itertools import product
+
+from raynas.report.json_objects import Plugin, Space
+from raynas.report.trial_tables import number
 
 FAMILY = re.compile(r"(.*?[A-Z])(\d)(E)(\d)([A-Z]*)")
 ENDS_HEADER = re.compile(r"\w+:$")
-OWN_LINE = re.compile(r"(Differs|Source|Aliases|>>>|\.\.\.|- |\|)")
+OWN_LINE = re.compile(r"(Differs|Source|Aliases|>>>|\.\.\.|- |\||\$ )")
+
+
+def plugin_text(plugin: Plugin) -> str:
+    """Return what a plug-in is, with its options and how it is used, to be ``reflowed``."""
+    lines = [plugin.note, ""] if plugin.note else []
+    lines += [f"{plugin.name} ({plugin.kind})", *(["", plugin.doc] if plugin.doc else [])]
+    if plugin.aliases:
+        named = (f"{alias} ({told})" if told else alias for alias, told in plugin.aliases.items())
+        lines += ["", f"Aliases: {', '.join(named)}"]
+    if plugin.space is not None:
+        lines += ["", *_space_lines(plugin.space)]
+    if plugin.options:
+        lines += ["", "Defaults:"]
+        for option in plugin.options:
+            default = "(required)" if option.required else repr(option.default)
+            lines.append(f"  {option.name} = {default}")
+    if plugin.training:
+        lines += ["", "Defaults of its training:"]
+        lines += [f"  {name} = {value!r}" for name, value in plugin.training.items()]
+    if plugin.python is not None:
+        lines += ["", "Example:", f"  >>> {plugin.python}"]
+        lines += [] if plugin.command is None else [f"  $ {plugin.command}"]
+    if plugin.source is not None:
+        lines += ["", f"Source: {plugin.source}"]
+    return "\n".join(lines)
+
+
+def _space_lines(space: Space) -> Iterator[str]:
+    size = f"{space.size:,}" if space.size < 10**9 else f"{space.size:.3e}"
+    yield f"Choices ({size} architectures):"
+    for decision in space.decisions:
+        options = ", ".join(map(str, decision["options"]))
+        picks = {1: "", None: "any of "}.get(decision["picks"], f"{decision['picks']} of ")
+        yield f"  {decision['label']}: {picks}{options}"
+    if space.costs is not None:
+        yield ""
+        yield "Costs, of the architectures with the fewest and the most macs:"
+        for name, (low, high) in space.costs.items():
+            yield f"  {name}: {number(low, name)} to {number(high, name)}"
 
 
 def without_arguments(doc: str, known: Collection[str]) -> str:

@@ -46,7 +46,7 @@ def flat(frame: pd.DataFrame) -> pd.DataFrame:
     def text(cell: Any) -> Any:
         return json.dumps(np.asarray(cell).tolist()) if isinstance(cell, LISTS) else cell
 
-    lists = [name for name in frame if frame[name].map(type).isin(LISTS).any()]
+    lists = [name for name in frame if any(isinstance(cell, LISTS) for cell in frame[name])]
     return frame.assign(**{str(name): frame[name].map(text) for name in lists})
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
 from contextlib import suppress
-from functools import partial
+from difflib import SequenceMatcher
 from typing import Any
 
 from raynas.core.errors import UnknownName, nearest
 from raynas.core.evaluator import EVALUATORS
-from raynas.core.options import options_of
-from raynas.core.registry import Registry, nearest_spelling
+from raynas.core.registry import Registry, nearest_spelling, normalised
 from raynas.core.sampler import SAMPLERS
-from raynas.core.train_settings import TrainSettings
-from raynas.report.plugin import without_arguments
+from raynas.report.json_objects import Description
+from raynas.report.plugin import plugin_text
+from raynas.setup.describing import registered_plugin
+from raynas.setup.own_plugin import own_plugin
+
+NEAR, AS_NEAR = 0.6, 0.15  # likeness of a name worth telling, and how much less than the best
 
 
 def registries() -> dict[str, list[Registry[Any]]]:
@@ -54,55 +56,66 @@ def available(kind: str) -> list[str]:
 
 
 def describe(name: str) -> str:
-    """Return what a registered name is: its kind, description, options and defaults.
+    """Return what a name stands for: its kind, description, options, defaults and an example.
 
     An alias is told as such; what several registries know is described once for each.
 
+    Args:
+        name: registered; or ``module:Class`` of a space, an algorithm, an evaluator, a task or a
+            data set of a user's own.
+
     Raises:
-        UnknownName: nothing has this name.
+        UnknownName: nothing has this name; the nearest of its kind is named.
+        LookupError: what ``module:Class`` names cannot be imported.
+        TypeError: it is no kind of plug-in.
         ImportError: an entry point offers it and cannot be loaded.
     """
-    every = [registry for group in registries().values() for registry in group]
-    found: list[str] = []
-    for registry in every:
+    return "\n\n".join(map(plugin_text, description(name).plugins))
+
+
+def description(name: str) -> Description:
+    """Return what ``describe`` tells, as an object.
+
+    Args:
+        name: as for ``describe``.
+    """
+    if ":" in name:
+        return Description(name=name, plugins=[own_plugin(name)])
+    plugins = []
+    for registry in _all():
         with suppress(UnknownName):
-            found.append(_described(registry, name))
-    if not found:
-        names = [(registry, known) for registry in every for known in registry]
-        aliases = (alias for registry, known in names for alias in registry.aliases_of(known))
-        hint = nearest_spelling(name, (known for _, known in names), aliases)
-        raise UnknownName(f"nothing is named {name!r}; {hint}")
-    return "\n\n".join(found)
+            plugins.append(registered_plugin(registry, name))
+    if not plugins:
+        raise UnknownName(f"nothing is named {name!r}; {_nearest_of_each_kind(name)}")
+    return Description(name=name, plugins=plugins)
 
 
-def _described(registry: Registry[Any], given: str) -> str:
-    name = registry.name_of(given)
-    builder, aliases = registry[name], registry.aliases_of(name)
-    target = builder.func if isinstance(builder, partial) else builder
-    options = options_of(builder, without=("seed",)).values()
-    lines = [] if given == name else [f"{given} is an alias of {name}.", ""]
-    told = without_arguments(inspect.getdoc(target) or "", {option.name for option in options})
-    lines += [f"{name} ({registry.kind})", "", told]
-    if aliases:
-        lines += ["", f"Aliases: {', '.join(aliases)}"]
-    if options:
-        lines += ["", "Defaults:", *(f"  {o.name} = {_default(o.default)}" for o in options)]
-    if trained := _training_options(registry, name):
-        lines += ["", "Defaults of its training:", *trained]
-    if "Source:" not in told:
-        lines += ["", f"Source: {inspect.getdoc(inspect.getmodule(target)) or 'unknown'}"]
-    return "\n".join(lines)
+def _all() -> list[Registry[Any]]:
+    return [registry for group in registries().values() for registry in group]
 
 
-def _training_options(registry: Registry[Any], name: str) -> list[str]:
-    """Return the ``TrainSettings`` that a one-shot algorithm takes among its options, as lines."""
-    from raynas.supernet.protocol import ONE_SHOTS, one_shot_class
+def _nearest_of_each_kind(word: str) -> str:
+    """Return a hint that names the nearest name, and those of other kinds that are as near."""
+    nearest_names: dict[str, tuple[float, str]] = {}
+    for kind, group in registries().items():
+        words = {known for registry in group for known in _words(registry)}
+        likeness = {
+            known: SequenceMatcher(None, normalised(word), normalised(known)).ratio()
+            for known in words
+        }
+        best = max(sorted(likeness), key=likeness.__getitem__)
+        nearest_names[kind] = likeness[best], best
+    limit = max(NEAR, max(score for score, _ in nearest_names.values()) - AS_NEAR)
+    close = {kind: found for kind, found in nearest_names.items() if found[0] >= limit}
+    if not close:
+        return nearest_spelling(word, (known for registry in _all() for known in registry))
+    if len(close) == 1:
+        ((_, name),) = close.values()
+        return f"did you mean {name!r}?"
+    ordered = sorted(close, key=lambda kind: -close[kind][0])
+    named = [f"{close[kind][1]!r} (among the {kind.replace('_', ' ')})" for kind in ordered]
+    return f"did you mean {', '.join(named[:-1])} or {named[-1]}?"
 
-    if registry is not ONE_SHOTS:
-        return []
-    settings = TrainSettings(**one_shot_class(name).defaults)
-    return [f"  {name} = {value!r}" for name, value in settings]
 
-
-def _default(value: object) -> str:
-    return "(required)" if value is inspect.Parameter.empty else repr(value)
+def _words(registry: Registry[Any]) -> list[str]:
+    return [word for name in registry for word in (name, *registry.aliases_of(name))]
