@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import yaml
+from torch import Tensor, nn
 
 import raynas
 from raynas.cli import main
 from raynas.core.pipeline import pipeline_config
+from raynas.nn.slot import Slot
 from raynas.results.result import Result
 from raynas.results.trained import Trained
 from raynas.setup.pipeline import read_pipeline
@@ -260,6 +262,34 @@ def test_a_file_is_converted_and_runs_unchanged(
     sets = ["--set", "ray.inline=true", "--set", "data_options.size=8"]
     assert main(["run", str(ours), "--smoke", *sets, "--out", str(tmp_path / "run")]) == 0
     assert (tmp_path / "run" / "metrics.json").is_file()
+
+
+class Template(nn.Module):
+    """A model with slots, as somebody has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 4, 3, 2, 1)
+        self.blocks = nn.Sequential(Slot(4, 4, 1), Slot(4, 8, 2))
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.blocks(self.stem(x)).mean((2, 3)))
+        return logits
+
+
+def test_a_template_of_ones_own_is_searched_by_them(tmp_path: Path) -> None:
+    tree = read("darts")
+    custom = tree["nas"]["search_space"]["custom"]
+    custom["model"] = {"type": f"{Template.__module__}:Template"}
+    custom["search"]["mixed_op"]["candidates"] = ["NC3", "MB3E3"]
+    for step in ("nas", "fully_train"):
+        tree[step]["dataset"] = {"type": "Digits", "common": {"size": 8, "batch_size": 256}}
+    result, trained = raynas.run(tree, sets={"ray.inline": True}, out=str(tmp_path / "run"))
+    assert len(result.trials) == 4
+    assert trained.arch == result.best.arch
+    described = tmp_path / "run" / "1-search" / "outputs" / "arch_search_best.yaml"
+    assert yaml.safe_load(described.read_text()) == [[name] for name in result.best.arch.values()]
 
 
 @pytest.mark.parametrize(

@@ -105,9 +105,9 @@ def _backbone(model: Spec, where: str) -> Space:
         return Space(model.type)
     if model.type not in SPACES:
         known = [alias for name in SPACES for alias in (name, *SPACES.aliases_of(name))]
-        hint = nearest(model.type, known)
         raise LookupError(
-            f"{where}.type: there is no space for the backbone {model.type!r}; {hint}"
+            f"{where}.type: there is no space for the backbone {model.type!r}; "
+            f"{nearest(model.type, known)} A class of your own is named module:Class"
         )
     space = Space(SPACES.name_of(model.type))
     if not space.name.startswith(MOBILENET_V2):
