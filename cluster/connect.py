@@ -14,6 +14,9 @@ from typing import Any
 
 import ray
 
+from raynas.cluster.kept_signals import kept_sigterm
+from raynas.cluster.loopback import on_loopback
+from raynas.cluster.reach import check_reachable, silent
 from raynas.core.config import RayConfig
 
 # Ray's own loggers write five files a trial, and its snapshots grow with the trials: raynas keeps
@@ -35,6 +38,8 @@ QUIET = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_MAX_PENDING_TRIALS_PG": "2",
 }
+
+CONNECT_S = 10.0  # in which a cluster that listens has to answer
 
 
 @contextmanager
@@ -88,12 +93,16 @@ class RayStart:
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-        self._thread.join()
+        if self._ready.is_set():  # else it waits for a cluster that does not answer
+            self._thread.join()
         self._warnings.__exit__(None, None, None)
 
     def wait(self) -> None:
         """Return when Ray is there, or raise what kept it from coming."""
-        self._ready.wait()
+        address = address_of(self._config)
+        if not self._ready.wait(CONNECT_S if address else None):
+            why = f"it was silent for {CONNECT_S:.0f} s"
+            raise ConnectionError(silent(str(address), said_by(self._config), why))
         if self._failure is not None:
             raise self._failure
 
@@ -109,16 +118,24 @@ class RayStart:
 
 def _start(config: RayConfig) -> None:
     address = address_of(config)
-    if address:
-        ray.init(address=address, runtime_env=_runtime_env(), **_silent())
-    else:
-        cpus = config.num_cpus
-        ray.init(address="local", num_cpus=cpus, include_dashboard=False, **_silent())
+    with kept_sigterm():
+        if address:
+            check_reachable(address, said_by(config))
+            ray.init(address=address, runtime_env=_runtime_env(), **_silent())
+        else:
+            cpus = config.num_cpus
+            with on_loopback():
+                ray.init(address="local", num_cpus=cpus, include_dashboard=False, **_silent())
 
 
 def address_of(config: RayConfig) -> str | None:
     """Return the address of the cluster to run on; None stands for a Ray of this machine alone."""
     return config.address or os.environ.get("RAY_ADDRESS")
+
+
+def said_by(config: RayConfig) -> str:
+    """Return what names the cluster's address."""
+    return "address=" if config.address else "RAY_ADDRESS"
 
 
 def is_on_this_machine(config: RayConfig) -> bool:
