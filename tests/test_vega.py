@@ -36,6 +36,7 @@ RETRAIN = {
     "epochs": 1,
     "options": {**WEIGHTS, "schedule": "cosine", "batch_size": 64},
 }
+SIX = [["mixed_op", {"candidates": ["MB3E3", "MB3E6", "MB5E3", "MB5E6", "MB7E3", "MB7E6"]}]]
 SMALL = {
     "ray.inline": True,
     "data_options.size": 8,
@@ -84,7 +85,7 @@ def test_what_a_file_comes_to_is_one_of_ours_and_runs_at_a_smoke_size(name: str)
 def test_darts_is_of_second_order_over_six_blocks() -> None:
     assert config_of("darts") == {
         "space": "mobilenet_v2_cifar_gpu",
-        "space_options": {"num_classes": 10},
+        "space_options": {"num_classes": 10, "construct": SIX},
         "data": "cifar10",
         "data_options": {"root": "/data/cifar10", "valid": 25_000},
         "steps": [
@@ -141,7 +142,10 @@ def test_progressive_shrinking_is_what_the_example_of_ours_is() -> None:
 def test_modular_nas_alone_warms_up_and_learns_by_any_mixed_operator() -> None:
     assert config_of("modnas") == {
         "space": "mobilenet_v2_cifar",
-        "space_options": {"num_classes": 10, "candidates": ["MB3E3", "MB5E6"]},
+        "space_options": {
+            "num_classes": 10,
+            "construct": [["mixed_op", {"candidates": ["MB3E3", "MB5E6"]}]],
+        },
         "data": "cifar10",
         "data_options": {"root": "/data/cifar10", "valid": 25_000},
         "steps": [
@@ -194,6 +198,13 @@ def test_the_backbone_of_a_training_is_predefined_or_described(tmp_path: Path) -
         config = converted(changed("mbv2", place, description), folder).config
         assert list(config["steps"][0]["retrain"]["arch"].values()) == names
         assert config["space_options"] == {"num_classes": 10, "zero": True}
+    tree = changed("mbv2", place, [["MB5E1"], *([name] for name in names)])
+    augment = tree["fully_train"]["model"]["model_desc"]["custom"]["augment"]
+    augment["construct"] = {"arch_desc": "DefaultSlotArchDescConstructor"}
+    config = converted(tree).config
+    assert list(config["steps"][0]["retrain"]["arch"].values()) == ["MB5E1", *names]
+    used = ["MB5E1", "MB3E3", "NIL", "MB7E6"]
+    assert config["space_options"]["construct"] == [["mixed_op", {"candidates": used}]]
     with pytest.raises(ValueError, match=rf"{place}: expected 21 entries, or 22 .* got 3"):
         converted(changed("mbv2", place, names[:3]))
 
@@ -228,7 +239,7 @@ def test_a_search_by_gradients_runs_and_describes_its_best(
         smoke=True,
         sets={
             **SMALL,
-            "space_options.candidates": ["MB3E3", "MB5E3"],
+            "space_options.construct": [["mixed_op", {"candidates": ["MB3E3", "MB5E3"]}]],
             "search.options.batch_size": 128,
             "search.constraints": ["macs<60e6"],
         },
@@ -239,8 +250,8 @@ def test_a_search_by_gradients_runs_and_describes_its_best(
     assert trained.arch == result.best.arch
     assert "ignored: general.backend: Ray decides" in capsys.readouterr().err
     text = (out / "1-search" / "outputs" / "arch_search_best.yaml").read_text()
-    described = [entry for entry in yaml.safe_load(text) if entry is not None]
-    assert [[choice] for choice in result.best.arch.values()] == described
+    assert [[choice] for choice in result.best.arch.values()] == yaml.safe_load(text)
+    assert "stage1_block1" in result.best.arch  # the plain constructor fills the first slot too
     again = read_pipeline(out / "config.yaml", sets={})
     assert again.descriptions == {"search": "slots"}
 

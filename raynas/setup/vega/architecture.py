@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from raynas.core.decision import Decision
-from raynas.setup.resolve import build_space
-from raynas.setup.vega.space import Space
+from raynas.setup.resolve import build_space, resolve_space
+from raynas.setup.vega.space import Space, filled_by
 
 PREDEFINED = "MB3E6"  # of MobileNetV2, the first block aside
 
@@ -33,6 +33,7 @@ def named_architecture(
     description = space.arch_desc if description is None else description
     if description is None and not space.predefined and space.operator is None:
         return None
+    space.options.pop("construct", None)  # what a search makes of the backbone
     model, _ = build_space(space.name, space.options)
     decisions = model.arch_space.decisions
     if description is None:
@@ -40,10 +41,32 @@ def named_architecture(
     if isinstance(description, str) and Path(description).suffix:
         description = folder / description
     try:
-        return _by_label(parsed(description), decisions, where)
+        read = parsed(description)
+        if _names_first(space, read, decisions):
+            return _of_slots(space, read)
+        return _by_label(read, decisions, where)
     except ValueError as error:
         text = str(error)
         raise ValueError(text if text.startswith(where) else f"{where}: {text}") from None
+
+
+def _names_first(space: Space, given: Any, decisions: Mapping[str, Decision]) -> bool:
+    """Return whether a list has an operator for the first block too, and it is to be that."""
+    listed = isinstance(given, list) and len(given) == len(decisions) + 1
+    return listed and not space.fix_first and given[0] is not None
+
+
+def _of_slots(space: Space, given: list[Any]) -> dict[str, Any]:
+    """Return the architecture, and have the space choose in every slot among its operators."""
+    names = [_unwrapped(entry) for entry in given]
+    space.options.pop("candidates", None)
+    space.options["construct"] = filled_by([*dict.fromkeys(map(str, names))])
+    labels = resolve_space(space.name, space.options, None).arch_space.labels
+    return dict(zip(labels, names, strict=True))
+
+
+def _unwrapped(entry: Any) -> Any:
+    return entry[0] if isinstance(entry, list) and len(entry) == 1 else entry
 
 
 def _by_label(given: Any, decisions: Mapping[str, Decision], where: str) -> dict[str, Any]:
@@ -63,7 +86,4 @@ def _by_label(given: Any, decisions: Mapping[str, Decision], where: str) -> dict
             f"{where}: expected {len(decisions)} entries, or {len(decisions) + 1} with the first "
             f"block's, got {len(given)}"
         )
-    names = [
-        entry[0] if isinstance(entry, list) and len(entry) == 1 else entry for entry in entries
-    ]
-    return dict(zip(decisions, names, strict=True))
+    return dict(zip(decisions, map(_unwrapped, entries), strict=True))

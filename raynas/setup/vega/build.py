@@ -193,6 +193,8 @@ def _problem(space: Space | None, data: Data | None, parts: Parts) -> dict[str, 
 
 def _hold(space: Space, arch: Mapping[str, Any]) -> None:
     """Have the space hold the operators of an architecture."""
+    if "construct" in space.options:
+        return
     used = [name for name in dict.fromkeys(arch.values()) if isinstance(name, str)]
     if "NIL" in used:
         space.options["zero"] = True

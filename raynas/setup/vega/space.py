@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,6 +64,7 @@ class Space:
         elastic: whether depths and widths are what is searched.
         operator: that every block is, where one constructor says so.
         arch_desc: that a constructor has.
+        fix_first: whether the first block is the backbone's own, whatever a description says.
         notes: what differs.
     """
 
@@ -74,6 +75,7 @@ class Space:
     elastic: bool = False
     operator: str | None = None
     arch_desc: Any = None
+    fix_first: bool = True
     notes: list[str] = field(default_factory=list)
 
 
@@ -141,6 +143,8 @@ def _apply(constructor: Constructor, where: str, space: Space) -> None:
         space.operator = _operator(constructor.args.get("op"), f"{where}.args.op")
     else:
         space.arch_desc = constructor.args.get("arch_desc")
+        blocks = is_name(constructor.type, "MobileNetV2ArchDescConstructor")
+        space.fix_first = blocks and bool(constructor.args.get("fix_first", True))
 
 
 def _mixed_op(constructor: Constructor, where: str) -> str | None:
@@ -171,20 +175,20 @@ def _mixed(constructor: Constructor, mixed_op: str | None, where: str, space: Sp
     if not isinstance(listed, Iterable) or isinstance(listed, str):
         raise ValueError(f"{where}.candidates: expected a list of operators, got {listed!r}")
     names = [_operator(name, f"{where}.candidates") for name in listed]
-    if ":" in space.name:
-        space.options["construct"] = [["mixed_op", {"candidates": names}]]
-        return
-    if not space.name.startswith(MOBILENET_V2):
+    if is_name(constructor.type, "MobileNetV2SearchConstructor"):
+        if tuple(names) != CANDIDATES:
+            space.options["candidates"] = names
+    elif space.name.startswith(MOBILENET_V2) or ":" in space.name:
+        space.options["construct"] = filled_by(names)
+    else:
         raise ValueError(
             f"{where}.candidates: {space.name} has candidates of its own; leave them out"
         )
-    if tuple(names) != CANDIDATES:
-        space.options["candidates"] = names
-    if not is_name(constructor.type, "MobileNetV2SearchConstructor"):
-        space.notes.append(
-            f"differs: {where}: the first block, of expansion 1, stays as it is, where there it is "
-            "searched too"
-        )
+
+
+def filled_by(names: Sequence[str]) -> list[Any]:
+    """Return the constructors that put a choice between operators into every slot."""
+    return [["mixed_op", {"candidates": [*names]}]]
 
 
 def _operator(name: Any, where: str) -> str:
