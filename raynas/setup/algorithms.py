@@ -12,6 +12,7 @@ from raynas.core.config import ComponentSpec, validated
 from raynas.core.errors import UnknownName, nearest
 from raynas.core.goals import Goals
 from raynas.core.options import checked, options_of
+from raynas.core.registry import nearest_spelling
 from raynas.core.sampler import SAMPLERS, Sampler, sampler_class
 from raynas.core.train_settings import TrainSettings
 from raynas.setup.objects import own_options
@@ -36,7 +37,9 @@ def name_of(algo: Any) -> str:
 
     if isinstance(algo, str):
         if algo not in ONE_SHOTS:
-            hint = nearest(algo, [*SAMPLERS, *ONE_SHOTS])
+            both = (SAMPLERS, ONE_SHOTS)
+            aliases = [word for known in both for name in known for word in known.aliases_of(name)]
+            hint = nearest_spelling(algo, [*SAMPLERS, *ONE_SHOTS], aliases)
             raise UnknownName(f"no algorithm named {algo!r}; {hint}")
         return ONE_SHOTS.name_of(algo)
     for name, cls in ONE_SHOTS.items():

@@ -50,8 +50,10 @@ def _listed(construct: Any) -> list[Any]:
 
 def _named(constructor: Any) -> Any:
     """Return a constructor as the run folder keeps it: its true name with its options."""
-    from raynas.nn.construct.chain import CONSTRUCTORS
+    from raynas.nn.construct.chain import CONSTRUCTORS, Configured
 
+    if isinstance(constructor, Configured):
+        constructor = [constructor.name, constructor.options]
     if callable(constructor):
         return recorded(constructor)
     name, options = CONSTRUCTORS.resolved(constructor)

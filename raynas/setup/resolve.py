@@ -15,6 +15,8 @@ from raynas.setup.objects import own_factory, own_spec
 from raynas.setup.problem import Data, Space
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from raynas.nn.modelspace import ModelSpace
 
 PLAIN_SPACE = "ArchSpace"
@@ -77,10 +79,10 @@ def _models(
     space: Any, options: Options, data: Data | None, template: bool
 ) -> tuple[ModelSpace, ComponentSpec]:
     """Return what builds models, or templates of them, and how a run folder names it."""
-    from raynas.nn.modelspace import SPACES, ModelSpace
+    from raynas.nn.modelspace import ModelSpace
 
     if isinstance(space, str):
-        slots = {SLOTS: True} if template and SLOTS in options_of(SPACES[space]) else {}
+        slots = {SLOTS: True} if template and has_slots(space) else {}
         return build_space(space, {**slots, **options}, **_facts(data))
     if options:
         raise TypeError("space options go with a registered space's name; configure the object")
@@ -113,6 +115,24 @@ def build_space(name: str, options: Options, **given: Any) -> tuple[ModelSpace, 
     model, spec = build(SPACES, name, others, **given)
     spec = ComponentSpec(name=spec.name, options=spec.options | {RESOLUTIONS: list(sizes)})
     return at_resolutions(model, sizes), spec
+
+
+def template_or_supernet(name: str, **options: Any) -> nn.Module:
+    """Return a new model of a registered space: with empty slots, where it has an option for them.
+
+    Args:
+        name: of the space.
+        options: of the space.
+    """
+    model, _ = _models(name, options, None, template=True)
+    return model.factory() if has_slots(name) else model.supernet()
+
+
+def has_slots(name: str) -> bool:
+    """Return whether a registered space is a template on request."""
+    from raynas.nn.modelspace import SPACES
+
+    return SLOTS in options_of(SPACES[name])
 
 
 def _is_module(given: object) -> bool:

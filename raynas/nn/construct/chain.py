@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -15,6 +16,24 @@ Constructor = Callable[..., nn.Module]
 CONSTRUCTORS: Registry[Constructor] = Registry(
     "constructor", "raynas.nn.construct", group="raynas.constructors"
 )
+
+
+@dataclass(frozen=True)
+class Configured:
+    """A registered constructor with its options.
+
+    Attributes:
+        name: its true name.
+        options: of its own.
+    """
+
+    name: str
+    options: dict[str, Any]
+
+    def __call__(self, model: nn.Module) -> nn.Module:
+        """Return what it makes of a model."""
+        made: nn.Module = CONSTRUCTORS.build([self.name, self.options], model)
+        return made
 
 
 def construct(model: nn.Module, specs: Iterable[Any]) -> nn.Module:
