@@ -436,6 +436,7 @@ def test_a_template_of_ones_own_is_searched_by_them(tmp_path: Path) -> None:
             ...,
             "estim.ps: needs an elastic space",
         ),
+        ("mbv2", "fully_train.pipe_step", {}, "^fully_train.pipe_step.type: field required$"),
         ("mbv2", "fully_train.model", ..., "fully_train: there is no search before it"),
         ("modnas", "routine", "tune", "routine: expected search or augment, got 'tune'"),
         ("modnas", "optm", {}, "no setting is named 'optm'; did you mean 'optim'"),

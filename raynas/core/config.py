@@ -188,5 +188,7 @@ def _explained(error: ValidationError, model: type[BaseModel]) -> str:
     if first["type"] == "extra_forbidden":
         *path, name = first["loc"]
         return f"no setting is named {place!r}; {nearest(str(name), _fields_at(model, path))}"
+    if first["type"] == "missing":  # what came is all that stands round it
+        return f"{place}: field required"
     text = str(first["msg"]).removeprefix("Value error, ")
     return f"{place}: {text[0].lower()}{text[1:]}, got {first['input']!r}"
