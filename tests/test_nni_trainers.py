@@ -27,9 +27,9 @@ SPLITS = Digits().load()
 
 
 def examples(part: tuple[Any, Any], count: int) -> TensorDataset:
-    """Return some digits as floats from 0 to 1."""
+    """Return some digits."""
     x, y = part
-    return TensorDataset(x[:count].float() / 255, y[:count])
+    return TensorDataset(x[:count], y[:count])
 
 
 TRAIN, VALID = examples(SPLITS.train, 256), examples(SPLITS.valid, 96)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Unpack
 import torch
 from torch import nn
 
-from raynas.api import search, train_supernet
+from raynas import api
 from raynas.core.constraints import Constraints
 from raynas.nni.callbacks import Callback, schedule_of
 from raynas.nni.mutators import SPOSSupernetTrainingMutator, checked_mutator
@@ -94,7 +94,9 @@ class SPOSSupernetTrainer(OneShotTrainer):
     def train(self) -> None:
         """Train the supernet; see ``raynas.train_supernet`` for what it raises."""
         arguments = {name: v for name, v in self._arguments.items() if name != "evaluator"}
-        self.supernet = train_supernet(self._space, self.algo, **arguments, progress=self._news())
+        self.supernet = api.train_supernet(
+            self._space, self.algo, **arguments, progress=self._news()
+        )
 
     def searched_by(
         self,
@@ -121,7 +123,7 @@ class SPOSSupernetTrainer(OneShotTrainer):
             raise LookupError(f"{type(self).__name__}: call train() first")
         names = ("data", "task", "loss", "metrics", "ray", "evaluator", "seed")
         own = {name: self._arguments[name] for name in names if name in self._arguments}
-        self.result = search(
+        self.result = api.search(
             self._space,
             algo,
             supernet=self.supernet,

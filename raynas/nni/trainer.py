@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypedDict
 
 from torch import nn
 
-from raynas.api import search
+from raynas import api
 from raynas.core.arch import Arch, Value
 from raynas.core.config import RayConfig
 from raynas.core.errors import nearest
@@ -26,7 +26,6 @@ from raynas.nni.problem import (
     task_for,
 )
 from raynas.results.result import Result
-from raynas.supernet.checkpoint import load_weights
 
 
 class RunOptions(TypedDict, total=False):
@@ -116,7 +115,7 @@ class OneShotTrainer:
 
     def train(self) -> None:
         """Search; see ``raynas.search`` for what it raises."""
-        self.result = search(self._space, self.algo, **self._arguments, progress=self._news())
+        self.result = api.search(self._space, self.algo, **self._arguments, progress=self._news())
         self._take_weights(self.result)
 
     def _news(self) -> EpochNews | None:
@@ -178,10 +177,8 @@ class OneShotTrainer:
         return self.result
 
     def _take_weights(self, result: Result) -> None:
-        checkpoint = result.rebuilt.checkpoint
-        if checkpoint is not None:
-            self.model.load_state_dict(load_weights(checkpoint))
-            activate(self.model, self.architecture)
+        self.model.load_state_dict(result.rebuilt.supernet_weights())
+        activate(self.model, self.architecture)
 
 
 def check_extras(trainer: str, extras: Mapping[str, Any]) -> None:

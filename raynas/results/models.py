@@ -26,7 +26,7 @@ from raynas.setup.resolve import space_again
 from raynas.setup.resolve_data import rebuild_data, resolve_data
 from raynas.setup.resolve_task import with_task
 from raynas.supernet.calibration import recalibrate
-from raynas.supernet.checkpoint import find_checkpoint, load_supernet
+from raynas.supernet.checkpoint import find_checkpoint, load_supernet, load_weights
 from raynas.supernet.memory_layout import lay_out
 from raynas.supernet.scoring import SubnetScorer
 
@@ -67,6 +67,16 @@ class RunModels:
         if self.checkpoint is None:
             return False
         return self._supernets(self.checkpoint) is not self.space
+
+    def supernet_weights(self) -> dict[str, Any]:
+        """Return the supernet's ``state_dict``.
+
+        Raises:
+            LookupError: the run had no supernet.
+        """
+        if self.checkpoint is None:
+            raise LookupError("this run had no supernet")
+        return load_weights(self.checkpoint)
 
     def model(self, arch: Mapping[str, Value], *, whole: bool = False) -> nn.Module:
         """Return an architecture as a plain module in evaluation mode.

@@ -1,0 +1,76 @@
+"""A driver that is terminated leaves no process behind that computes or manages."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).parent.parent
+HANGS_S = 120
+AGENTS = ("ray::Dashboard", "ray::RuntimeEnv")  # as far as Linux keeps names
+SCRIPT = """
+import sys, time
+import raynas
+
+def slow(arch):
+    time.sleep(0.1)
+    return {"accuracy": float(arch["x"])}
+
+space = raynas.ArchSpace.of(x=list(range(900)))
+raynas.search(space, evaluator=slow, trials=800, out=sys.argv[1], ray={"num_cpus": 2})
+"""
+
+
+def processes() -> dict[int, tuple[int, str]]:
+    """Return parent and name of every process that runs, as Linux tells."""
+    known = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            head, _, tail = entry.read_text().rpartition(")")
+        except (FileNotFoundError, ProcessLookupError):  # it has just ended
+            continue
+        state, parent = tail.split()[:2]
+        if state != "Z":
+            known[int(head.split()[0])] = int(parent), head.partition("(")[2]
+    return known
+
+
+def below(pid: int) -> dict[int, str]:
+    """Return the processes that one has started, and these, by name."""
+    known, found, waiting = processes(), dict[int, str](), [pid]
+    while waiting:
+        above = waiting.pop()
+        children = {own: name for own, (parent, name) in known.items() if parent == above}
+        found |= children
+        waiting += children
+    return found
+
+
+@pytest.mark.xdist_group("ray")
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads Linux' /proc")
+def test_nothing_that_computes_outlives_a_terminated_driver(tmp_path: Path) -> None:
+    """Ray's two agents, which only watch, end by themselves within a minute."""
+    script, out = tmp_path / "script.py", tmp_path / "run"
+    script.write_text(SCRIPT)
+    environment = {**os.environ, "PYTHONPATH": str(REPO)}
+    driver = subprocess.Popen(
+        [sys.executable, str(script), str(out)], env=environment, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + HANGS_S
+    while not any((out / "trials").glob("part-*.parquet")):
+        assert time.monotonic() < deadline, "no trial was told"
+        time.sleep(0.1)
+    children = below(driver.pid)
+    started = {pid: name for pid, name in children.items() if not name.startswith(AGENTS)}
+    assert "raylet" in started.values()
+    driver.send_signal(signal.SIGTERM)
+    assert driver.wait(HANGS_S) != 0
+    while (alive := started.keys() & processes().keys()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not alive
