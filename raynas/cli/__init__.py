@@ -9,14 +9,34 @@ from pathlib import Path
 
 from typer.exceptions import TyperException
 
-from raynas.cli import costs, dashboard, names, pipelines, results, retraining, search, supernets
+from raynas.cli import (
+    ask_tell,
+    costs,
+    dashboard,
+    names,
+    pipelines,
+    results,
+    retraining,
+    search,
+    supernets,
+)
 from raynas.cli.common import Answer
 from raynas.cli.common import app as app
 from raynas.cli.common import out_console as out_console
 from raynas.cli.exit_codes import DONE, MISUSED, exit_code
 
 # importing one registers its commands
-COMMANDS = (search, supernets, retraining, pipelines, results, dashboard, costs, names)
+COMMANDS = (
+    search,
+    supernets,
+    retraining,
+    pipelines,
+    ask_tell,
+    results,
+    dashboard,
+    costs,
+    names,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

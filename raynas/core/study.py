@@ -23,12 +23,21 @@ from raynas.core.trial import Status, Trial
 
 @dataclass(frozen=True)
 class Asked:
-    """An architecture that is to be evaluated."""
+    """An architecture that is to be evaluated.
+
+    Attributes:
+        number: of its trial.
+        event: place of the ask in the order of asks and tells.
+        origin: where it comes from.
+        proposer: who proposed it, where that was not the study's sampler: then no ask is an event,
+            and the trial has one, its tell.
+    """
 
     number: int
     arch: Arch
     event: int
     origin: Origin = field(default_factory=Origin)
+    proposer: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +147,32 @@ class Study:
                 return asked
         return None
 
+    def propose(self, arch: Arch, proposer: str, origin: Origin | None = None) -> Asked:
+        """Return an architecture that somebody else proposes as one that is to be evaluated.
+
+        The sampler learns of it when it is told. That the budget has room, and that the
+        architecture is neither told nor in flight, is the caller's to see to.
+
+        Args:
+            arch: of the space.
+            proposer: what stands as the algorithm in its row.
+            origin: where it comes from.
+        """
+        self._number += 1
+        asked = Asked(self._number - 1, arch, self._event, origin or Origin(), proposer)
+        self._flying[arch.key] = [asked]
+        return asked
+
+    def refused(self, asked: Asked) -> Trial | None:
+        """Tell an architecture in flight as infeasible if it lies beyond the bounds.
+
+        Those are bounds on what is known of it without a measurement; None keeps it in flight.
+        """
+        if self._bounds is None or self._bounds(asked.arch) == 0.0:
+            return None
+        del self._flying[asked.arch.key]
+        return self._refuse(asked, self._bounds.costs(asked.arch))
+
     def _next(self) -> Asked | None:
         if self._again:
             return self._again.popleft()
@@ -184,6 +219,7 @@ class Study:
         epochs = self._setting.epochs if found.epochs is None else found.epochs
         good = status == "completed" and epochs == self._setting.epochs
         started = datetime.fromtimestamp(found.started_s, UTC)
+        asked_event, told_event = self._events(asked)
         return Trial(
             arch=asked.arch,
             number=asked.number,
@@ -193,8 +229,8 @@ class Study:
             metrics=measured,
             text_metrics=found.text_metrics,
             left_out="; ".join(found.unusable.values()) or None,
-            asked_event=asked.event,
-            told_event=self._count_event(),
+            asked_event=asked_event,
+            told_event=told_event,
             started_utc=started,
             finished_utc=started + timedelta(seconds=found.duration_s),
             duration_s=found.duration_s,
@@ -202,8 +238,17 @@ class Study:
             worker=worker,
             error=error,
             **vars(asked.origin),
-            **{**vars(self._setting), "epochs": epochs},
+            **{**self._setting_of(asked), "epochs": epochs},
         )
+
+    def _events(self, asked: Asked) -> tuple[int, int]:
+        """Return the places of an ask and of its tell, which is now."""
+        event = self._count_event()
+        return event if asked.proposer else asked.event, event
+
+    def _setting_of(self, asked: Asked) -> dict[str, Any]:
+        """Return what stands in every row, with who has proposed this one's."""
+        return vars(self._setting) | ({"algo": asked.proposer} if asked.proposer else {})
 
     def _with_bounded(self, arch: Arch, metrics: Mapping[str, float]) -> Mapping[str, float]:
         """Return the metrics and what costs of bounded ones they lack, so that the row has all."""
@@ -240,22 +285,24 @@ class Study:
         }
         self._record([Trial(**fields)])
 
-    def _refuse(self, asked: Asked, costs: Mapping[str, float]) -> None:
+    def _refuse(self, asked: Asked, costs: Mapping[str, float]) -> Trial:
         """Tell a trial that lies beyond the bounds, with what is known of it."""
         now = datetime.now(UTC)
+        asked_event, told_event = self._events(asked)
         trial = Trial(
             arch=asked.arch,
             number=asked.number,
             status="infeasible",
             metrics=costs,
-            asked_event=asked.event,
-            told_event=self._count_event(),
+            asked_event=asked_event,
+            told_event=told_event,
             started_utc=now,
             finished_utc=now,
             **vars(asked.origin),
-            **{**vars(self._setting), "epochs": 0},
+            **{**self._setting_of(asked), "epochs": 0},
         )
         self._record([trial])
+        return trial
 
     def _record(self, trials: list[Trial]) -> None:
         self._sink(trials)
@@ -296,7 +343,7 @@ class Study:
 
     def _caught_up(self, history: list[Trial]) -> list[tuple[int, Arch, Origin]]:
         """Replay, or tell as strangers'; return what was in flight, which strangers' is not."""
-        if all(trial.algo == self._setting.algo for trial in history):
+        if all(self._own(trial) for trial in history):
             try:
                 return replay(self._sampler, history)
             except Diverged:
@@ -306,6 +353,10 @@ class Study:
         for trial in history:
             self._sampler.tell(trial)
         return []
+
+    def _own(self, trial: Trial) -> bool:
+        """Return whether a replay has a place for a trial: asked here, or proposed from outside."""
+        return trial.algo == self._setting.algo or trial.asked_event == trial.told_event
 
 
 def rank(trial: Trial) -> tuple[float, float, int]:

@@ -13,6 +13,7 @@ from raynas.core.evaluator import EVALUATORS, RESERVED
 from raynas.core.metrics import COSTS, LATENCY
 from raynas.core.options import options_of
 from raynas.core.progress import Progress
+from raynas.evaluators.external import External
 from raynas.evaluators.functions import MakeFunctionEvaluator, wants_module
 from raynas.evaluators.networks import MakeNetworkEvaluator
 from raynas.evaluators.protocols import declaration
@@ -99,6 +100,9 @@ def evaluation_of(
     metrics = problem.measured(timed)
     named = isinstance(evaluator, str | tuple | list | Mapping)
     built, spec = _registered(evaluator, epochs) if named else (evaluator, _own_spec(evaluator))
+    if isinstance(built, External):
+        outside = EvaluatorSpec(name=spec.name, metrics=metrics, make=built)
+        return Evaluation(component=spec, data=_data_spec(problem), evaluator=outside)
     if isinstance(built, Shared):
         _, data = problem.networks(NO_SHARED_WEIGHTS)
         _check_metrics(metrics, _with_costs(data.task.metrics), SHARED)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import platform
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,18 @@ class InlineRunner:
         if study.finished or study.trials <= study.told:
             return
         progress.phase("starting the evaluator")
+        with self.evaluator(spec) as evaluator:
+            _evaluate(study, evaluator, spec, progress)
+        if study.failure is not None:
+            raise SearchFailed(study.failure)
+
+    @contextmanager
+    def evaluator(self, spec: EvaluatorSpec) -> Iterator[Evaluator]:
+        """Make an evaluator, and close it at the end.
+
+        Raises:
+            SearchFailed: it cannot be made.
+        """
         config = self.config
         worker = Worker(
             threads=config.cpus_per_worker, gpu=config.gpus_per_worker > 0, weights=spec.weights
@@ -79,22 +92,39 @@ class InlineRunner:
             except Exception as error:
                 raise SearchFailed(f"the evaluator cannot be made: {describe(error)}") from error
             with closing(evaluator):
-                _evaluate(study, evaluator, spec, progress)
-        if study.failure is not None:
-            raise SearchFailed(study.failure)
+                yield evaluator
 
 
 def _evaluate(study: Study, evaluator: Evaluator, spec: EvaluatorSpec, progress: Progress) -> None:
     rungs = None if spec.stopping is None else Rungs(spec.stopping, spec.epochs)
     node, process = platform.node(), str(os.getpid())
     while (asked := study.ask()) is not None:
-        if spec.epochs:
-            measured = _trained(study, asked, evaluator, rungs)
-        else:
-            (measured,) = evaluator([asked.arch], Budget(), study.seed)
-        study.tell([(asked, measured)], node=node, worker=process)
+        found = evaluated(study, asked, evaluator, spec, rungs)
+        study.tell([(asked, found)], node=node, worker=process)
         progress.told(study)
     progress.told(study)  # that the space held no more is known only now
+
+
+def evaluated(
+    study: Study,
+    asked: Asked,
+    evaluator: Evaluator,
+    spec: EvaluatorSpec,
+    rungs: Rungs | None = None,
+) -> Measurement:
+    """Return what the evaluation of an architecture gives.
+
+    Args:
+        study: that asked for it.
+        asked: the architecture.
+        evaluator: of ``spec``.
+        spec: says whether the evaluator trains.
+        rungs: stop weak trainings; None lets all of them end.
+    """
+    if spec.epochs:
+        return _trained(study, asked, evaluator, rungs)
+    (found,) = evaluator([asked.arch], Budget(), study.seed)
+    return found
 
 
 def _trained(study: Study, asked: Asked, evaluator: Evaluator, rungs: Rungs | None) -> Measurement:

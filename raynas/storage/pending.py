@@ -1,0 +1,66 @@
+"""What of a run was asked and not yet told, and the lock under which several processes do both."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from raynas.core.arch import Arch
+from raynas.core.errors import InvalidArch, StoreMismatch
+from raynas.core.study import Asked
+from raynas.storage.run_folder import Folder
+
+ASKED, LOCK = "asked.jsonl", ".lock"
+
+
+@contextmanager
+def locked(path: str) -> Iterator[None]:
+    """Keep all others out of a run's folder who ask for the same; wait until they are done.
+
+    The lock goes with the process that holds it, however that ends.
+
+    Args:
+        path: of a local folder, which is made.
+    """
+    Path(path).mkdir(parents=True, exist_ok=True)
+    with open(Path(path) / LOCK, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def check_lockable(path: str) -> None:
+    """Raise ValueError unless a run's folder is a local one."""
+    if "://" in path:
+        raise ValueError(f"asking and telling take a local folder, which can be locked, got {path}")
+
+
+def write_pending(folder: Folder, pending: Iterable[Asked]) -> None:
+    """Keep what was handed out and not told, in the order of asks; the file is there whole."""
+    lines = (
+        json.dumps({"trial": asked.number, "event": asked.event, "arch": dict(asked.arch)})
+        for asked in sorted(pending, key=lambda asked: asked.event)
+    )
+    folder.write(ASKED, "".join(line + "\n" for line in lines))
+
+
+def read_pending(folder: Folder) -> list[tuple[int, Arch]]:
+    """Return number and architecture of what was handed out, in the order of asks.
+
+    Raises:
+        StoreMismatch: the file holds something else.
+    """
+    if not folder.has(ASKED):
+        return []
+    found = []
+    for number, line in enumerate(folder.read(ASKED).splitlines(), 1):
+        try:
+            entry = json.loads(line)
+            found.append((int(entry["trial"]), Arch.from_json(json.dumps(entry["arch"]))))
+        except (ValueError, TypeError, KeyError, InvalidArch) as error:
+            raise StoreMismatch(
+                f"{folder.path}/{ASKED}, line {number} is no proposal: {error}"
+            ) from error
+    return found
