@@ -493,6 +493,7 @@ def test_files_that_are_none_are_said(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="there is no configuration file"):
         raynas.run(tmp_path / "none.yml")
     assert main(["convert", str(tmp_path / "none.yml")]) == 2
+    assert main(["run", str(FILES / "mbv2.yml"), "--set", "x=["]) == 2
     ours = tmp_path / "ours.yaml"
     ours.write_text("search: {space: mlp}")
     assert main(["convert", str(ours)]) == 2

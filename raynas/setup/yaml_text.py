@@ -34,13 +34,16 @@ def read_yaml(text: str) -> Any:
     """Return what a text in YAML holds.
 
     Raises:
-        yaml.YAMLError: it is none, holds tags of anything but plain values, says a key twice, nests
+        ValueError: it is none, holds tags of anything but plain values, says a key twice, nests
             without end, or repeats so much by aliases that nobody could hold it.
     """
     try:
         return yaml.load(text, _Loader)  # a SafeLoader: nothing is executed
     except RecursionError:
-        raise yaml.YAMLError("it is nested too deeply") from None
+        raise ValueError("it is nested too deeply") from None
+    except yaml.YAMLError as error:
+        text = " ".join(str(error).split())
+        raise ValueError(text) from None
 
 
 def read_yaml_file(given: str | Path, what: str) -> Any:
@@ -62,9 +65,8 @@ def read_yaml_file(given: str | Path, what: str) -> Any:
         raise FileNotFoundError(f"there is no {what} {given}")
     try:
         tree = read_yaml(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError) as error:
-        text = " ".join(str(error).split())
-        raise ValueError(f"{path}: this is no configuration in YAML: {text}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: this is no configuration in YAML: {error}") from None
     if tree is None:
         raise ValueError(f"{path}: the file is empty")
     return tree
