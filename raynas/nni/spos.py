@@ -9,14 +9,13 @@ from typing import Any, ClassVar, Unpack
 import torch
 from torch import nn
 
-from raynas import api
+import raynas
 from raynas.core.constraints import Constraints
 from raynas.nni.callbacks import Callback, schedule_of
 from raynas.nni.mutators import SPOSSupernetTrainingMutator, checked_mutator
 from raynas.nni.optimizers import optimizer_options
 from raynas.nni.problem import MetricsFunction, parts
 from raynas.nni.trainer import Job, OneShotTrainer, RunOptions, warn_of_log_frequency
-from raynas.results.result import Result
 
 
 class SPOSSupernetTrainer(OneShotTrainer):
@@ -94,7 +93,7 @@ class SPOSSupernetTrainer(OneShotTrainer):
     def train(self) -> None:
         """Train the supernet; see ``raynas.train_supernet`` for what it raises."""
         arguments = {name: v for name, v in self._arguments.items() if name != "evaluator"}
-        self.supernet = api.train_supernet(
+        self.supernet = raynas.train_supernet(
             self._space, self.algo, **arguments, progress=self._news()
         )
 
@@ -106,7 +105,7 @@ class SPOSSupernetTrainer(OneShotTrainer):
         options: Mapping[str, Any],
         constraints: Constraints | None = None,
         out: str | None = None,
-    ) -> Result:
+    ) -> raynas.Result:
         """Search the supernet by a sampler.
 
         Args:
@@ -123,7 +122,7 @@ class SPOSSupernetTrainer(OneShotTrainer):
             raise LookupError(f"{type(self).__name__}: call train() first")
         names = ("data", "task", "loss", "metrics", "ray", "evaluator", "seed")
         own = {name: self._arguments[name] for name in names if name in self._arguments}
-        self.result = api.search(
+        self.result = raynas.search(
             self._space,
             algo,
             supernet=self.supernet,
@@ -145,7 +144,7 @@ class SPOSSupernetTrainer(OneShotTrainer):
         """
         return self._trained().best.arch
 
-    def _trained(self) -> Result:
+    def _trained(self) -> raynas.Result:
         if self.result is None:
             raise LookupError(
                 f"{type(self).__name__} trains weights alone: search them, "
@@ -247,7 +246,7 @@ class SPOSEvolution:
         *,
         constraints: Constraints | None = None,
         out: str | None = None,
-    ) -> Result:
+    ) -> raynas.Result:
         """Search a supernet; the trainer then exports the best.
 
         Args:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypedDict
 
 from torch import nn
 
-from raynas import api
+import raynas
 from raynas.core.arch import Arch, Value
 from raynas.core.config import RayConfig
 from raynas.core.errors import nearest
@@ -25,7 +25,6 @@ from raynas.nni.problem import (
     ray_for,
     task_for,
 )
-from raynas.results.result import Result
 
 
 class RunOptions(TypedDict, total=False):
@@ -106,7 +105,7 @@ class OneShotTrainer:
     def __init__(self, job: Job, extras: Mapping[str, Any]) -> None:
         check_extras(type(self).__name__, extras)
         self.model = job.model
-        self.result: Result | None = None
+        self.result: raynas.Result | None = None
         self._space = ModelCopies(job.model)
         self._callbacks = tuple(job.callbacks)
         self._arguments = search_arguments(job, extras)
@@ -115,7 +114,9 @@ class OneShotTrainer:
 
     def train(self) -> None:
         """Search; see ``raynas.search`` for what it raises."""
-        self.result = api.search(self._space, self.algo, **self._arguments, progress=self._news())
+        self.result = raynas.search(
+            self._space, self.algo, **self._arguments, progress=self._news()
+        )
         self._take_weights(self.result)
 
     def _news(self) -> EpochNews | None:
@@ -171,12 +172,12 @@ class OneShotTrainer:
             return fixed_architecture(self.model, chosen)
         return write_fixed_architecture(file, self.model, chosen)
 
-    def _trained(self) -> Result:
+    def _trained(self) -> raynas.Result:
         if self.result is None:
             raise LookupError(f"{type(self).__name__}: call train() first")
         return self.result
 
-    def _take_weights(self, result: Result) -> None:
+    def _take_weights(self, result: raynas.Result) -> None:
         self.model.load_state_dict(result.rebuilt.supernet_weights())
         activate(self.model, self.architecture)
 
