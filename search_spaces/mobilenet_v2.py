@@ -18,6 +18,7 @@ from raynas.nn.blocks import Residual as Residual
 from raynas.nn.chain_space import chain_space
 from raynas.nn.chain_table import EVEN_STAGES, Layout, Place, Stage
 from raynas.nn.choice import LayerChoice
+from raynas.nn.construct.places import FIXED_PLACE
 from raynas.nn.modelspace import SPACES, ModelSpace
 from raynas.nn.operators import InvertedResidual
 from raynas.nn.operators import candidates as candidates_for
@@ -55,7 +56,9 @@ def choice_block(
         zero: whether a block with a skip may also be left out, by the operator NIL.
     """
     if place.stage.expand == 1:
-        return fixed_block(place)
+        block = fixed_block(place)
+        vars(block)[FIXED_PLACE] = True
+        return block
     names = (*candidates, "NIL") if zero and place.same else candidates
     if {*candidates} <= {*CANDIDATES}:
         return with_skip(operator_choice(place, names), place)

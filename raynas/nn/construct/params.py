@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,6 +19,8 @@ from raynas.nn.construct.description import parsed
 from raynas.nn.mutable import frozen, space_of
 from raynas.nn.slot import empty_slots
 
+NUMBERED = re.compile(r"c_(\d+)")
+
 
 @CONSTRUCTORS.register("params", aliases=("DefaultParamsConstructor",))
 def params(model: nn.Module, *, arch_desc: Any) -> nn.Module:
@@ -26,8 +29,9 @@ def params(model: nn.Module, *, arch_desc: Any) -> nn.Module:
     Args:
         model: a supernet; it stays as it is.
         arch_desc: a dict from label to choice in any form that ``read_arch`` reads, or the list
-            of choices of all labels reached, in their order; the text of either, or the path of
-            a file.
+            of choices of all labels reached, in their order; a dict whose keys are ``c_0``,
+            ``c_1``, ..., none of them a label, is such a list too; the text of either, or the path
+            of a file.
 
     Raises:
         InvalidArch: the model's space does not hold it.
@@ -37,11 +41,27 @@ def params(model: nn.Module, *, arch_desc: Any) -> nn.Module:
     if empty := empty_slots(model):
         raise InvalidSpace(f"{empty[0]} is empty: fill it first, as by mixed_op")
     space, given = space_of(model), parsed(arch_desc)
+    given = _numbered(space, given)
     if isinstance(given, Mapping):
         return frozen(model, read_arch(space, given), {})
     if not isinstance(given, list | tuple):
         raise InvalidArch(f"expected a dict from label to choice, or a list, got {given!r}")
     return frozen(model, _in_order(space, given), {})
+
+
+def _numbered(space: ArchSpace, given: Any) -> Any:
+    """Return the choices of numbered decisions in their order, anything else as it is."""
+    if not isinstance(given, Mapping) or not given or {*given} & {*space.labels}:
+        return given
+    numbers = [NUMBERED.fullmatch(key) if isinstance(key, str) else None for key in given]
+    if not all(numbers):
+        return given
+    order = sorted(zip((int(n[1]) for n in numbers if n), given.values(), strict=True), key=_first)
+    return [choice for _, choice in order]
+
+
+def _first(pair: tuple[int, Any]) -> int:
+    return pair[0]
 
 
 def _in_order(space: ArchSpace, values: Sequence[Any]) -> Arch:

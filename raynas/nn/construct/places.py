@@ -9,6 +9,8 @@ from torch import nn
 from raynas.core.archspace import ArchSpace
 from raynas.nn.mutable import Mutable
 
+FIXED_PLACE = "fixed_place"  # the attribute by which a fixed block is known
+
 
 def places(model: nn.Module) -> Iterator[tuple[str, Mutable]]:
     """Yield module path and mutable of the outermost mutables, each once."""
@@ -25,6 +27,29 @@ def places(model: nn.Module) -> Iterator[tuple[str, Mutable]]:
             yield from visit(child, f"{path}.{name}".lstrip("."))
 
     yield from visit(model, "")
+
+
+def with_fixed(model: nn.Module) -> list[bool]:
+    """Return, for every place and fixed block of a model in order, whether it is a place.
+
+    A fixed block stands where a backbone has a slot that nothing chooses: ModularNAS' lists have an
+    entry for it, which is null.
+    """
+    return [isinstance(module, Mutable) for _, module in _in_order(model)]
+
+
+def _in_order(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the first of the places that share an entry, and fixed blocks, in order."""
+    firsts = {id(group[0]) for _, group in entries(model)}
+    inside: set[int] = set()
+    for path, module in model.named_modules():
+        if id(module) in inside:
+            continue
+        if id(module) in firsts or FIXED_PLACE in vars(module):
+            inside |= {id(inner) for inner in module.modules()}
+            yield path, module
+        elif isinstance(module, Mutable):
+            inside |= {id(inner) for inner in module.modules()}
 
 
 def entries(model: nn.Module) -> list[tuple[str, list[Mutable]]]:

@@ -13,7 +13,7 @@ from raynas.core.archspace import ArchSpace
 from raynas.core.errors import InvalidArch, InvalidSpace, nearest
 from raynas.core.fixed import agreed
 from raynas.nn.construct.filling import Spec, built
-from raynas.nn.construct.places import entries
+from raynas.nn.construct.places import entries, with_fixed
 from raynas.nn.mutable import Memo, Mutable, mutables, outermost, space_of
 from raynas.nn.operators import OPERATORS
 from raynas.nn.slot import Slot
@@ -70,6 +70,7 @@ class Plan:
         places = entries(self.model)
         if not isinstance(listed, list | tuple):
             raise InvalidArch(f"expected a list of {len(places)} entries, got {_short(listed)}")
+        listed = self._without_fixed(listed, len(places))
         if len(listed) != len(places):
             lacking = [path for path, _ in places[len(listed) :]]
             more = f"; the first without one is {lacking[0]!r}" if lacking else ""
@@ -81,6 +82,19 @@ class Plan:
             for other in group[1:]:
                 if entry is not None:
                     self.follow(path, other)
+
+    def _without_fixed(self, listed: Sequence[Any], count: int) -> Sequence[Any]:
+        """Return a list without its entries for fixed blocks, if it has such."""
+        order = with_fixed(self.model)
+        if len(listed) == count or len(listed) != len(order):
+            return listed
+        for at, (is_place, entry) in enumerate(zip(order, listed, strict=True)):
+            if not is_place and entry is not None:
+                raise InvalidArch(
+                    f"entry {at}: this block is fixed, expected null, got {_short(entry)}; build "
+                    "the backbone with slots=True to choose it too"
+                )
+        return [entry for is_place, entry in zip(order, listed, strict=True) if is_place]
 
     def misses(self, module: nn.Module) -> bool:
         """Return whether a place below (or at) ``module`` was not taken yet."""

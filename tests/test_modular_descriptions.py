@@ -1,0 +1,74 @@
+"""Descriptions that ModularNAS writes are read, and written by its names of exporters."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+
+import raynas
+from raynas.core.errors import InvalidArch
+from raynas.nn import Slot, freeze, space_of
+from raynas.nn.construct import construct
+from raynas.nn.export import export
+
+BLOCKS = {"mobilenet_v2_cifar": 17, "mobilenet_v2_cifar_gpu": 22}
+
+
+def space(name: str, **options: Any) -> Any:
+    return raynas.space(name, width=0.1, **options)
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_a_slot_list_has_a_null_for_the_fixed_block(name: str) -> None:
+    net = space(name).supernet()
+    labels = space_of(net).labels
+    arch = {label: ("MB3E6", "MB7E3")[at % 2] for at, label in enumerate(labels)}
+    written = export(net, arch, "DefaultSlotTraversalExporter")
+    assert len(written) == BLOCKS[name] == len(labels) + 1
+    assert written[:3] == [None, ["MB3E6"], ["MB7E3"]]
+    assert export(net, arch, "slots") == written[1:]
+    plain = freeze(net, arch)
+    for listed in (written, [e if e is None else e[0] for e in written], written[1:]):
+        options = {"arch_desc": json.dumps(listed)}
+        read = construct(net, [("DefaultSlotArchDescConstructor", options)])
+        assert list(read.state_dict()) == list(plain.state_dict())
+        assert all(map(torch.equal, read.state_dict().values(), plain.state_dict().values()))
+
+
+def test_lists_of_another_length_or_for_the_fixed_block_are_refused() -> None:
+    net = space("mobilenet_v2_cifar").supernet()
+    for count in (15, 18, 22):
+        with pytest.raises(InvalidArch, match=f"expected 16 entries, .* got {count}"):
+            construct(net, [("arch_desc", {"arch_desc": [["MB3E6"]] * count})])
+    with pytest.raises(InvalidArch, match=r"entry 0: this block is fixed, .* slots=True"):
+        construct(net, [("arch_desc", {"arch_desc": [["MB3E6"]] * 17})])
+
+
+def test_the_list_of_mixed_operators_of_a_whole_template() -> None:
+    mixed = ("DefaultMixedOpConstructor", {"primitives": ["MB3E6", "MB7E3"]})
+    net = construct(space("mobilenet_v2_cifar_gpu", slots=True).factory(), [mixed])
+    arch = {label: "MB7E3" for label in space_of(net).labels}
+    written = export(net, arch, "DefaultSlotTraversalExporter")
+    assert written == [["MB7E3"]] * 22
+    template = space("mobilenet_v2_cifar_gpu", slots=True).factory()
+    read = construct(template, [("arch_desc", {"arch_desc": written})])
+    assert list(read.state_dict()) == list(freeze(net, arch).state_dict())
+
+
+def test_parameters_are_numbered() -> None:
+    net = construct(
+        torch.nn.Sequential(*(Slot(4) for _ in range(12))),
+        [("mixed_op", {"candidates": ["NC3", "IDT"]})],
+    )
+    arch = {str(at): "IDT" if at % 3 else "NC3" for at in range(12)}
+    written = export(net, arch, "DefaultParamsExporter")
+    assert list(written) == [f"c_{at}" for at in range(12)]
+    for given in (written, dict(reversed(list(written.items())))):
+        read = construct(net, [("params", {"arch_desc": given})])
+        assert list(read.state_dict()) == list(freeze(net, arch).state_dict())
+    del written["c_4"]
+    with pytest.raises(InvalidArch, match="expected more than 11 choices"):
+        construct(net, [("params", {"arch_desc": written})])
