@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from raynas.nn.modelspace import ModelSpace as ModelSpace
     from raynas.results.result import Result as Result
     from raynas.results.trained import Trained as Trained
+    from raynas.setup.asked_begin import ask_tell as ask_tell
     from raynas.setup.costing import cost as cost
     from raynas.setup.costing import profile as profile
     from raynas.setup.registries import available as available
@@ -42,6 +43,7 @@ _HOMES = {
     **dict.fromkeys(("available", "describe"), "raynas.setup.registries"),
     **dict.fromkeys(("cost", "profile"), "raynas.setup.costing"),
     "Arch": "raynas.core.arch",
+    "ask_tell": "raynas.setup.asked_begin",
     "ArchSpace": "raynas.core.archspace",
     "Choice": "raynas.core.decision",
     "ModelSpace": "raynas.nn.modelspace",
@@ -52,7 +54,17 @@ _HOMES = {
     "Trained": "raynas.results.trained",
     "Trial": "raynas.core.trial",
 }
-_PACKAGES = ("algorithms", "cluster", "data", "evaluators", "nn", "nni", "search_spaces", "tasks")
+_PACKAGES = (
+    "algorithms",
+    "cluster",
+    "data",
+    "evaluators",
+    "nn",
+    "nni",
+    "registry",
+    "search_spaces",
+    "tasks",
+)
 __all__ = sorted([*_HOMES, *_PACKAGES])
 
 

@@ -43,6 +43,7 @@ FLOORS = {
     "raynas.api": 4,
     "raynas.cli": 4,
     "raynas.nni": 4,
+    "raynas.registry": 4,
     "raynas.__main__": 4,
 }
 INSTALLED = ("raynas", *PACKAGES)
