@@ -72,3 +72,33 @@ def test_parameters_are_numbered() -> None:
     del written["c_4"]
     with pytest.raises(InvalidArch, match="expected more than 11 choices"):
         construct(net, [("params", {"arch_desc": written})])
+
+
+def tree(ops: list[str]) -> dict[str, Any]:
+    """Return what ModularNAS' recursive exporter writes of a MobileNetV2 of seven stages."""
+    counts, rest = (1, 2, 3, 4, 3, 3, 1), iter(ops)
+    stages: dict[str, Any] = {}
+    for stage, count in enumerate(counts):
+        blocks = {
+            f"MobileInvertedResidualBlock_{stage}_{at}": {
+                "conv": [next(rest)] if stage else {"ent": {str(k): {} for k in range(5)}}
+            }
+            for at in range(count)
+        }
+        stages[f"Bottlenecks_{stage}"] = blocks
+    layers: dict[str, Any] = {str(k): {} for k in range(3)}
+    ends = {"conv_last": layers, "avgpool": {}, "dropout": {}, "fc": {}}
+    return {"conv_first": layers, "bottlenecks": stages, **ends}
+
+
+def test_a_tree_by_their_names_of_modules_is_read() -> None:
+    net = space("mobilenet_v2_cifar").supernet()
+    labels = space_of(net).labels
+    ops = [("MB5E6", "MB3E3", "MB7E6")[at % 3] for at in range(16)]
+    written = {"arch_desc": json.dumps(tree(ops))}
+    read = construct(net, [("DefaultRecursiveArchDescConstructor", written)])
+    plain = freeze(net, dict(zip(labels, ops, strict=True)))
+    assert list(read.state_dict()) == list(plain.state_dict())
+    other = space("mobilenet_v2_cifar_gpu").supernet()
+    with pytest.raises(InvalidArch, match=r"expected 21 entries, .* got 17"):
+        construct(other, [("recursive_arch_desc", written)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import nn
@@ -10,6 +10,8 @@ from torch import nn
 from raynas.nn.construct.chain import CONSTRUCTORS
 from raynas.nn.construct.description import parsed
 from raynas.nn.construct.plan import Plan, take_tree
+
+BLOCKS, SLOT = "bottlenecks", "conv"  # ModularNAS' names of them
 
 
 @CONSTRUCTORS.register("recursive_arch_desc", aliases=("DefaultRecursiveArchDescConstructor",))
@@ -20,7 +22,9 @@ def recursive_arch_desc(
 
     Keys are module names, down to the outermost mutables and slots, whose entries are those of
     ``arch_desc``. Modules without choices may have entries of empty dicts, or none. None keeps
-    all that is below it. Everything is checked before anything is made.
+    all that is below it. The tree that ModularNAS writes of a MobileNetV2 by its own names
+    (``bottlenecks``, ``conv``, with ``ent`` in the fixed slot) is read block by block. Everything
+    is checked before anything is made.
 
     Args:
         model: a template of slots, or a supernet; it stays as it is.
@@ -32,6 +36,24 @@ def recursive_arch_desc(
             place; the message has the module path.
         OSError: the file cannot be read.
     """
-    plan = Plan(model, candidates)
-    take_tree(plan, parsed(arch_desc))
+    plan, tree = Plan(model, candidates), parsed(arch_desc)
+    if _is_modular(model, tree):
+        plan.take_list(list(_blocks(tree[BLOCKS])))
+    else:
+        take_tree(plan, tree)
     return plan.carried_out()
+
+
+def _is_modular(model: nn.Module, tree: Any) -> bool:
+    """Return whether a tree has ModularNAS' names of a MobileNetV2, and the model has others."""
+    named = isinstance(tree, Mapping) and isinstance(tree.get(BLOCKS), Mapping)
+    return named and BLOCKS not in dict(model.named_children())
+
+
+def _blocks(tree: Any) -> Iterator[Any]:
+    """Yield the entry of every slot, None for one that is filled by a fixed block."""
+    for name, branch in tree.items():
+        if name == SLOT:
+            yield None if isinstance(branch, Mapping) else branch
+        elif isinstance(branch, Mapping):
+            yield from _blocks(branch)
