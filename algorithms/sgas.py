@@ -61,6 +61,7 @@ class SGAS(Differentiable):
     unrolled: bool = False
     decisions: int = field(init=False, repr=False, default=0)
     past: dict[str, list[list[Vector]]] = field(init=False, repr=False, default_factory=dict)
+    said: list[str] = field(init=False, repr=False, default_factory=list)
 
     def __post_init__(self) -> None:
         if self.selection != "magnitude":
@@ -94,6 +95,7 @@ class SGAS(Differentiable):
     def epoch_end(self) -> Metrics:
         """Score the edges, decide where it is time to, and return both."""
         row: Metrics = {}
+        self.said = []
         decided = False
         due = (self.training.epoch - self.first_decision) % self.decide_every == 0
         due = due and self.training.epoch >= self.first_decision
@@ -107,8 +109,9 @@ class SGAS(Differentiable):
                 self.past[group] = [*past, q][-self.history :]  # joins after it was used
             open_ = [k for k, e in enumerate(edges) if e.label not in self.relaxation.fixed]
             if due and open_:
-                self._decide(edges, max(open_, key=lambda k: score[k]), q)
+                self._decide(edges, max(open_, key=lambda k: score[k]), q, score)
                 decided = True
+            self.said.append(self._candidate_flags(group, edges))
         if decided:
             self.decisions += 1
             release(self.relaxation, self.training)
@@ -116,17 +119,33 @@ class SGAS(Differentiable):
         counts = {"decisions": float(self.decisions), "undecided": float(left)}
         return super().epoch_end() | row | counts
 
-    def _decide(self, edges: Sequence[Logits], at: int, q: Sequence[Vector]) -> None:
+    def notes(self) -> list[str]:
+        """Return the epoch's decisions with their scores, and the candidate flags of each group."""
+        return list(self.said)
+
+    def _candidate_flags(self, group: str, edges: Sequence[Logits]) -> str:
+        """Return which edges are still undecided: a 1 for each that is, in the edges' order."""
+        flags = [int(edge.label not in self.relaxation.fixed) for edge in edges]
+        shown = " ".join(map(str, flags))
+        return f"{group}: candidate flags {shown} ({sum(flags)} of {len(flags)} undecided)"
+
+    def _decide(self, edges: Sequence[Logits], at: int, q: Sequence[Vector], score: Vector) -> None:
         """Fix an edge's best operation; once its node is full, leave its other edges out."""
         fixed, chosen = self.relaxation.fixed, edges[at]
         best = int(np.argmax(q[at]))
         past_none = chosen.none is not None and best >= chosen.none
         self.relaxation.fix(chosen.label, best + past_none)
+        scores = " ".join(f"{value:.3f}" for value in score)
+        self.said.append(
+            f"{chosen.group}: decided {chosen.label} = {chosen.options[best + past_none]}, of "
+            f"score {score[at]:.3f} among {scores}"
+        )
         rivals = [edge for edge in edges if edge.node == chosen.node]
-        if full(self.relaxation, rivals):
-            for edge in rivals:
-                if edge.label not in fixed:
-                    self.relaxation.fix(edge.label, SKIP)
+        left = [edge.label for edge in rivals if edge.label not in fixed]
+        if left and full(self.relaxation, rivals):
+            self.said.append(f"{chosen.group}: node full, left out {', '.join(left)}")
+            for label in left:
+                self.relaxation.fix(label, SKIP)
 
     def batch_size(self, base: int) -> int:
         """Return the base batch size and what the decisions added."""

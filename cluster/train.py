@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -188,14 +188,14 @@ def _watched(out: str, epochs: int, progress: Progress) -> Iterator[None]:
 
     def news() -> None:
         nonlocal seen
-        rows = read_history(out).to_pylist()
-        for row in rows[seen:]:
+        for row in read_history(out).to_pylist()[seen:]:
             progress.trained(row, epochs)
-        seen = len(rows)
+            seen += 1
 
     def watch() -> None:
-        while not over.wait(POLL_S):
-            news()
+        with suppress(Exception):  # it comes again where it can be raised: at the end
+            while not over.wait(POLL_S):
+                news()
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()

@@ -11,11 +11,14 @@ from raynas.core.config import RayConfig, ray_config
 from raynas.core.constraints import Constraints
 from raynas.core.errors import Interrupted
 from raynas.core.metrics import probed
-from raynas.core.progress import Progress
+from raynas.core.progress import Progress, RunInfo, RunSummary
 from raynas.core.sampler import Sampler
-from raynas.report.console import progress_of
+from raynas.core.termination import terminable
+from raynas.core.versions import versions
+from raynas.report.reporting import news_of, reported
 from raynas.results.result import Result
 from raynas.results.retraining import retrained
+from raynas.results.summary import search_summary
 from raynas.results.trained import Trained
 from raynas.setup.algorithms import name_of, resolve_sampler
 from raynas.setup.descriptions import describe_best
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
 Options = Mapping[str, Any]
 
 
+@terminable()
 def search(
     space: Any = None,
     algo: Any = None,
@@ -70,6 +74,7 @@ def search(
     options: Options | None = None,
     space_options: Options | None = None,
     data_options: Options | None = None,
+    track: Any = None,
     progress: Progress | bool | None = None,
 ) -> Result:
     """Search a space and return the table of evaluated architectures.
@@ -135,6 +140,9 @@ def search(
         options: of the algorithm; with a one-shot algorithm of its training too (``lr``, ...).
         space_options: of a registered space, such as ``{"width": 0.25}``.
         data_options: of a registered data set.
+        track: where the numbers go besides the run's folder: ``tensorboard``, ``mlflow``, ``wandb``
+            or another registered tracker, alone or with options as ``("mlflow", {"experiment":
+            "mine"})``, or a list of such (see docs/tracking.md). A run that goes on keeps its own.
         progress: told how the run comes along; True shows a line, False nothing, and None a line on
             a terminal or in a notebook.
 
@@ -168,20 +176,28 @@ def search(
         data_options=data_options,
         construct=construct,
     )
-    news = progress_of(progress)
+    news = news_of(progress, track)
     completed = _completed(request, out, resume, news)
     run = prepared(completed, out, resume=resume)
-    news.metric = probed(run.config.task_metric)
-    run_search(run, news)
+    info = RunInfo(
+        kind="search",
+        out=run.config.out,
+        config=run.config.model_dump(mode="json"),
+        metric=probed(run.config.task_metric),
+    )
     at_hand: Any = None if isinstance(space, str | ArchSpace | None) else space
     if construct is not None:
         at_hand = run.problem.space.model_space
-    return Result(
-        run.config.out,
-        space=at_hand,
-        data=None if isinstance(data, str) else data,
-        task=None if run.problem.data is None else run.problem.data.module.task,
-    )
+    with reported(news, info):
+        best = run_search(run, news)
+        result = Result(
+            run.config.out,
+            space=at_hand,
+            data=None if isinstance(data, str) else data,
+            task=None if run.problem.data is None else run.problem.data.module.task,
+        )
+        news.finish(search_summary(result, best, files=news.takes_files))
+    return result
 
 
 def _completed(
@@ -202,6 +218,7 @@ def _completed(
     return completed
 
 
+@terminable()
 def train_supernet(
     space: Any,
     algo: Any = "spos",
@@ -220,6 +237,7 @@ def train_supernet(
     options: Options | None = None,
     space_options: Options | None = None,
     data_options: Options | None = None,
+    track: Any = None,
     progress: Progress | bool | None = None,
 ) -> str:
     """Train a supernet as a Ray Train job and return its folder, for ``search(supernet=...)``.
@@ -244,12 +262,14 @@ def train_supernet(
         options: of the algorithm and of the training (``lr``, ``batch_size``, ...).
         space_options: of a registered space.
         data_options: of a registered data set.
+        track: where the numbers go besides, as for ``search``.
         progress: told of every epoch.
 
     Raises:
         FileExistsError: ``out`` holds a supernet already and ``resume`` is off.
         Interrupted: Ctrl-C; the last checkpoint is in ``out``.
     """
+    news = news_of(progress, track)
     resolved_data = resolve_data(data, mapping("data_options", data_options))
     resolved_data = with_task(resolved_data, task, loss, metrics)
     resolved_space = resolve_space(
@@ -261,18 +281,25 @@ def train_supernet(
     )
     folder = absolute(str(out or fresh(stem(resolved_space, trained.spec))))
     claim_supernet(folder, resume)
-    news = progress_of(progress)
-    news.metric = probed(resolved_data.module.task.objective[0])
-    try:
-        with runner_of(ray_config(ray)) as runner:
-            trained.train(folder, seed, runner, news)
-    except KeyboardInterrupt:
-        raise Interrupted(f"training; go on with out={folder!r}, resume=True") from None
-    finally:
-        news.close()
+    parts = {"space": resolved_space.spec, "data": resolved_data.spec, "supernet": trained.spec}
+    config = {n: part and part.model_dump(mode="json") for n, part in parts.items()}
+    info = RunInfo(
+        kind="supernet",
+        out=folder,
+        config={**config, "seed": seed, "versions": versions()},
+        metric=probed(resolved_data.module.task.objective[0]),
+    )
+    with reported(news, info):
+        try:
+            with runner_of(ray_config(ray)) as runner:
+                trained.train(folder, seed, runner, news)
+        except KeyboardInterrupt:
+            raise Interrupted(f"training; go on with out={folder!r}, resume=True") from None
+        news.finish(RunSummary())
     return f"{folder}/{SUPERNET}"
 
 
+@terminable()
 def retrain(
     what: Any,
     *,
@@ -291,6 +318,7 @@ def retrain(
     options: Options | None = None,
     space_options: Options | None = None,
     data_options: Options | None = None,
+    track: Any = None,
     progress: Progress | bool | None = None,
 ) -> Trained:
     """Train an architecture to the end, as a Ray Train job on one worker or several.
@@ -321,6 +349,7 @@ def retrain(
         space_options: that differ from the run's, such as ``{"channels": 36, "layers": 20}``; or
             those of ``space``.
         data_options: of a registered data set, likewise.
+        track: where the numbers go besides, as for ``search``.
         progress: told of every epoch, as for ``search``.
 
     Raises:
@@ -349,9 +378,10 @@ def retrain(
         space_options=space_options,
         data_options=data_options,
     )
-    return retrained(request, progress_of(progress))
+    return retrained(request, news_of(progress, track))
 
 
+@terminable()
 def run(
     config: str | Path | Mapping[str, Any],
     *,
@@ -359,6 +389,7 @@ def run(
     smoke: bool = False,
     out: str | None = None,
     resume: bool = False,
+    track: Any = None,
     progress: Progress | bool | None = None,
 ) -> list[Any]:
     """Run the steps of a configuration file, one after the other, and return what each gives.
@@ -374,6 +405,7 @@ def run(
         smoke: whether the file's own values for a short run hold.
         out: folder or URI, in place of the file's; ``runs/pipeline-<n>`` by default.
         resume: go on with what is in ``out``.
+        track: where the numbers of each step go besides, in place of the file's.
         progress: told how each step comes along.
 
     Raises:
@@ -382,7 +414,8 @@ def run(
             expected and the nearest valid key.
         FileExistsError: ``out`` holds another pipeline.
     """
-    plan = read_pipeline(config, smoke=smoke, sets=sets or {})
+    own_sets = {} if track is None else {"track": track}
+    plan = read_pipeline(config, smoke=smoke, sets={**(sets or {}), **own_sets})
     plan, folder = claimed(plan, out, resume)
     outcomes: list[Any] = []
     supernet: str | None = None

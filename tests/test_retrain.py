@@ -153,7 +153,7 @@ def test_metrics_are_those_of_the_best_weights(trained: raynas.Trained) -> None:
 def test_the_folder_holds_all_of_it(run: raynas.Result, trained: raynas.Trained) -> None:
     folder = Path(trained.path)
     assert folder == Path(run.path) / "retrained" / "1"
-    names = {"retrain.json", "metrics.json", "model.pt", "history", "network", "best"}
+    names = {"retrain.json", "metrics.json", "model.pt", "history", "network", "best", "logs"}
     assert {path.name for path in folder.iterdir()} == names
     weights = torch.load(folder / "model.pt")  # a plain state_dict
     assert same(dict(weights), dict(trained.model().state_dict()))

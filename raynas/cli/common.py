@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, Protocol, TypeVar
 
@@ -47,9 +47,16 @@ TaskOptions = Annotated[Pairs | None, typer.Option(help="key=value, of the task.
 TrainRayOptions = Annotated[
     Pairs | None, typer.Option(help="key=value, of Ray: train_workers, ...")
 ]
+Track = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Tracker, such as tensorboard, mlflow, wandb, or mlflow:experiment=NAME,uri=URI.",
+        autocompletion=completes("trackers"),
+    ),
+]
 
 
-def pairs(given: Sequence[str], flag: str) -> dict[str, Any]:
+def pairs(given: Iterable[str], flag: str) -> dict[str, Any]:
     """Read ``key=value`` texts; values are YAML, so numbers, booleans and lists are understood.
 
     >>> pairs(["width=0.25", "sizes=[3, 5]", "name=abc", "lr=3e-4"], "--option")
@@ -64,6 +71,17 @@ def pairs(given: Sequence[str], flag: str) -> dict[str, Any]:
             raise ValueError(f"{flag}: expected key=value, got {text!r}")
         read[key] = read_yaml(value)
     return read
+
+
+def trackers(given: Sequence[str] | None) -> list[tuple[str, dict[str, Any]]] | None:
+    """Read names of trackers, and their options behind a colon; None where there are none.
+
+    >>> trackers(["tensorboard", "mlflow:experiment=mine,uri=http://host:5000"])
+    [('tensorboard', {}), ('mlflow', {'experiment': 'mine', 'uri': 'http://host:5000'})]
+    """
+    parts = [text.partition(":") for text in given or ()]
+    named = [(n, pairs(filter(None, options.split(",")), "--track")) for n, _, options in parts]
+    return named or None
 
 
 def with_options(
@@ -107,16 +125,23 @@ def own_or_name(space: str | None) -> Any:
 
 
 def writable(file: str, *, force: bool) -> None:
-    """Raise FileExistsError where a file is there that nobody asked to write over.
+    """Check that a file can be made without writing over one that nobody asked to.
 
     Args:
         file: local path.
-        force: whether somebody did.
+        force: whether somebody asked to.
+
+    Raises:
+        OSError: a file or a folder is there, or no folder to write it to.
     """
-    if Path(file).is_dir():
+    path = Path(file)
+    if path.is_dir():
         raise IsADirectoryError(f"{file} is a folder; name a file")
-    if Path(file).exists() and not force:
+    if path.exists() and not force:
         raise FileExistsError(f"{file} is there already: name another file, or pass --force")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}")
 
 
 def pairs_or_none(given: Sequence[str] | None, flag: str) -> dict[str, Any] | None:

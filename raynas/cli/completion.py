@@ -28,6 +28,7 @@ SOURCES = {
     "mixed_operators": (("MIXED_OPS", "raynas.gradient.mixed", "raynas.mixed_operators"),),
     "constructors": (("CONSTRUCTORS", "raynas.nn.construct", "raynas.constructors"),),
     "exporters": (("EXPORTERS", "raynas.nn.export", "raynas.exporters"),),
+    "trackers": (("TRACKERS", "raynas.report.tracking", "raynas.trackers"),),
 }
 
 
@@ -66,13 +67,19 @@ def names_in_files(kind: str) -> list[str]:
     names: set[str] = set()
     for variable, package, group in SOURCES[kind]:
         names |= {point.name for point in entry_points(group=group)}
-        spec = find_spec(package)
-        for place in (spec and spec.submodule_search_locations) or ():
-            for file in Path(place).glob("*.py"):
-                text = file.read_text(encoding="utf-8")
-                if f"{variable}.register(" in text:
-                    names |= set(_registered(ast.parse(text), variable))
+        for file in _files(package):
+            text = file.read_text(encoding="utf-8")
+            if f"{variable}.register(" in text:
+                names |= set(_registered(ast.parse(text), variable))
     return sorted(names)
+
+
+def _files(package: str) -> Iterator[Path]:
+    """Yield the files of a package; to find it by its full name would import what it lies in."""
+    top, *inner = package.split(".")
+    spec = find_spec(top)
+    for place in (spec and spec.submodule_search_locations) or ():
+        yield from Path(place, *inner).glob("*.py")
 
 
 def _split(typed: Path) -> tuple[Path, str]:

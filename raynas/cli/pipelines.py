@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from raynas.cli.common import Answer, AsJson, Pairs, app, out_console, pairs, stoppable
+from raynas.cli.common import (
+    Answer,
+    AsJson,
+    Pairs,
+    Track,
+    app,
+    out_console,
+    pairs,
+    stoppable,
+    trackers,
+)
 
 
 @app.command()
@@ -22,6 +32,7 @@ def run(
     ] = False,
     out: Annotated[str | None, typer.Option(help="Folder or URI. [default: the file's]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with --out.")] = False,
+    track: Track = None,
     as_json: AsJson = False,
 ) -> Answer | None:
     """Run the steps of a configuration file."""
@@ -37,6 +48,7 @@ def run(
         smoke=smoke,
         out=out,
         resume=resume,
+        track=trackers(track),
         progress=Line(),
     )
     if as_json:

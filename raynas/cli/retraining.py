@@ -12,12 +12,14 @@ from raynas.cli.common import (
     DataOptions,
     Pairs,
     TaskOptions,
+    Track,
     TrainRayOptions,
     app,
     arch_of,
     out_console,
     own_or_name,
     stoppable,
+    trackers,
     with_options,
 )
 from raynas.cli.completion import complete_run, completes
@@ -73,6 +75,7 @@ def retrain(
     data_option: DataOptions = None,
     task_option: TaskOptions = None,
     ray_option: TrainRayOptions = None,
+    track: Track = None,
     as_json: AsJson = False,
 ) -> Answer | None:
     """Train an architecture to the end: the best of RUN, from scratch, unless other is said."""
@@ -100,6 +103,7 @@ def retrain(
             task_option=task_option,
             ray_option=ray_option,
         ),
+        track=trackers(track),
         progress=Line(),
     )
     if as_json:

@@ -14,12 +14,14 @@ from raynas.cli.common import (
     SpaceOptions,
     TaskName,
     TaskOptions,
+    Track,
     app,
     out_console,
     own_or_name,
     pairs,
     pairs_or_none,
     stoppable,
+    trackers,
     with_options,
 )
 from raynas.cli.completion import complete_run, completes
@@ -103,6 +105,7 @@ def search(
     ray_option: Annotated[
         Pairs | None, typer.Option(help="key=value, of Ray: workers, address, ...")
     ] = None,
+    track: Track = None,
     as_json: AsJson = False,
 ) -> Answer | None:
     """Search SPACE and print the best architectures."""
@@ -142,6 +145,7 @@ def search(
             task_option=task_option,
             ray_option=ray_option,
         ),
+        track=trackers(track),
         progress=Line(),
     )
     if as_json:

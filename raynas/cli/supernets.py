@@ -14,11 +14,13 @@ from raynas.cli.common import (
     SpaceOptions,
     TaskName,
     TaskOptions,
+    Track,
     TrainRayOptions,
     app,
     out_console,
     own_or_name,
     stoppable,
+    trackers,
     with_options,
 )
 from raynas.cli.completion import complete_run, completes
@@ -61,6 +63,7 @@ def train_supernet(
     data_option: DataOptions = None,
     task_option: TaskOptions = None,
     ray_option: TrainRayOptions = None,
+    track: Track = None,
     as_json: AsJson = False,
 ) -> Answer | None:
     """Train a supernet of SPACE, to be searched again and again: raynas search --supernet."""
@@ -87,6 +90,7 @@ def train_supernet(
             task_option=task_option,
             ray_option=ray_option,
         ),
+        track=trackers(track),
         progress=Line(),
     )
     if as_json:

@@ -13,7 +13,8 @@ from raynas.core.arch import Arch
 from raynas.core.registry import Registry
 from raynas.core.trial import Trial
 
-RESERVED = frozenset(Trial.__dataclass_fields__) | {"trial", "arch_key", "duplicates"}
+_COLUMNS = frozenset(Trial.__dataclass_fields__) - {"traceback"}
+RESERVED = _COLUMNS | {"trial", "arch_key", "duplicates"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,7 @@ class Measurement:
         text_metrics: text by name.
         unusable: what else was returned, by name: a sentence that says why it is neither.
         error: why there are none, or why they do not count.
+        traceback: of what the evaluation raised, over several lines.
         started_s: seconds since 1970.
         duration_s: of the evaluation.
         epochs: that the architecture was trained for; None stands for the whole budget.
@@ -41,6 +43,7 @@ class Measurement:
     text_metrics: Mapping[str, str] = field(default_factory=dict)
     unusable: Mapping[str, str] = field(default_factory=dict)
     error: str | None = None
+    traceback: str | None = field(default=None, repr=False, compare=False)
     started_s: float = 0.0
     duration_s: float = 0.0
     epochs: int | None = None
@@ -103,7 +106,7 @@ def measure(function: Callable[[], object], names: Sequence[str] = ()) -> Measur
     try:
         measured = sorted_out(function(), names)
     except Exception as failure:
-        measured = Measurement(error=describe(failure))
+        measured = Measurement(error=describe(failure), traceback=_traceback(failure))
     return replace(measured, started_s=started_s, duration_s=time.perf_counter() - clock)
 
 
@@ -201,3 +204,10 @@ def describe(failure: BaseException) -> str:
     place = f" (in {own[-1].name}, line {own[-1].lineno})" if own else ""
     text = " ".join(str(failure).split())
     return f"{type(failure).__name__}: {text}{place}"
+
+
+def _traceback(failure: BaseException) -> str | None:
+    """Return where an exception came from, in several lines; None if from another process."""
+    if isinstance(failure, Described):
+        return None
+    return "".join(traceback.format_exception(failure))

@@ -27,6 +27,7 @@ class CommonFields(Strict):
         task_options: of the task.
         seed: fixes the step.
         ray: how to use Ray.
+        track: trackers, as for ``raynas.search``.
     """
 
     space: str | None = None
@@ -37,6 +38,7 @@ class CommonFields(Strict):
     task_options: dict[str, Any] | None = None
     seed: int | None = Field(default=None, ge=0, lt=2**63)
     ray: RayConfig | None = None
+    track: str | dict[str, dict[str, Any] | None] | list[Any] | None = None
 
 
 class SupernetStep(CommonFields):

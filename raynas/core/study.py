@@ -237,6 +237,7 @@ class Study:
             node=node,
             worker=worker,
             error=error,
+            traceback=found.traceback,
             **vars(asked.origin),
             **{**self._setting_of(asked), "epochs": epochs},
         )

@@ -31,6 +31,7 @@ class Trial:
         node: name of the machine that evaluated it.
         worker: process id of the worker that evaluated it.
         error: why it failed.
+        traceback: of what failed; it stands in no table.
         left_out: what the evaluation returned that is neither a number nor text, and why.
         parent: key of the architecture that this one was changed from, if the sampler says so.
         predicted: the objective that the sampler's model expected, if it has one.
@@ -55,6 +56,7 @@ class Trial:
     node: str = ""
     worker: str = ""
     error: str | None = None
+    traceback: str | None = field(default=None, repr=False, compare=False)
     left_out: str | None = None
     parent: str | None = None
     predicted: float | None = None

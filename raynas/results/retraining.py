@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 from raynas.core.arch import Arch
 from raynas.core.config import ComponentSpec
 from raynas.core.metrics import probed
-from raynas.core.progress import Progress
+from raynas.core.progress import Progress, RunInfo
 from raynas.core.retrain_config import InheritedFrom, RetrainConfig
+from raynas.report.reporting import reported
 from raynas.results.result import Result
+from raynas.results.summary import retrain_summary
 from raynas.results.trained import Trained
-from raynas.setup.problem import Data, Space
 from raynas.setup.constructed import CONSTRUCT, template_of
+from raynas.setup.problem import Data, Space
 from raynas.setup.resolve import mapping, rebuild_space, resolve_space
 from raynas.setup.resolve_data import resolve_data
 from raynas.setup.resolve_task import task_spec
@@ -57,10 +59,18 @@ def retrained(request: RetrainRequest, progress: Progress) -> Trained:
     else:
         subject = subject_of_run(request, result, before)
     retraining = prepared(subject, request, before, out)
-    progress.metric = probed(subject.data.module.task.objective[0])
-    progress.trains = "network"
-    retraining.run(progress)
-    return Trained(retraining.out, space=subject.space.model_space if _is_own(subject) else None)
+    info = RunInfo(
+        kind="retrain",
+        out=retraining.out,
+        config=retraining.config.model_dump(mode="json"),
+        metric=probed(subject.data.module.task.objective[0]),
+    )
+    with reported(progress, info):
+        retraining.run(progress)
+        space = subject.space.model_space if _is_own(subject) else None
+        trained = Trained(retraining.out, space=space)
+        progress.finish(retrain_summary(trained, files=progress.takes_files))
+    return trained
 
 
 def _is_own(subject: Subject) -> bool:

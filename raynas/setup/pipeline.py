@@ -131,7 +131,7 @@ def arguments(config: PipelineConfig, step: Step) -> dict[str, Any]:
         for name in type(fields).model_fields
         if (value := getattr(fields, name)) is not None
     }
-    inherited = ["seed", "ray"]
+    inherited = ["seed", "ray", "track"]
     for name in NAMED:
         inherited += [] if name in own else [name, f"{name}_options"]
     for name in inherited:

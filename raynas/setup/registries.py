@@ -27,6 +27,7 @@ def registries() -> dict[str, list[Registry[Any]]]:
     from raynas.nn.graph import GRAPH_OPERATORS
     from raynas.nn.modelspace import SPACES
     from raynas.nn.operators import OPERATORS
+    from raynas.report.tracking import TRACKERS
     from raynas.supernet.protocol import ONE_SHOTS
     from raynas.tasks import TASKS
 
@@ -40,6 +41,7 @@ def registries() -> dict[str, list[Registry[Any]]]:
         "evaluators": [EVALUATORS],
         "data": [DATA],
         "tasks": [TASKS],
+        "trackers": [TRACKERS],
     }
 
 

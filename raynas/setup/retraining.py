@@ -78,8 +78,6 @@ class Retraining:
             raise Interrupted(
                 f"training; go on with out={self.out!r}, resume=True (--out {self.out} --resume)"
             ) from None
-        finally:
-            progress.close()
 
     def _job(self) -> NetworkJob:
         from raynas.supernet.network_job import NetworkJob

@@ -17,12 +17,15 @@ from raynas.storage.run_folder import BEST, Folder
 from raynas.storage.tables import TrialStore, load_trials
 
 
-def run_search(run: Prepared, progress: Progress) -> None:
+def run_search(run: Prepared, progress: Progress) -> Trial | None:
     """Evaluate until the configuration is fulfilled.
 
     Args:
         run: its parts.
         progress: told how it comes along.
+
+    Returns:
+        The best trial; None where none was completed.
 
     Raises:
         SearchFailed: the objective is not among the metrics, or nothing keeps the bounds.
@@ -35,18 +38,21 @@ def run_search(run: Prepared, progress: Progress) -> None:
         if len(history) >= config.trials:
             told = f"{len(history)} of {config.trials} trials"
             progress.phase(f"nothing is left to do: {told} are told")
-            study = _study(run, strategy.evaluation.evaluator, history)
-            return
+            study = _study(run, strategy.evaluation.evaluator, history, progress)
+            return study.best
         with runner_of(config.ray) as runner:
             spec = strategy.evaluation.prepared(config.out, config.seed, runner, progress)
             spec = with_latency(spec, None if run.latency is None else run.latency.table)
-            study = _study(run, spec, history)
+            study = _study(run, spec, history, progress)
+            if history:
+                progress.told(study)
             if study.note:
                 progress.phase(study.note)
             space = problem.space.arch_space
             runner.run_study(study, space, spec, config.out, progress)
             if not study.told and space.violation is not None:
                 raise SearchFailed(f"no architecture was found that keeps {space.violation}")
+            return study.best
     except KeyboardInterrupt:
         told = "before the first of" if study is None else f"after {study.told} of"
         raise Interrupted(
@@ -54,7 +60,6 @@ def run_search(run: Prepared, progress: Progress) -> None:
             f"(--out {config.out} --resume)"
         ) from None
     finally:
-        progress.close()
         if study is not None:
             keep_only(config.out, None if study.best is None else study.best.arch)
         if study is not None and study.best is not None:
@@ -63,8 +68,14 @@ def run_search(run: Prepared, progress: Progress) -> None:
             Folder(config.out).remove(BEST)  # of a run under looser bounds
 
 
-def _study(run: Prepared, spec: EvaluatorSpec, history: list[Trial]) -> Study:
+def _study(run: Prepared, spec: EvaluatorSpec, history: list[Trial], progress: Progress) -> Study:
     config, strategy, space = run.config, run.strategy, run.problem.space.arch_space
+    store = TrialStore(config.out, space, spec.metrics)
+
+    def keep(trials: list[Trial]) -> None:
+        store.append(trials)
+        progress.recorded(trials)
+
     return Study(
         strategy.sampler(config, history),
         run.problem.goals,
@@ -72,7 +83,7 @@ def _study(run: Prepared, spec: EvaluatorSpec, history: list[Trial]) -> Study:
         setting=StudyInfo(
             algo=config.algo.name, evaluator=spec.name, epochs=spec.epochs, seed=config.seed
         ),
-        sink=TrialStore(config.out, space, spec.metrics).append,
+        sink=keep,
         bounds=space.violation if isinstance(space.violation, Violation) else None,
         history=history,
         make_sampler=lambda: strategy.sampler(config, history),

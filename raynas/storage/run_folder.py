@@ -78,11 +78,7 @@ class Folder:
         Raises:
             OSError: the folder cannot be made, or written to.
         """
-        try:
-            self._fs.create_dir(self._root, recursive=True)
-        except OSError as error:
-            text = " ".join(str(error).split())
-            raise OSError(f"the folder {self.path} cannot be written to (out=): {text}") from error
+        self._make()
         local = isinstance(self._fs, fs.LocalFileSystem)  # object stores put a file whole
         target = f"{self._root}/{name}"
         written = f"{self._root}/.{name}.tmp" if local else target
@@ -90,6 +86,28 @@ class Folder:
             file.write(text.encode())
         if local:
             Path(written).replace(target)
+
+    @property
+    def appends(self) -> bool:
+        """Whether files can be added to; object stores take them whole."""
+        return isinstance(self._fs, fs.LocalFileSystem)
+
+    def append(self, name: str, text: str) -> None:
+        """Add text at the end of a file, which need not exist; only where ``appends`` says so.
+
+        Raises:
+            OSError: the folder cannot be made, or written to.
+        """
+        self._make()
+        with self._fs.open_append_stream(f"{self._root}/{name}", compression=None) as file:
+            file.write(text.encode())
+
+    def _make(self) -> None:
+        try:
+            self._fs.create_dir(self._root, recursive=True)
+        except OSError as error:
+            text = " ".join(str(error).split())
+            raise OSError(f"the folder {self.path} cannot be written to (out=): {text}") from error
 
     def names(self) -> list[str]:
         """Return what files and folders there are, in no order."""

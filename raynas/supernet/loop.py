@@ -28,6 +28,7 @@ from raynas.supernet.protocol import Batch, cosine
 from raynas.supernet.schedules import schedule_of
 from raynas.supernet.streams import stream, stream_seed
 
+Row = dict[str, Any]  # of the history: numbers and text
 ORDER = 0  # the stream of the training split's order
 
 
@@ -121,7 +122,7 @@ class TrainingLoop(ABC):
         """The learning rate of the last step."""
         return float(self.optimizer.param_groups[0]["lr"])
 
-    def run_epoch(self) -> dict[str, float]:
+    def run_epoch(self) -> Row:
         """Train one epoch and return its row of the history.
 
         Raises:
@@ -135,7 +136,7 @@ class TrainingLoop(ABC):
         return row
 
     @abstractmethod
-    def _run_epoch(self) -> dict[str, float]:
+    def _run_epoch(self) -> Row:
         """Train on the batches of an epoch and return its row."""
 
     @abstractmethod

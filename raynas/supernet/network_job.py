@@ -19,12 +19,12 @@ from raynas.data.split import split_of
 from raynas.nn.modelspace import ModelSpace
 from raynas.supernet.attributes import read_attributes
 from raynas.supernet.checkpoint import NETWORK_ABOUT, save_checkpoint
+from raynas.supernet.loop import Row
 from raynas.supernet.network_training import NetworkTraining
 from raynas.supernet.snapshot import Snapshot
 from raynas.supernet.train_job import (
     CHECKPOINT_S,
     Report,
-    Row,
     give_first_attributes,
     go_on,
     run_epochs,

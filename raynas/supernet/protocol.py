@@ -185,6 +185,10 @@ class OneShot(ABC):
     def epoch_end(self) -> Metrics:
         """Close an epoch; what is returned joins its row in the history."""
 
+    def notes(self) -> list[str]:
+        """Return lines on the epoch that ``epoch_end`` closed, for its row and the run's log."""
+        return []
+
     def probes(self, rng: np.random.Generator) -> list[Arch]:
         """Return architectures that show how the training comes along; none takes random ones."""
         return []

@@ -15,11 +15,10 @@ from raynas.nn.buffers import make_room
 from raynas.supernet.attributes import read_attributes, write_attributes
 from raynas.supernet.checkpoint import load_attributes, load_state, load_weights
 from raynas.supernet.distributed import ProcessGroup
-from raynas.supernet.loop import TrainingLoop
+from raynas.supernet.loop import Row, TrainingLoop
 
 CHECKPOINT_S = 30.0  # a checkpoint at most this often, and one at the end
 
-Row = dict[str, Any]
 Report = Callable[[Row, Path | None], None]
 
 

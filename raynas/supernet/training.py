@@ -15,12 +15,13 @@ from torch.func import functional_call
 from raynas.core.arch import Value
 from raynas.core.metrics import probed
 from raynas.core.nest import Nest
+from raynas.core.progress import NOTES
 from raynas.core.train_settings import TrainSettings
 from raynas.data.module import DataModule
 from raynas.data.split import Split
 from raynas.nn.mutable import space_of
 from raynas.supernet.distillation import Taught
-from raynas.supernet.loop import TrainingLoop
+from raynas.supernet.loop import Row, TrainingLoop
 from raynas.supernet.nonfinite import bad_targets, first_bad
 from raynas.supernet.protocol import Batch, Distribution, Metric, Metrics, OneShot
 from raynas.supernet.scoring import SubnetScorer
@@ -169,15 +170,16 @@ class SupernetTraining(TrainingLoop):
         super().load_state_dict(state)
         self._algo.load_state_dict(state["algo"])
 
-    def _run_epoch(self) -> dict[str, float]:
+    def _run_epoch(self) -> Row:
         began_s = time.perf_counter()
         means = self._train_batches()
-        row = {"epoch": float(self.epoch), "step": float(self.step), "lr": self.lr}
+        row: Row = {"epoch": float(self.epoch), "step": float(self.step), "lr": self.lr}
         row |= means
         row |= {name: float(value) for name, value in self._algo.epoch_end().items()}
+        notes = self._algo.notes()
         row[self._probed] = self._probe()
         row["duration_s"] = time.perf_counter() - began_s
-        return row
+        return row | ({NOTES: "\n".join(notes)} if notes else {})
 
     def _train_batches(self) -> dict[str, float]:
         """Train on an epoch's batches and return the mean of every metric."""
