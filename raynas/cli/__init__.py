@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
@@ -14,6 +15,7 @@ from raynas.cli import (
     costs,
     dashboard,
     names,
+    pictures,
     pipelines,
     results,
     retraining,
@@ -33,6 +35,7 @@ COMMANDS = (
     pipelines,
     ask_tell,
     results,
+    pictures,
     dashboard,
     costs,
     names,
@@ -40,7 +43,7 @@ COMMANDS = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0, 1 failed, 2 misused, 130 stopped."""
+    """Run the command line and return its exit code: 0, 1 failed, 2 misused, 130 stopped, 143 terminated."""
     given = list(sys.argv[1:] if argv is None else argv)
     arguments = [argument for argument in given if argument != "--debug"]
     if str(Path.cwd()) not in sys.path:  # `raynas` is a script: a user's own modules lie here
@@ -51,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         text = getattr(error, "format_message", error.__str__)()
         print(f"error: {' '.join(text.split())}", file=sys.stderr)
         return MISUSED
+    except SystemExit as stop:  # SIGTERM, which was told already
+        return int(stop.code or 0)
     except Exception as error:
         if arguments != given:
             raise
@@ -59,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(returned, int):
         return returned
     if returned is not None:
-        print(returned.text())
+        _write(returned.text())
     return DONE
 
 
@@ -79,6 +84,14 @@ def _answer(arguments: Sequence[str]) -> Answer | int | None:
         return run()
     with redirect_stdout(sys.stderr):
         return run()
+
+
+def _write(text: str) -> None:
+    """Write a line to standard output, of which a reader may take what it likes."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # Python would report what is left in its buffer at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _sentence(error: Exception) -> str:

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import sys
+from pathlib import PurePath
 from typing import Annotated
 
 import typer
 
-from raynas.cli.common import Pairs, Run, app, arch_of, out_console, pairs, stoppable
+from raynas.cli.common import (
+    Answer,
+    AsJson,
+    Force,
+    Pairs,
+    Run,
+    app,
+    arch_of,
+    out_console,
+    pairs,
+    stoppable,
+    writable,
+)
 
 
 @app.command()
@@ -15,9 +28,11 @@ def trials(
     run: Run,
     sort: Annotated[str, typer.Option(help="Column, largest first.")] = "objective",
     csv: Annotated[bool, typer.Option("--csv", help="All columns, comma-separated.")] = False,
-) -> None:
+    as_json: AsJson = False,
+) -> Answer | None:
     """Print a run's trials."""
     from raynas.core.errors import nearest
+    from raynas.report.as_json import trials_answer
     from raynas.report.order import best_first
     from raynas.report.trial_tables import flat, trial_table
     from raynas.results.result import Result
@@ -27,22 +42,55 @@ def trials(
     if sort not in frame:
         raise ValueError(f"--sort: no column is named {sort!r}; {nearest(sort, frame.columns)}")
     frame = best_first(frame, sort)
+    if as_json and csv:
+        raise ValueError("--json and --csv are two forms of the same; choose one")
+    if as_json:
+        return trials_answer(result, frame)
     if csv:
         sys.stdout.write(flat(frame).to_csv(index=False))
-        return
+        return None
     metrics = [*result.config.objectives, "loss", "params", "macs"]
     out_console.print(trial_table(frame, list(dict.fromkeys(metrics)), result.path))
+    return None
 
 
 @app.command()
 def report(
     run: Run,
     out: Annotated[str | None, typer.Option(help="File. [default: RUN/report.html]")] = None,
-) -> None:
+    force: Force = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Write it anew until the run has ended, or Ctrl-C.")
+    ] = False,
+    every: Annotated[
+        float | None, typer.Option(help="Seconds between two pages, with --watch. [default: 5]")
+    ] = None,
+    as_json: AsJson = False,
+) -> Answer | None:
     """Write pictures of a run as one HTML page that opens offline."""
+    from raynas.report.json_objects import Report
     from raynas.results.result import Result
 
-    out_console.print(Result(run).report(out), highlight=False, soft_wrap=True, markup=False)
+    if every is not None and not watch:
+        raise ValueError("--every goes with --watch")
+    result = Result(run)
+    if out is not None:
+        writable(out, force=force)
+    file = _watched(run, out, every) if watch else result.report(out)
+    if as_json:
+        return Report(file=file)
+    out_console.print(file, highlight=False, soft_wrap=True, markup=False)
+    return None
+
+
+def _watched(run: str, out: str | None, every: float | None) -> str:
+    """Write a report until its run has ended, saying how far it is, and return its path."""
+    from raynas.results.watch import EVERY_S, watch
+
+    def say(file: str, told: int, planned: int) -> None:
+        print(f"{file}: {told}/{planned} trials", file=sys.stderr, flush=True)
+
+    return stoppable(watch)(run, out, every_s=EVERY_S if every is None else every, wrote=say)
 
 
 @app.command()
@@ -54,8 +102,10 @@ def verify(
         Pairs | None, typer.Option(help="key=value of the training, such as epochs=10.")
     ] = None,
     ray_option: Annotated[Pairs | None, typer.Option(help="key=value, of Ray.")] = None,
-) -> None:
+    as_json: AsJson = False,
+) -> Answer | None:
     """Retrain the best of a run, and as many random architectures, to see what scores are worth."""
+    from raynas.report.as_json import verified_answer
     from raynas.report.console import Line
     from raynas.report.trial_tables import verification_table
     from raynas.results.result import Result
@@ -68,10 +118,13 @@ def verify(
         ray=pairs(ray_option or [], "--ray-option"),
         progress=Line(),
     )
+    if as_json:
+        return verified_answer(result.path, found)
     out_console.print()
     rescored = result.config.supernet is not None
     out_console.print(verification_table(found.table, rescored=rescored, metric=found.metric))
     out_console.print(str(found), highlight=False, soft_wrap=True)
+    return None
 
 
 @app.command()
@@ -79,24 +132,46 @@ def export(
     run: Run,
     file: Annotated[
         str,
-        typer.Argument(help="Ends in .json (decisions), .pt (weights), .pt2 or .onnx (network)."),
+        typer.Argument(
+            help="Ends in .json (decisions), .pt (weights), .pt2 or .onnx (network); or in .db or "
+            ".journal: all trials, as a study of Optuna."
+        ),
     ],
     trial: Annotated[int | None, typer.Option(help="Its number. [default: the best]")] = None,
     whole: Annotated[
         bool, typer.Option("--whole", help="The network at full width, with fresh weights.")
     ] = False,
-) -> None:
-    """Write an architecture of a run to a file."""
+    force: Force = False,
+    as_json: AsJson = False,
+) -> Answer | None:
+    """Write an architecture of a run, or all of its trials, to a file."""
+    from raynas.report.json_objects import Exported
     from raynas.report.outcome import NARROW
+    from raynas.results.optuna_study import ENDINGS
     from raynas.results.result import Result
 
     result = Result(run)
+    if file.endswith(ENDINGS):
+        if trial is not None or whole:
+            raise ValueError(f"export: {file} takes all trials: leave out --trial and --whole")
+        writable(file, force=force)
+        result.export(file, force=force)
+        if as_json:
+            return Exported(file=file, trial=None, key=None, arch=None, whole=False)
+        name = PurePath(result.path).name
+        line = f"{file}: {len(result.trials)} trials as the study {name!r} of Optuna"
+        out_console.print(line, highlight=False, soft_wrap=True, markup=False)
+        return None
     number = result.best.number if trial is None else trial
     arch = arch_of(result, number)
+    writable(file, force=force)
     result.export(file, arch, whole=whole)
+    if as_json:
+        return Exported(file=file, trial=number, key=arch.key, arch=dict(arch), whole=whole)
     line = f"{file}: trial {number} ({arch.key})"
     if whole:
         line += ", at full width, with fresh weights: untrained"
     elif not file.endswith(".json") and result.rebuilt.narrow:
         line += f", {NARROW}"
     out_console.print(line, highlight=False, soft_wrap=True, markup=False)
+    return None

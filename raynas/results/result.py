@@ -423,7 +423,7 @@ class Result:
         from raynas.report.page_pictures import drawn_pictures
         from raynas.results.dashboard import dashboard_app
 
-        return dashboard_app(self.optuna_study(), drawn_pictures(self._report_data))
+        return dashboard_app(self.optuna_study(), drawn_pictures(self.report_data))
 
     @property
     def _recorded(self) -> RecordedRun:
@@ -457,7 +457,7 @@ class Result:
         """
         from raynas.report.page import report_page
 
-        page = report_page(self._report_data, refresh_s=refresh_s)
+        page = report_page(self.report_data, refresh_s=refresh_s)
         if file is not None:
             Path(file).write_text(page, encoding="utf-8")
             return file
@@ -469,11 +469,11 @@ class Result:
         """The run's pictures, one method each, such as ``result.plot.history()``."""
         from raynas.results.plots import Plots
 
-        return Plots(lambda: self._report_data)
+        return Plots(lambda: self.report_data)
 
     @property
-    def _report_data(self) -> ReportData:
-        """What pictures of the run are drawn from."""
+    def report_data(self) -> ReportData:
+        """What the pictures of the run are drawn from."""
         from raynas.results.report_data import read_report_data
 
         return read_report_data(
