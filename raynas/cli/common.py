@@ -69,7 +69,10 @@ def pairs(given: Iterable[str], flag: str) -> dict[str, Any]:
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise ValueError(f"{flag}: expected key=value, got {text!r}")
-        read[key] = read_yaml(value)
+        try:
+            read[key] = read_yaml(value)
+        except ValueError as error:
+            raise ValueError(f"{flag}: {text!r}: {error}") from None
     return read
 
 

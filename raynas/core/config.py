@@ -137,8 +137,12 @@ class SearchConfig(Strict):
 
     @classmethod
     def from_json(cls, text: str) -> SearchConfig:
-        """Read what ``to_json`` wrote."""
-        return cls.model_validate_json(text)
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            ValueError: it is none, in one sentence.
+        """
+        return validated_json(cls, text)
 
 
 M = TypeVar("M", bound=BaseModel)
@@ -157,6 +161,18 @@ def validated(model: type[M], fields: Mapping[str, Any]) -> M:
     """
     try:
         return model.model_validate(fields)
+    except ValidationError as error:
+        raise ValueError(_explained(error, model)) from None
+
+
+def validated_json(model: type[M], text: str) -> M:
+    """Return a model of the fields that a text in JSON holds.
+
+    Raises:
+        ValueError: in one sentence, where, what was expected, and what came.
+    """
+    try:
+        return model.model_validate_json(text)
     except ValidationError as error:
         raise ValueError(_explained(error, model)) from None
 
@@ -184,6 +200,8 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 
 def _explained(error: ValidationError, model: type[BaseModel]) -> str:
     first = error.errors()[0]
+    if first["type"] == "json_invalid":  # what came is the whole text
+        return f"it is no JSON: {first['ctx']['error']}"
     place = ".".join(str(part) for part in first["loc"]) or model.__name__
     if first["type"] == "extra_forbidden":
         *path, name = first["loc"]

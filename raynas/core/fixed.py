@@ -99,6 +99,8 @@ def mapping_of(description: object) -> Mapping[str, Any]:
 def _text_of(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no file {file}") from None
     except ValueError as error:  # no UTF-8, or no path
         raise InvalidArch(f"expected {EXPECTED}; {str(file)!r} is none: {error}") from None
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from raynas.core.config import ComponentSpec, RayConfig, Strict
+from raynas.core.config import ComponentSpec, RayConfig, Strict, validated_json
 from raynas.core.train_settings import TrainSettings
 
 
@@ -59,8 +59,12 @@ class RetrainConfig(Strict):
 
     @classmethod
     def from_json(cls, text: str) -> RetrainConfig:
-        """Read what ``to_json`` wrote."""
-        return cls.model_validate_json(text)
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            ValueError: it is none, in one sentence.
+        """
+        return validated_json(cls, text)
 
     @property
     def all_settings(self) -> dict[str, Any]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +55,7 @@ def write_network(
 
     Raises:
         ValueError: the network takes several inputs, and the example is one tensor.
+        RuntimeError: it cannot be written in this form.
     """
     if file.endswith(".pt"):
         write_weights(net, file)
@@ -72,12 +76,11 @@ def write_program(net: nn.Module, example: Nest, file: str) -> None:
         net: takes batches of any size.
         example: a batch of two.
         file: local path.
+
+    Raises:
+        RuntimeError: torch cannot follow the network.
     """
-    positional, keywords = arguments(example)
-    program = torch.export.export(
-        net, positional, keywords, dynamic_shapes=_any_batch(positional, keywords)
-    )
-    torch.export.save(program, file)
+    torch.export.save(_program(net, example, file), file)
 
 
 def write_onnx(net: nn.Module, example: Nest, file: str, outputs: Sequence[str]) -> None:
@@ -88,25 +91,80 @@ def write_onnx(net: nn.Module, example: Nest, file: str, outputs: Sequence[str])
         example: a batch of two.
         file: local path.
         outputs: names of the first outputs.
+
+    Raises:
+        RuntimeError: torch cannot follow the network, or ONNX has no form of what it computes.
     """
-    positional, keywords = arguments(example)
     names = [name.replace(".", "_") or "input" for name, _ in paths(example)]
     if isinstance(example, tuple | list):
         names = [f"input_{name}" for name in names]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch about itself; the user can mend none of them
-        program = torch.onnx.export(
-            net,
-            positional,
-            kwargs=keywords,
-            dynamo=True,
-            dynamic_shapes=_any_batch(positional, keywords),
-            input_names=names,
-            output_names=list(outputs),
-            verbose=False,
+    # of a network itself, torch.onnx would go on to write one that takes this very batch alone
+    program = _program(net, example, file)
+    try:
+        with _quietly():
+            written = torch.onnx.export(
+                program,
+                dynamo=True,
+                dynamic_shapes=_any_batch(*arguments(example)),
+                input_names=names,
+                output_names=list(outputs),
+                verbose=False,
+            )
+    except Exception as error:
+        why = f"ONNX has no form of what it computes: {_first_words(error)}"
+        raise RuntimeError(_not_written(file, why)) from error
+    assert written is not None
+    written.save(file)
+
+
+def _program(net: nn.Module, example: Nest, file: str) -> torch.export.ExportedProgram:
+    """Return a network as a program for batches of any size.
+
+    Raises:
+        RuntimeError: torch cannot follow it; the message names its line.
+    """
+    positional, keywords = arguments(example)
+    shapes = _any_batch(positional, keywords)
+    try:
+        with _quietly():
+            return torch.export.export(net, positional, keywords, dynamic_shapes=shapes)
+    except Exception as error:
+        why = (
+            "torch cannot follow what it does, such as a branch on values of its input or on the "
+            f"size of the batch{_line_of(error)}: {_first_words(error)}"
         )
-    assert program is not None
-    program.save(file)
+        raise RuntimeError(_not_written(file, why)) from error
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep what torch says about itself from the terminal: users can mend none of it."""
+    with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _not_written(file: str, why: str) -> str:
+    ending = Path(file).suffix
+    return f"export: this network cannot be written as {ending}, as {why}; .pt takes its weights"
+
+
+def _line_of(error: Exception) -> str:
+    """Return which line of a network raised an error, where one did."""
+    outside = (__file__, str(Path(torch.__file__).parent), "<")
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith(outside)]
+    if not own:
+        return ""
+    return f" (`{own[-1].line}`, line {own[-1].lineno} of {own[-1].filename})"
+
+
+def _first_words(error: Exception) -> str:
+    """Return what torch says, without its advice to debug torch."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    for advice in ("For more information", "(Size-like symbols", "(unhinted:", "This is step"):
+        text = text.partition(advice)[0]
+    return text[:200].strip(" .!")
 
 
 def write_weights(net: nn.Module, file: str) -> None:

@@ -42,8 +42,16 @@ def read_yaml(text: str) -> Any:
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except yaml.YAMLError as error:
-        text = " ".join(str(error).split())
-        raise ValueError(text) from None
+        raise ValueError(_told(error)) from None
+
+
+def _told(error: yaml.YAMLError) -> str:
+    """Return what is wrong and where, without the lines of text around it."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return " ".join(str(error).split())
+    mark = error.problem_mark
+    context = f"{error.context}: " if error.context else ""
+    return f"{context}{error.problem}, line {mark.line + 1}, column {mark.column + 1}"
 
 
 def read_yaml_file(given: str | Path, what: str) -> Any:

@@ -28,8 +28,7 @@ def read_retrain_config(folder: Folder) -> RetrainConfig:
     try:
         return RetrainConfig.from_json(folder.read(RETRAIN))
     except ValueError as error:
-        text = " ".join(str(error).split())
-        raise StoreMismatch(f"{folder.path}/{RETRAIN} is not a retraining's: {text}") from error
+        raise StoreMismatch(f"{folder.path}/{RETRAIN} is not a retraining's: {error}") from error
 
 
 def read_metrics(folder: Folder) -> dict[str, Any] | None:

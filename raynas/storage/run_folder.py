@@ -107,6 +107,8 @@ class Folder:
             self._fs.create_dir(self._root, recursive=True)
         except OSError as error:
             text = " ".join(str(error).split())
+            if self._fs.get_file_info(self._root).type == fs.FileType.File:
+                text = "it is a file"
             raise OSError(f"the folder {self.path} cannot be written to (out=): {text}") from error
 
     def names(self) -> list[str]:
@@ -150,14 +152,19 @@ class Folder:
             FileNotFoundError: the folder holds no run.
         """
         if not self.has(CONFIG):
-            raise FileNotFoundError(f"{self.path} holds no run: it has no {CONFIG}")
+            raise FileNotFoundError(f"{self.path} holds no run: {self._why_none()}")
         try:
             return SearchConfig.from_json(self.read(CONFIG))
         except ValueError as error:
-            text = " ".join(str(error).split())
             raise StoreMismatch(
-                f"{self.path}/{CONFIG} is not a run's configuration: {text}"
+                f"{self.path}/{CONFIG} is not a run's configuration: {error}"
             ) from error
+
+    def _why_none(self) -> str:
+        kind = self._fs.get_file_info(self._root).type
+        if kind == fs.FileType.File:
+            return "it is a file, and a run is a folder"
+        return "there is no such folder" if kind == fs.FileType.NotFound else f"it has no {CONFIG}"
 
     def begin(self, config: SearchConfig, resume: bool) -> None:
         """Claim the folder for a run.
