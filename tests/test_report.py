@@ -35,6 +35,7 @@ from raynas.report.pictures.pareto import pareto as tradeoff
 from raynas.report.pictures.style import NothingToDraw
 from raynas.report.pictures.training import training
 from raynas.report.scale import plain, scale
+from raynas.results.report_data import read_tested, write_tested
 from raynas.results.result import Result
 from raynas.storage.run_folder import CONFIG, Folder
 from raynas.storage.tables import HistoryStore, TrialStore, read_history, read_trials
@@ -532,3 +533,20 @@ def test_the_command_prints_where_the_report_is(
     assert main(["report", data.config.out, "--out", str(tmp_path / "x.html")]) == 0
     assert (tmp_path / "x.html").is_file()
     assert main(["report", str(tmp_path / "nothing")]) == 2
+
+
+def test_test_scores_stand_beside_the_best(data: ReportData) -> None:
+    key = str(data.best["arch_key"].iloc[0])
+    tested = {key: {"test_accuracy": 0.75, "test_loss": 1.0}, "other": {"test_accuracy": 0.1}}
+    body = body_of(report_page(replace(data, tested=tested, retrained={"test_accuracy": 0.9})))
+    assert "<dt>Test accuracy</dt><dd>75.00 %</dd>" in body
+    assert "<dt>Test accuracy, retrained</dt><dd>90.00 %</dd>" in body
+    assert "10.00 %" not in body
+
+
+def test_test_scores_are_kept_until_the_supernet_is_trained_on(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path))
+    write_tested(folder, 3, {"a": {"test_accuracy": 0.5}})
+    write_tested(folder, 3, {"b": {"test_accuracy": 0.6}})
+    assert read_tested(folder, 3).keys() == {"a", "b"}
+    assert read_tested(folder, 4) == {}
