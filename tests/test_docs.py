@@ -6,8 +6,7 @@ import json
 import re
 import shlex
 import tomllib
-from collections.abc import Callable, Iterator
-from functools import wraps
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +21,7 @@ import raynas.api
 from raynas.cli import app, main
 from raynas.results.result import Result
 from raynas.setup.pipeline import read_pipeline
+from tests.inline import inline
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
@@ -73,16 +73,6 @@ def in_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(raynas.api, name, function)
         monkeypatch.setattr(raynas, name, function, raising=False)
     monkeypatch.setattr(Result, "verify", inline(Result.verify))
-
-
-def inline(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that takes ``ray``, and stays in this process where none is said."""
-
-    @wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return function(*args, **kwargs | {"ray": kwargs.get("ray") or {"inline": True}})
-
-    return call
 
 
 def test_every_block_is_of_a_kind_that_is_tested() -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import runpy
 import warnings
-from functools import partial
 from pathlib import Path
 
+import nbclient
+import nbformat
 import pytest
 
 import raynas
 from raynas.data.module import DataWarning
-from tests.inline import INLINE
+from tests.inline import inline
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 LINES = 25  # of a program that shows one thing, blank ones not counted
@@ -28,8 +30,10 @@ LEARNED = {
     "lightning_loop": ("accuracy", 0.7, 1.0),
     "multi_objective": ("accuracy", 0.7, 1.0),
     "graphs": ("accuracy", 0.5, 1.0),
+    "modular_nas_port": ("accuracy", 0.4, 1.0),
+    "nni_port": ("acc1", 0.7, 1.0),
 }
-LONGER = {"own_space", "lightning_loop", "latency_constrained"}
+LONGER = {"own_space", "lightning_loop", "latency_constrained", "nni_port"}
 
 
 def test_all_programs_are_known() -> None:
@@ -48,9 +52,9 @@ def test_a_short_program_learns(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In this process, where a search gives what it gives on Ray."""
-    for function in ("search", "retrain"):
-        inline = partial(getattr(raynas, function), ray=INLINE)
-        monkeypatch.setattr(raynas, function, inline, raising=False)
+    for public in ("search", "retrain"):
+        function = inline(getattr(raynas, public))
+        monkeypatch.setattr(raynas, public, function, raising=False)
     run_and_check(name, tmp_path, monkeypatch, capsys)
 
 
@@ -79,3 +83,16 @@ def first_value(printed: str, column: str) -> float:
     at = next(i for i, line in enumerate(lines) if column in line.split())
     place = len(lines[at].split()) - lines[at].split().index(column)
     return float(lines[at + 1].split()[-place])
+
+
+def test_the_notebook_runs_and_learns(tmp_path: Path) -> None:
+    """In a kernel of its own, as it stands; it says itself that all is done in one process."""
+    notebook = nbformat.read(EXAMPLES / "first_search.ipynb", as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells)
+    resources = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(notebook, timeout=300, resources=resources).execute()
+    shown = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    kinds = {kind for output in shown for kind in output.get("data", ())}
+    assert "application/vnd.plotly.v1+json" in kinds
+    trained = ast.literal_eval(shown[-1]["data"]["text/plain"])
+    assert trained["valid_accuracy"] > 0.5  # chance is 0.1

@@ -98,7 +98,7 @@ def test_darts_is_of_second_order_over_six_blocks() -> None:
             },
             {"retrain": RETRAIN},
         ],
-        "descriptions": {"search": "slots"},
+        "descriptions": {"search": "DefaultSlotTraversalExporter"},
     }
 
 
@@ -253,7 +253,7 @@ def test_a_search_by_gradients_runs_and_describes_its_best(
     assert [[choice] for choice in result.best.arch.values()] == yaml.safe_load(text)
     assert "stage1_block1" in result.best.arch  # the plain constructor fills the first slot too
     again = read_pipeline(out / "config.yaml", sets={})
-    assert again.descriptions == {"search": "slots"}
+    assert again.descriptions == {"search": "DefaultSlotTraversalExporter"}
 
 
 def test_a_file_is_converted_and_runs_unchanged(

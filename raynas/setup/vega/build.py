@@ -16,11 +16,13 @@ from raynas.setup.vega.recipe import Recipe, recipe_of
 from raynas.setup.vega.schema import Constructor, Custom, Dataset, Estimator, Spec, Trainer
 from raynas.setup.vega.space import CANDIDATES, ELASTIC, MOBILENET_V2, Space, space_of
 
+# under their own names, which set what theirs write: a null for a fixed block, c_0 and c_1
+SLOTS = "DefaultSlotTraversalExporter"
 EXPORTERS = {
-    "DefaultSlotTraversalExporter": "slots",
+    SLOTS: SLOTS,
     "DefaultRecursiveExporter": "recursive",
-    "DefaultParamsExporter": "params",
-    "MobileNetV2ElasticArchDescExporter": "slots",
+    "DefaultParamsExporter": "DefaultParamsExporter",
+    "MobileNetV2ElasticArchDescExporter": SLOTS,
 }
 ELASTIC_EXPORTER = "MobileNetV2ElasticArchDescExporter"
 NARROWED, SMOKE_WIDTH = (MOBILENET_V2, ELASTIC), 0.1
@@ -206,7 +208,7 @@ def _hold(space: Space, arch: Mapping[str, Any]) -> None:
 def _descriptions(parts: Parts, notes: list[str]) -> dict[str, str]:
     """Return which exporter describes the best: by the name of the estimator that finds it."""
     *_, name = parts.estimators
-    exporter = "slots"
+    exporter = SLOTS
     for key, spec in parts.exports.items():
         where = f"{parts.exports_where}.{key}"
         exporter = looked_up(EXPORTERS, spec.type, "exporter", f"{where}.type")
