@@ -127,7 +127,7 @@ class SGAS(Differentiable):
         """Return which edges are still undecided: a 1 for each that is, in the edges' order."""
         flags = [int(edge.label not in self.relaxation.fixed) for edge in edges]
         shown = " ".join(map(str, flags))
-        return f"{group}: candidate flags {shown} ({sum(flags)} of {len(flags)} undecided)"
+        return f"{_of(group)}candidate flags {shown} ({sum(flags)} of {len(flags)} undecided)"
 
     def _decide(self, edges: Sequence[Logits], at: int, q: Sequence[Vector], score: Vector) -> None:
         """Fix an edge's best operation; once its node is full, leave its other edges out."""
@@ -137,13 +137,13 @@ class SGAS(Differentiable):
         self.relaxation.fix(chosen.label, best + past_none)
         scores = " ".join(f"{value:.3f}" for value in score)
         self.said.append(
-            f"{chosen.group}: decided {chosen.label} = {chosen.options[best + past_none]}, of "
+            f"{_of(chosen.group)}decided {chosen.label} = {chosen.options[best + past_none]}, of "
             f"score {score[at]:.3f} among {scores}"
         )
         rivals = [edge for edge in edges if edge.node == chosen.node]
         left = [edge.label for edge in rivals if edge.label not in fixed]
         if left and full(self.relaxation, rivals):
-            self.said.append(f"{chosen.group}: node full, left out {', '.join(left)}")
+            self.said.append(f"{_of(chosen.group)}node full, left out {', '.join(left)}")
             for label in left:
                 self.relaxation.fix(label, SKIP)
 
@@ -204,6 +204,11 @@ def edge_scores(
         ]
         score = score * unit(np.array(stable, dtype=np.float64))
     return score, q
+
+
+def _of(group: str) -> str:
+    """Return what a line on a kind of cell begins with; places outside of cells have none."""
+    return f"{group}: " if group else ""
 
 
 def _certainty(q: Vector) -> float:

@@ -161,7 +161,7 @@ def test_sgas_says_its_candidate_flags_and_each_decision(training: Path) -> None
         assert shown is not None
         assert shown[1].split().count("1") == int(shown[2]) == row["undecided"]
     assert [row["undecided"] for row in history] == [3, 2, 1]
-    decided = [note for note in notes if " decided " in note]
+    decided = [note for note in notes if note.startswith("decided ")]
     assert len(decided) == 2
     for note, row in zip(decided, history[1:], strict=True):
         label, option, worth = re.findall(r"decided (\S+) = (\S+), of score (\S+) ", note)[0]
