@@ -99,6 +99,7 @@ def top_section(data: ReportData) -> str:
         arch = data.archs[int(at)]
         key = f"<summary>{escape(brief(data, arch))}</summary>"
         made = escape(", ".join(data.decided(arch)))
+        made = f"<code>{escape(arch.key)}</code>: {made}"
         numbers = [escape(texts[row]) for texts in columns]
         rows.append([str(trial), *numbers, f"<details>{key}{made}</details>"])
     heads = ["Trial", *(escape(plain(name).title) for name in data.metrics), "Architecture"]
