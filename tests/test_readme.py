@@ -77,4 +77,5 @@ def test_what_the_table_names_is_registered() -> None:
     assert named("Mutables") <= set(vars(raynas.nn))
     assert named("Evaluation") == set(raynas.available("evaluators"))
     assert named("Tasks") == set(raynas.available("tasks"))
+    assert {*raynas.available("trackers")} <= named("Following")
     assert named("Data") == set(raynas.available("data"))

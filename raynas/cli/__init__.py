@@ -43,7 +43,10 @@ COMMANDS = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0, 1 failed, 2 misused, 130 stopped, 143 terminated."""
+    """Run the command line and return its exit code.
+
+    That is 0, 1 failed, 2 misused, 3 nothing left, 130 stopped, or 143 terminated.
+    """
     given = list(sys.argv[1:] if argv is None else argv)
     arguments = [argument for argument in given if argument != "--debug"]
     if str(Path.cwd()) not in sys.path:  # `raynas` is a script: a user's own modules lie here
