@@ -19,10 +19,10 @@ class Net(nn.Module):
         return self.head(self.blocks(self.stem(x)).mean((2, 3)))
 
 
-recipe = {"lr": 0.1, "batch_size": 32}
+recipe = {"epochs": 8, "lr": 0.1, "batch_size": 32}
 primitives = ["MB3E3", "MB5E3", "MB3E6"]
 mixed = build("DefaultMixedOpConstructor", primitives=primitives, mixed_op="BinGate")
-result = raynas.search(Net, "BinaryGateOptim", data="digits", construct=[mixed], epochs=8, options=recipe)
+result = raynas.search(Net, "BinaryGateOptim", data="digits", construct=[mixed], options=recipe)
 print(result.top(3)[["accuracy", "params", "macs"]])
 description = export(mixed(Net()), result.best.arch, "DefaultSlotTraversalExporter")
 net = build("DefaultSlotArchDescConstructor", arch_desc=description)(Net())
