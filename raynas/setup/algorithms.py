@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raynas.core.archspace import ArchSpace
+from raynas.core.build_sampler import build_sampler
 from raynas.core.config import ComponentSpec, validated
 from raynas.core.errors import UnknownName, nearest
 from raynas.core.goals import Goals
 from raynas.core.options import checked, options_of
 from raynas.core.registry import nearest_spelling
-from raynas.core.sampler import SAMPLERS, Sampler, sampler_class
+from raynas.core.sampler import SAMPLERS, Sampler
 from raynas.core.train_settings import TrainSettings
 from raynas.setup.objects import own_options
 
@@ -94,13 +95,9 @@ def resolve_sampler(
             f"{name} trains a supernet and proposes no architectures one by one: call "
             "raynas.search or raynas.train_supernet with it"
         )
-    registered = name_of(name)
-    options = SAMPLERS.options_under(name, options)
-    fitted = checked("algorithm", name, SAMPLERS[registered], options, without=("seed",))
-    if goals is not None and goals.several and sampler_class(registered).multi_objective:
-        fitted["objectives"] = tuple(objective.metric for objective in goals.objectives)
-    sampler: Sampler = SAMPLERS.make(registered, space, seed=seed, **fitted)
-    return sampler
+    objectives = () if goals is None or not goals.several else goals.objectives
+    names = [objective.metric for objective in objectives]
+    return build_sampler(name, space, seed=seed, options=options, objectives=names)
 
 
 def trains(algo: Any) -> bool:

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from raynas.core.build_sampler import refuse_several
 from raynas.core.config import ComponentSpec, SearchConfig
 from raynas.core.fixed_list import FOUND, FixedListSampler, in_place
 from raynas.core.goals import Goals
 from raynas.core.options import options_of
-from raynas.core.sampler import SAMPLERS, Sampler, sampler_class
+from raynas.core.sampler import SAMPLERS, Sampler
 from raynas.core.trial import Trial
 from raynas.evaluators.shared import Shared
 from raynas.setup.algorithms import name_of, resolve_sampler, trains
@@ -106,15 +107,8 @@ def _by_training(
 
 def _check_several(name: str, goals: Goals) -> None:
     """Raise ValueError if a sampler that learns from one score would be told several."""
-    sampler = sampler_class(name)
-    learns = sampler.startup is not None  # of the class: None says it never does
-    if goals.several and learns and not sampler.multi_objective:
-        capable = [other for other in SAMPLERS if sampler_class(other).multi_objective]
-        names = ", ".join(objective.metric for objective in goals.objectives)
-        raise ValueError(
-            f"{name} optimises one objective, got {names}: use {' or '.join(capable)}, or say how "
-            "to merge them (scalarize={metric: weight})"
-        )
+    names = [objective.metric for objective in goals.objectives] if goals.several else []
+    refuse_several(name, names, ", or say how to merge them (scalarize={metric: weight})")
 
 
 def _check_trained(algo: Any, problem: Problem, evaluator: Any) -> Shared:
