@@ -1,4 +1,4 @@
-"""What the site says that is read from the code: the page of algorithms."""
+"""What the site says that is read from the code, and how its search runs without a network."""
 
 from __future__ import annotations
 
@@ -14,11 +14,26 @@ from raynas.supernet.protocol import ONE_SHOTS
 
 MARK = "<!-- algorithms -->"
 ROOT = Path(__file__).parent.parent
+# Material's pages in files load a worker for their search from the network
+WORKER = re.compile(r'<script src="?https://[^>"]+/iframe-worker/shim"?></script>')
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Put the algorithms where a page asks for them."""
     return markdown.replace(MARK, algorithms()) if MARK in markdown else markdown
+
+
+def on_post_page(output: str, **_: Any) -> str:
+    """Let search take our worker for pages in files, in place of one from the network.
+
+    Raises:
+        RuntimeError: Material does it in another way now.
+    """
+    code = (ROOT / "docs" / "offline_worker.js").read_text(encoding="utf-8")
+    page, count = WORKER.subn(lambda _: f"<script>\n{code}</script>", output)
+    if not count and "search" in output:
+        raise RuntimeError("no worker is loaded for pages in files: look at Material's search")
+    return page
 
 
 def algorithms() -> str:
