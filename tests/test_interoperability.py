@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+from optuna.distributions import BaseDistribution, IntDistribution
 from ray import cloudpickle, tune
 from ray.tune.search import ConcurrencyLimiter, Searcher
 
@@ -23,7 +24,11 @@ from raynas.core.sampler import SAMPLERS
 from raynas.setup.optuna_sampler import optuna_sampler
 
 SEVERAL = ["nsga2", "predictor"]
-MIXED = {"kind": ["a", "b", None], "depth": [1, 2, 3, 4], "rate": [0.0, 0.25, 0.5, 0.75, 1.0]}
+MIXED: dict[str, list[Any]] = {
+    "kind": ["a", "b", None],
+    "depth": [1, 2, 3, 4],
+    "rate": [0.0, 0.25, 0.5, 0.75, 1.0],
+}
 
 
 @pytest.fixture(autouse=True)
@@ -166,7 +171,7 @@ def test_a_study_ends_where_all_was_tried_whatever_came_of_it(name: str) -> None
 
 def test_a_loop_of_ones_own_gets_new_ones_and_then_random_ones() -> None:
     study = optuna.create_study(sampler=optuna_sampler("random"))
-    domains = {"x": optuna.distributions.IntDistribution(0, 4)}
+    domains: dict[str, BaseDistribution] = {"x": IntDistribution(0, 4)}
     study.tell(study.ask(domains), 0.0)
     flying = [study.ask(domains) for _ in range(4)]
     assert distinct([*params(study)]) == 5
