@@ -148,12 +148,12 @@ class DrNAS(Differentiable):
         return row
 
     def _prune(self, count: int) -> None:
-        for label, p in self.relaxation.probabilities().items():
+        p = self.relaxation.probabilities()
+        for label, spec in self.relaxation.specs.items():
             if label in self.relaxation.fixed:
                 continue
-            spec = self.relaxation.specs[label]
-            order = [int(k) for k in np.argsort(-p, kind="stable")]
-            kept = order[:count]
+            order = [int(k) for k in np.argsort(-p[label], kind="stable")]
+            kept = order[: max(count, spec.picks)]
             if not spec.picks_none and kept == [spec.none]:
                 kept = order[1:2]
             self.relaxation.prune(label, kept)

@@ -13,6 +13,7 @@ from raynas.core.errors import InvalidSpace
 from raynas.core.nest import Nest
 from raynas.gradient.alike import check_alike
 from raynas.gradient.path_dropout import PathDropout, Reduction
+from raynas.gradient.read_inputs import check_inputs
 from raynas.gradient.relaxation import Relaxation
 from raynas.nn.mutable import logits_of
 from raynas.supernet.ghosts import ghost_batches
@@ -69,6 +70,7 @@ class OneShotModel(WeightsOnly):
     def check(self, model: nn.Module, inputs: Nest) -> None:
         """Raise InvalidSpace where candidates cannot be added, or there are no layer choices."""
         _check_choices(model)
+        check_inputs(model, self._op)
         check_alike(model, self._op, inputs)
 
     def attach(self, training: Training) -> None:

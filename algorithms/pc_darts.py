@@ -26,7 +26,8 @@ class PCDARTS(Smoothed):
     """Mixes candidates on a share of the channels only, and weighs a node's edges.
 
     The other channels pass a choice by (max-pooled where it reduces the size), and all are
-    shuffled; a mixture then takes that share of the memory. In a cell, a softmax over the in-edges
+    shuffled; a mixture then takes that share of the memory. In a cell (and an ``InputChoice`` whose
+    inputs come from layer choices), a softmax over the in-edges
     of each node multiplies what they bring; an edge ranks by its largest real probability times
     that weight.
 
@@ -109,7 +110,9 @@ class PCDARTS(Smoothed):
 
     def probabilities(self) -> dict[str, NDArray[np.float64]]:
         """Return the probabilities of candidates, and those of every node's sources."""
-        return super().probabilities() | self.edges.probabilities()
+        p, edges = super().probabilities(), self.edges.probabilities()
+        # an input's strength is already in the vector of its InputChoice
+        return p | {k: w * p[k] if k in p else w for k, w in edges.items()}
 
     def specs(self) -> dict[str, Logits]:
         """Return what they are probabilities of."""

@@ -81,6 +81,11 @@ class SGAS(Differentiable):
             )
         super().__post_init__()
 
+    @property
+    def one_by_one(self) -> bool:
+        """Always: that is what it does."""
+        return True
+
     def attach(self, training: Training) -> None:
         """Sort the logits into the groups that are normalised together."""
         super().attach(training)

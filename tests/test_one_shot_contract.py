@@ -436,7 +436,7 @@ def refused() -> dict[str, tuple[nn.Module, str]]:
     class Joined(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.pick = InputChoice(2, n_chosen=1, label="inputs")
+            self.pick = InputChoice(2, label="inputs")
             self.head = nn.Linear(6, 3)
 
         def forward(self, x: Tensor) -> Tensor:

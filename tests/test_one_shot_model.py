@@ -188,7 +188,7 @@ def test_mixed_examples_are_trained_on() -> None:
 class Joined(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.pick = InputChoice(2, n_chosen=1, label="inputs")
+        self.pick = InputChoice(2, label="inputs")
 
     def forward(self, x: Tensor) -> Tensor:
         picked: Tensor = self.pick([x, -x])

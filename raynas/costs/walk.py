@@ -205,7 +205,7 @@ class Walk:
             raise Varies(f"the depth {rule.labels[0]!r} changes the output of its blocks")
         return x
 
-    def _inputs(self, choice: InputChoice, _: Any, tensors: Sequence[Any]) -> Any:
+    def _inputs(self, choice: InputChoice, _: Any, *tensors: Any) -> Any:
         some = choice.n_chosen is None
         if some and choice.reduction in ("concat", "none"):
             raise Varies(f"the inputs that {choice.label!r} picks are joined to various shapes")

@@ -13,9 +13,12 @@ from torch.utils._pytree import tree_leaves, tree_structure
 from raynas.core.errors import InvalidSpace
 from raynas.core.nest import Nest, call
 from raynas.gradient.mixed.base import MixedOp, is_none
+from raynas.gradient.read_inputs import input_choices
 from raynas.nn.choice import LayerChoice
 from raynas.nn.in_place import called
+from raynas.nn.inputs import InputChoice
 from raynas.nn.mutable import mutables
+from raynas.nn.reduction import reduce
 
 
 def check_alike(model: nn.Module, op: MixedOp, inputs: Nest) -> None:
@@ -30,44 +33,60 @@ def check_alike(model: nn.Module, op: MixedOp, inputs: Nest) -> None:
         InvalidSpace: candidates return nests of other structure, tensors of other shapes, or a nest
             where single tensors are needed; label, candidates and what they return are named.
     """
-    if not op.combines:
+    mixes = [m for m in input_choices(model) if op.combines or m.n_chosen != 1 or m.ranked]
+    if not op.combines and not mixes:
         return
     for mutable in mutables(model):
         if isinstance(mutable, LayerChoice):
-            mutable.route = partial(_compared, mutable, op)
+            comparing = partial(_compared, str(mutable.label), mutable.names, op)
+            mutable.route = comparing if op.combines else 0
+        elif isinstance(mutable, InputChoice):
+            mutable.route = partial(_joined, mutable, op) if mutable in mixes else (0,)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         call(model.eval(), inputs)
 
 
+def _joined(choice: InputChoice, op: MixedOp, nth: Sequence[nn.Module], *inputs: Any) -> Any:
+    if choice.n_chosen != choice.n_candidates:
+        names = [str(option) for option in choice.options]
+        _compared(str(choice.label), names, op, nth, *inputs)
+    return reduce(inputs[: choice.n_chosen], choice.reduction)
+
+
 def _compared(
-    choice: LayerChoice, op: MixedOp, layers: Sequence[nn.Module], *inputs: Any, **keywords: Any
+    label: str,
+    names: Sequence[str],
+    op: MixedOp,
+    layers: Sequence[nn.Module],
+    *inputs: Any,
+    **keywords: Any,
 ) -> Any:
     first: Any = None
-    for name, layer in zip(choice.names, layers, strict=True):
+    for name, layer in zip(names, layers, strict=True):
         out = called(layer, *inputs, **keywords)
         if is_none(layer):
             continue
         if not op.nests and not isinstance(out, Tensor):
             raise InvalidSpace(
-                f"choice {choice.label!r}: candidate {name!r} returns {_shown(out)}, and this "
+                f"choice {label!r}: candidate {name!r} returns {_shown(out)}, and this "
                 "algorithm mixes single tensors only; gdas and spos run one candidate at a time"
             )
         if any(not isinstance(leaf, Tensor) for leaf in tree_leaves(out)):
             raise InvalidSpace(
-                f"choice {choice.label!r}: candidate {name!r} returns {_shown(out)}, which cannot "
+                f"choice {label!r}: candidate {name!r} returns {_shown(out)}, which cannot "
                 "be mixed; expected tensors"
             )
         if first is None:
             first = (name, out)
         elif tree_structure(out) != tree_structure(first[1]):
             raise InvalidSpace(
-                f"choice {choice.label!r}: candidate {name!r} returns {_shown(out)}, but "
+                f"choice {label!r}: candidate {name!r} returns {_shown(out)}, but "
                 f"{first[0]!r} {_shown(first[1])}: what is mixed must be alike; gdas and spos run "
                 "one candidate at a time"
             )
         elif (shapes := _shapes(out)) != _shapes(first[1]):
             raise InvalidSpace(
-                f"choice {choice.label!r}: candidate {name!r} returns {_listed(shapes)}, but "
+                f"choice {label!r}: candidate {name!r} returns {_listed(shapes)}, but "
                 f"{first[0]!r} {_listed(_shapes(first[1]))}: what is mixed must be of one shape; "
                 "gdas and spos run one candidate at a time"
             )

@@ -22,6 +22,7 @@ from raynas.gradient.decisions import release
 from raynas.gradient.hardware import Hardware, Penalty, checked_hardware
 from raynas.gradient.mixed.base import MIXED_OPS, MixedOp
 from raynas.gradient.mixed.weighted_sum import WeightedSum
+from raynas.gradient.read_inputs import check_inputs
 from raynas.gradient.relaxation import Relaxation, check_finite, strongest
 from raynas.gradient.selection import (
     Perturbation,
@@ -100,6 +101,11 @@ class Differentiable(OneShot):
         return self.op
 
     @property
+    def one_by_one(self) -> bool:
+        """Whether choices are decided one after the other, each for one candidate."""
+        return self.selection == "perturbation"
+
+    @property
     def mixed_ops(self) -> tuple[str, ...]:
         """Names of the mixed operators that it learns by."""
         op = self.learning_op
@@ -112,6 +118,7 @@ class Differentiable(OneShot):
         A decision that has no logits is refused as well.
         """
         logits_of(model)
+        check_inputs(model, self.op, one_by_one=self.one_by_one)
         check_alike(model, self.learning_op, inputs)
 
     def check_settings(self, settings: TrainSettings) -> None:
@@ -131,6 +138,7 @@ class Differentiable(OneShot):
         """
         self.training = training
         self.relaxation = self.relaxed(training.model)
+        check_inputs(training.model, self.op, one_by_one=self.one_by_one)
         if not self.relaxation.vectors:
             raise InvalidSpace("the model has no layer choices, whose logits could be learned")
         self.perturbation: Perturbation | None = None
@@ -237,7 +245,7 @@ class Differentiable(OneShot):
 
     def specs(self) -> dict[str, Logits]:
         """Return what they are probabilities of."""
-        return self.relaxation.specs
+        return self.relaxation.specs | self.relaxation.ranking.specs
 
     def expected_cost(self) -> float:
         """Return the cost that the hardware's part of the loss sees, without noise."""

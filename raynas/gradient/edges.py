@@ -1,4 +1,4 @@
-"""Edge normalisation: the in-edges of a cell's node are weighed against each other.
+"""Edge normalisation: the in-edges of a node are weighed against each other.
 
 Xu et al., 2020, arXiv:1907.05737 (PC-DARTS), equation 3.
 """
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from raynas.gradient.relaxation import new_vector
 from raynas.nn.cell import Cell
+from raynas.nn.inputs import InputChoice
 from raynas.nn.logits import Logits
 from raynas.nn.mutable import mutables
 
@@ -23,10 +24,11 @@ class EdgeWeights:
     """Multiplies what comes in by every edge of a cell by a softmax over the edges of its node.
 
     The logits (beta in the paper) stand outside the model, by the label of a node's sources: cells
-    of one label share them. A node with a single in-edge has none, and takes it as it is.
+    of one label share them. A node with a single in-edge has none, and takes it as it is. So are
+    the inputs of an ``InputChoice`` that come from layer choices, by its own label.
 
     Args:
-        model: a supernet; its cells are weighed from now on.
+        model: a supernet; its cells and choices of inputs are weighed from now on.
         seed: fixes the initial logits.
         scale: standard deviation of the initial logits.
     """
@@ -39,6 +41,8 @@ class EdgeWeights:
             for node, sources in enumerate(cell.sources)
             if len(sources) > 1
         }
+        inputs = [m for m in mutables(model) if isinstance(m, InputChoice) and m.ranked]
+        self.specs |= {str(m.label): Logits(str(m.label), m.options) for m in inputs}
         rng = np.random.default_rng([seed, 0xB])
         like = next(model.parameters(), torch.empty(0))
         self.vectors = {
@@ -48,6 +52,8 @@ class EdgeWeights:
         self._learns = True
         for cell in cells:
             cell.edge_weights = self
+        for choice in inputs:
+            choice.edge_weights = self
 
     def __call__(self, label: str) -> Sequence[Tensor] | None:
         """Return a factor for every in-edge of a node, None for a single one."""

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from raynas.core.arch import Value
 from raynas.gradient.mixed.base import Bound, Draw, DrawsByLogits, Dropped, MixedOp, Op
+from raynas.gradient.read_inputs import Ranking, check_inputs, input_choices, reading
 from raynas.nn.choice import LayerChoice
+from raynas.nn.inputs import InputChoice
 from raynas.nn.logits import Logits, Probabilities, Rank
 from raynas.nn.mutable import SKIP, derived, logits_of, mutables
 
@@ -91,6 +93,8 @@ class Relaxation:
     ) -> None:
         self.model, self.seed = model, seed
         self.specs: dict[str, Logits] = logits_of(model)
+        check_inputs(model, op)
+        self.ranking = Ranking(model, self.specs)
         rng = np.random.default_rng([seed, 0xA])
         like = next(model.parameters(), torch.empty(0))
         self.vectors = {
@@ -108,6 +112,7 @@ class Relaxation:
         self._choices = [
             m for m in mutables(model) if isinstance(m, LayerChoice) and m.label in self.mixers
         ]
+        self._inputs = input_choices(model)
         self.attach()
 
     def use(self, op: MixedOp) -> None:
@@ -120,10 +125,14 @@ class Relaxation:
         for choice in self._choices:
             label = str(choice.label)
             choice.route = self.fixed.get(label, self.mixers[label])
+        for inputs in self._inputs:
+            label = str(inputs.label)
+            at = self.fixed.get(label)
+            inputs.route = reading(inputs, self.mixers.get(label)) if at is None else (at,)
 
     def detach(self) -> None:
         """Leave the model without routes."""
-        for choice in self._choices:
+        for choice in (*self._choices, *self._inputs):
             choice.route = None
 
     def live(self) -> list[nn.Parameter]:
@@ -190,6 +199,8 @@ class Relaxation:
                 elif route != SKIP:
                     stack.append(layers[route])
             else:
+                if isinstance(module, InputChoice) and module.label in self.mixers:
+                    labels.add(str(module.label))
                 stack += module.children()
         return labels, weights
 
@@ -228,7 +239,11 @@ class Relaxation:
         return logits.softmax(-1).numpy()
 
     def probabilities(self) -> dict[str, NDArray[np.float64]]:
-        """Return the softmaxes by label, shape (options,); what is decided is certain."""
+        """Return the softmaxes by label, shape (options,); what is decided is certain.
+
+        Where layer choices rank the inputs of an ``InputChoice``, what its vector holds are their
+        strengths.
+        """
         p = self.softmaxes()
         for label, route in self.fixed.items():
             none = self.specs[label].none
@@ -237,7 +252,7 @@ class Relaxation:
             p[label] = np.zeros_like(p[label])
             if at != SKIP:
                 p[label][at] = 1.0
-        return p
+        return p | self.ranking.strengths(p)
 
     def derive(self, rank: Rank) -> dict[str, Value]:
         """Return the architecture that the probabilities prefer."""

@@ -75,10 +75,13 @@ class LayerChoice(Mutable):
         wrapper: what is done around a candidate or a mixture; None runs it as it is.
         mixed_op: how a search by gradients is to combine the candidates, the name of a mixed
             operator or a spec of one; None leaves it to the algorithm.
+        prefers_none: whether a search by gradients may prefer the candidate that gives zeros; it
+            may not where an ``InputChoice`` leaves out what contributes least.
     """
 
     wrapper: Wrapper | None = None
     mixed_op: Any = None
+    prefers_none = True
     picks_several = True
 
     def __init__(
@@ -233,7 +236,7 @@ class LayerChoice(Mutable):
     def logits(self) -> tuple[Logits, ...]:
         """Return a vector over the candidates, and what stands inside them."""
         label = str(self.label)
-        own = Logits(label, self.options, self.none, node=label)
+        own = Logits(label, self.options, self.none, node=label, picks_none=self.prefers_none)
         return (own, *self.inner_logits())
 
     def inner_logits(self) -> tuple[Logits, ...]:
@@ -242,7 +245,11 @@ class LayerChoice(Mutable):
 
     def derive(self, p: Probabilities, rank: Rank) -> dict[str, Value]:
         """Return the candidate of the largest probability, and what is preferred inside it."""
-        at = int(np.argmax(p[str(self.label)]))
+        weights, none = p[str(self.label)], self.none
+        if none is not None and not self.prefers_none and len(self.names) > 1:
+            weights = weights.copy()
+            weights[none] = -np.inf
+        at = int(np.argmax(weights))
         return {str(self.label): self.options[at], **derived(self.layers()[at], p, rank)}
 
     def describe(self, arch: Mapping[str, Value]) -> Any:

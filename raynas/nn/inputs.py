@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from raynas.core.arch import Atom, Value
 from raynas.core.checks import whole
 from raynas.core.decision import Choice, Decision, Subset
 from raynas.core.errors import InvalidSpace
-from raynas.nn.choice import one_label
+from raynas.nn.choice import LayerChoice, one_label
+from raynas.nn.labels import Labelled
+from raynas.nn.logits import Logits, Probabilities, Rank
 from raynas.nn.mutable import Memo, Mutable
 from raynas.nn.reduction import Reduction, checked_reduction, mask_of, reduce
 
@@ -26,7 +30,15 @@ class InputChoice(Mutable):
     Options are the keys of ``choose_from`` where no two are equal, ``NO_KEY`` included; else
     indices.
 
+    While a search by gradients trains a supernet, all inputs are read. Where each comes from a
+    ``LayerChoice`` that ``choose_from`` names, they are joined as they are, and those with the
+    largest single probability of a real candidate are picked, as DARTS picks the edges of a node.
+    Else the choice has logits of its own: one input is picked as a candidate is, and of several
+    the mixture is that many times as large as the softmax' (``mean``: as large).
+
     Differs: NNI's returns None where nothing is picked; ours returns zeros like the first input.
+    NNI's DARTS weighs inputs of no layer choice 0, and picks all where ``n_chosen`` is None; ours
+    learns logits, and refuses.
 
     Args:
         n_candidates: how many inputs there are.
@@ -39,12 +51,18 @@ class InputChoice(Mutable):
         key: another word for ``label``; a number is taken as text, after a warning.
         label: name of the decision; None takes the module's path in the model.
 
+    Attributes:
+        by_layers: whether inputs are ranked by the layer choices that they come from.
+        edge_weights: as of a ``Cell``, a factor for each input by this choice's label.
+
     Raises:
         InvalidSpace: neither or contradicting numbers of inputs, more chosen than there are, or
             what is no whole number.
     """
 
     NO_KEY = NO_KEY
+    by_layers = False
+    edge_weights: Callable[[str], Sequence[Tensor] | None] | None = None
 
     def __init__(
         self,
@@ -98,7 +116,7 @@ class InputChoice(Mutable):
                 f"choice {self.label!r} has no inputs picked: call raynas.nn.activate(model, "
                 "arch), or raynas.nn.freeze(model, arch) for a plain module"
             )
-        mixed = route([nn.Identity() for _ in tensors], tensors)
+        mixed = route([_nth(at) for at in range(len(tensors))], *tensors)
         if not self.return_mask:
             return mixed
         return mixed, mask_of(len(tensors), range(len(tensors)), tensors[0].device)
@@ -109,6 +127,51 @@ class InputChoice(Mutable):
             return (Choice(str(self.label), self.options),)
         return (Subset(str(self.label), self.options, self.n_chosen),)
 
+    def resolve(self, labelled: Mapping[str, Sequence[Labelled]]) -> None:
+        """Note whether all inputs come from layer choices, which then rank these."""
+        modules = [module for key in self.choose_from for module in labelled.get(key, (self,))]
+        self.by_layers = all(isinstance(module, LayerChoice) for module in modules)
+        for module in modules if self.ranked else ():
+            assert isinstance(module, LayerChoice)
+            module.prefers_none = False
+
+    @property
+    def ranked(self) -> bool:
+        """Whether a search by gradients ranks the inputs without logits of this choice's own."""
+        return (
+            self.by_layers
+            and self.n_chosen is not None
+            and self.n_chosen < self.n_candidates
+            and self.reduction in ("sum", "mean")
+        )
+
+    def logits(self) -> tuple[Logits, ...]:
+        """Return a vector over the inputs, none where they are ranked, or all are picked."""
+        count, where = self.n_chosen, f"InputChoice {self.label!r} cannot be relaxed"
+        if count is None:
+            raise InvalidSpace(
+                f"{where}: it picks any number of its {self.n_candidates} inputs; give n_chosen, "
+                "or search it with enas or a sampler"
+            )
+        if count == self.n_candidates or self.ranked:
+            return ()
+        if count > 1 and self.reduction in ("concat", "none"):
+            raise InvalidSpace(
+                f"{where}: reduction {self.reduction!r} of {count} inputs has another shape than "
+                f"of all {self.n_candidates}; use 'sum' or 'mean', or search it with a sampler"
+            )
+        return (Logits(str(self.label), self.options, node=str(self.label), picks=count),)
+
+    def derive(self, p: Probabilities, rank: Rank) -> dict[str, Value]:
+        """Return the inputs of the largest probability, ties going to the first."""
+        weights = p.get(str(self.label))
+        if weights is None:  # all are picked
+            weights = np.ones(self.n_candidates)
+        if self.n_chosen == 1:
+            return {str(self.label): self.options[int(np.argmax(weights))]}
+        best = np.argsort(-weights, kind="stable")[: self.n_chosen]
+        return {str(self.label): tuple(self.options[at] for at in sorted(best))}
+
     def picked(self, arch: Mapping[str, Value]) -> tuple[int, ...]:
         """Return the positions that ``arch`` picks."""
         value = arch[str(self.label)]
@@ -117,11 +180,32 @@ class InputChoice(Mutable):
 
     def activate(self, arch: Mapping[str, Value]) -> None:
         """Let ``forward`` join the picked inputs."""
+        self.edge_weights = None
         self.route = self.picked(arch)
 
     def frozen(self, arch: Mapping[str, Value], memo: Memo) -> nn.Module:
         """Return a module that joins the picked inputs."""
         return PickedInputs(self.picked(arch), self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"edge_weights": None}
+
+
+class _Nth(nn.Module):
+    """Returns one of its inputs: what a mixture of inputs has for a candidate."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.at = at
+
+    def forward(self, *inputs: Any) -> Any:
+        """Return the input."""
+        return inputs[self.at]
+
+
+@cache  # whether a candidate writes into its inputs is found once for each module
+def _nth(at: int) -> _Nth:
+    return _Nth(at)
 
 
 class PickedInputs(nn.Module):

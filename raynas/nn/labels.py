@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from torch import nn
 
@@ -47,6 +47,9 @@ class Labelled(nn.Module):
     def name_values(self, path: str) -> None:
         """Give unlabelled values among the constructor's arguments labels below ``path``."""
 
+    def resolve(self, labelled: Mapping[str, Sequence[Labelled]]) -> None:
+        """Note what stands behind the labels in ``references``, given the model's by label."""
+
 
 def name_labels(model: nn.Module) -> None:
     """Give every mutable, scope and value without a label one made of its module path.
@@ -61,6 +64,7 @@ def name_labels(model: nn.Module) -> None:
     if not isinstance(model, nn.Module):
         came = f"the class {model.__name__}" if isinstance(model, type) else repr(model)
         raise TypeError(f"expected a model, an instance of nn.Module, got {shortened(came)}")
+    labelled = list[Labelled]()
     for path, module, prefix, depth in _walk(model):
         if depth > MAX_NESTING:
             raise InvalidSpace(
@@ -71,6 +75,12 @@ def name_labels(model: nn.Module) -> None:
             tied = module.tied_to  # the original of a copy stands before it, so it has its label
             module.label = tied[0].label if tied else prefix or module.root_label
         module.name_values(prefix)
+        labelled.append(module)
+    by_label: dict[str, list[Labelled]] = {}
+    for module in labelled:
+        by_label.setdefault(str(module.label), []).append(module)
+    for module in labelled:
+        module.resolve(by_label)
 
 
 def shortened(text: str, most: int = 80) -> str:

@@ -26,6 +26,7 @@ class Logits:
         keep: how many places a node has.
         group: vectors that are normalised together (SGAS).
         picks_none: whether an architecture may pick the candidate that gives zeros.
+        picks: how many options an architecture picks.
     """
 
     label: str
@@ -35,3 +36,4 @@ class Logits:
     keep: int = 1
     group: str = ""
     picks_none: bool = True
+    picks: int = 1

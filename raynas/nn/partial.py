@@ -20,6 +20,7 @@ from torch.nn import functional
 from raynas.core.errors import InvalidSpace
 from raynas.core.nest import Nest, call
 from raynas.nn.choice import LayerChoice
+from raynas.nn.inputs import InputChoice
 from raynas.nn.mutable import Mutable, each_route, logits_of, name_labels
 from raynas.nn.narrow import divided, narrowed
 
@@ -249,6 +250,8 @@ def _running_all(model: nn.Module, route: Callable[..., Any]) -> Iterator[None]:
     """Let passes run all candidates, and leave no trace in statistics, modes or routes."""
 
     def routed(mutable: Mutable) -> Any:
+        if isinstance(mutable, InputChoice):
+            return tuple(range(mutable.n_chosen or mutable.n_candidates))
         return partial(route, mutable) if isinstance(mutable, LayerChoice) else mutable.route
 
     # In eval mode no BatchNorm counts the example. Modes are put back one by one: train() would
