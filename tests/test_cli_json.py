@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from datetime import UTC, datetime
@@ -30,6 +31,22 @@ INLINE = ["--ray-option", "inline=true"]
 SMALL = [*INLINE, "--data-option", "size=8"]
 # they serve, write a file that is the answer, or speak lines of JSON without being asked to
 WITHOUT = {"dashboard", "convert", "ask", "tell"}
+ANSWERS: dict[str, type[Answer]] = {
+    "list": json_objects.Names,
+    "describe": json_objects.Description,
+    "profile": json_objects.Profile,
+    "search": json_objects.Search,
+    "train-supernet": json_objects.Supernet,
+    "retrain": json_objects.Training,
+    "run": json_objects.Steps,
+    "trials": json_objects.Trials,
+    "verify": json_objects.Verified,
+    "export": json_objects.Exported,
+    "report": json_objects.Report,
+    "plot": Picture,
+    "ui": Runs,
+}
+PAGE = Path(__file__).parent.parent / "docs" / "commands.md"
 STEPS = {
     "space": SPACE,
     "data": "digits",
@@ -99,6 +116,27 @@ def test_every_command_that_a_script_reads_has_it() -> None:
         if any("--json" in parameter.opts for parameter in command.params)
     }
     assert set(group.commands) - having == WITHOUT
+
+
+def rows_of(heading: str) -> dict[str, str]:
+    """Return the rows of a table in ``docs/commands.md``, by the commands in their first column."""
+    part = PAGE.read_text().partition(f"{heading}\n")[2].partition("\n## ")[0]
+    cells = [line.split("|") for line in part.splitlines() if line.startswith("| `")]
+    return {
+        word: "|".join(rest)
+        for _, first, *rest in cells
+        for word in re.findall(r"`(?:raynas )?([a-z-]+)", first)
+    }
+
+
+def test_the_page_on_commands_knows_all_of_them_and_their_fields() -> None:
+    group: Any = typer.main.get_command(app)
+    assert set(rows_of("# Commands")) == set(group.commands)
+    fields = rows_of("## JSON for scripts")
+    assert set(fields) == set(group.commands) - WITHOUT == set(ANSWERS)
+    for command, model in ANSWERS.items():
+        named = set(re.findall(r"`(\w+)`", fields[command]))
+        assert set(model.model_fields) <= named, command
 
 
 def test_run_tells_each_step_as_its_own_command_does(steps: dict[str, Any]) -> None:
