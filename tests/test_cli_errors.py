@@ -194,6 +194,9 @@ def test_a_run_that_found_nothing(refused: Refused, run: str, said: str) -> None
         code, told = refused(command.replace("R", run))
         assert said in told, command
         assert code == 1
+    code, told = refused(f"plot {run} history new.json")
+    assert "needs at least 2 trials" in told
+    assert code == 1
 
 
 @pytest.mark.parametrize(("run", "rows"), [("begun", 0), ("failed", 3)])
@@ -337,6 +340,16 @@ def ended(folder: Path) -> Callable[[type[nn.Module]], str]:
         return net.__name__
 
     return run
+
+
+def test_a_retraining_of_a_run_that_found_nothing(
+    refused: Refused, ended: Callable[[type[nn.Module]], str]
+) -> None:
+    config = raynas.load(ended(Branching)).config
+    Folder("net_begun").begin(config, resume=False)
+    code, told = refused("retrain net_begun --ray-option inline=true")
+    assert "no completed trial: none ran" in told
+    assert code == 1
 
 
 def test_its_weights_can(ended: Callable[[type[nn.Module]], str], tmp_path: Path) -> None:

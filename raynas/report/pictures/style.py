@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from raynas.core.errors import Unfinished
+
 INK, QUIET, GRID = "#1f2933", "#616e7c", "#e4e7eb"
 POINT, BEST, WORSE, EVEN, PALE = "#3a6ea5", "#d9480f", "#a8641f", "#edeeec", "#f4f6f8"
 PARENT = "#c3cad2"
@@ -18,7 +20,7 @@ LETTER = 7  # pixels that a letter of 12 px takes at most, on average
 TICKS = 8  # at most, on an axis that counts
 
 
-class NothingToDraw(LookupError):
+class NothingToDraw(Unfinished):
     """A run holds nothing that a picture could show."""
 
 
