@@ -24,6 +24,7 @@ from raynas.core.errors import InvalidArch, StoreMismatch
 from raynas.setup.ask_tell import AskTell
 from raynas.setup.asked_begin import ask_tell
 from tests.inline import INLINE
+from tests.toynet import ToyNet
 
 REPO = Path(__file__).parent.parent
 HANGS_S = 300  # after which a process of a test is taken to hang, on a busy machine
@@ -345,7 +346,8 @@ def asked_twice(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_lines_go_round(shell: Shell) -> None:
-    begin = ["--space", "mlp", "--algo", "random", "--trials", "3", "--count", "2"]
+    begin = ["--space", "tests.toynet:ToyNet", "--data", "digits", "--algo", "random"]
+    begin += ["--trials", "3", "--count", "2"]
     code, asked = shell("ask", *begin)
     assert code == 0
     assert [line["trial"] for line in asked] == [0, 1]
@@ -361,7 +363,9 @@ def test_lines_go_round(shell: Shell) -> None:
     assert told[1]["error"] == "broke"
     code, repeated = shell("tell", lines=[handed_through[0]])
     assert (code, repeated[0]["repeated"], repeated[0]["told"]) == (0, True, 2)
-    own = {**asked[0]["arch"], "dropout": 0.2 if asked[0]["arch"]["dropout"] != 0.2 else 0.0}
+    space = raynas.ModelSpace(ToyNet).arch_space
+    rest = [dict(arch) for arch in space if dict(arch) not in [line["arch"] for line in asked]]
+    own, other = rest[:2]
     line = {"metrics": {"accuracy": 0.75}, "algo": "agent", "duration_s": 2.5}
     code, told = shell("tell", lines=[{"arch": own, **line}, {"arch": own, **line}])
     assert (code, [line.get("repeated") for line in told]) == (0, [None, True])
@@ -371,7 +375,6 @@ def test_lines_go_round(shell: Shell) -> None:
     assert done[0]["told"] == done[0]["trials"] == 3
     assert done[0]["best"]["arch"] == own
     assert done[0]["best"]["metrics"]["accuracy"] == 0.75
-    other = {**own, "width": 16 if own["width"] != 16 else 32}
     code, refused = shell("tell", lines=[{"arch": other, "metrics": {"accuracy": 1}}])
     assert (code, refused[0]["done"]) == (3, True)
     trials = raynas.load(shell.run).trials
@@ -380,7 +383,8 @@ def test_lines_go_round(shell: Shell) -> None:
 
 
 def test_lines_are_evaluated(shell: Shell) -> None:
-    begin = ["--space", "mlp", "--trials", "2", "--evaluator", "cost", "--objective", "params:min"]
+    begin = ["--space", "tests.toynet:ToyNet", "--data", "digits", "--trials", "2"]
+    begin += ["--evaluator", "cost", "--objective", "params:min"]
     _, asked = shell("ask", *begin)
     line = {key: asked[0][key] for key in ("trial", "arch")}
     code, told = shell("tell", "--evaluate", lines=[line, line])
