@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +146,107 @@ def test_darts_trains_as_nni_s_trainer_does(tmp_path: Path) -> None:
     assert metrics["acc1"] == pytest.approx(metrics["accuracy"])
     derived = trainer.result.trials.sort_values("trial").iloc[0]
     assert derived["count"] == 128, "the logits' half of dataset_train"
+
+
+class DartsNode(nn.Module):
+    """A node as NNI's example of DARTS has it, which reads two of the operations on earlier."""
+
+    def __init__(self, node_id: str, num_prev_nodes: int, channels: int) -> None:
+        super().__init__()
+        self.ops = nn.ModuleList()
+        keys = [f"{node_id}_p{at}" for at in range(num_prev_nodes)]
+        for key in keys:
+            candidates = OrderedDict(
+                [
+                    ("maxpool", nn.MaxPool2d(3, 1, 1)),
+                    ("skipconnect", nn.Identity()),
+                    ("conv", nn.Conv2d(channels, channels, 3, padding=1)),
+                ]
+            )
+            self.ops.append(nni.LayerChoice(candidates, key=key))
+        self.input_switch = nni.InputChoice(choose_from=keys, n_chosen=2, key=f"{node_id}_switch")
+
+    def forward(self, prev_nodes: list[Tensor]) -> Any:
+        out = [op(node) for op, node in zip(self.ops, prev_nodes, strict=True)]
+        return self.input_switch(out)
+
+
+class DartsNet(nn.Module):
+    """Two cells that decide together, since their keys are the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(1, 4, 3, padding=1), nn.Linear(8, 10)
+        self.cells = nn.ModuleList(
+            nn.ModuleList(DartsNode(f"normal_n{depth}", depth, 4) for depth in (2, 3))
+            for _ in range(2)
+        )
+        self.join = nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = second = self.stem(x)
+        joined = x
+        for cell in self.cells:
+            nodes = [first, second]
+            for node in cell.children():
+                nodes.append(node(nodes))
+            joined = torch.cat(nodes[2:], 1)
+            first, second = second, self.join(joined)
+        logits: Tensor = self.head(joined.mean((2, 3)))
+        return logits
+
+
+def darts_of_nni(model: nn.Module, out: str) -> Any:
+    given: Any = {"num_epochs": 1, "dataset_train": TRAIN, "dataset_valid": VALID, "workers": 0}
+    loss = nn.CrossEntropyLoss()
+    return nni.DartsTrainer(model, loss, top1, sgd(model), batch_size=64, out=out, **given, **FEW)
+
+
+def proxyless_of_nni(model: nn.Module, out: str) -> Any:
+    loaders = DataLoader(TRAIN, 64, shuffle=True), DataLoader(VALID, 64)
+    return nni.ProxylessNasTrainer(
+        model, sgd(model), None, *loaders, n_epochs=1, warmup=False, ckpt_path=out, **FEW
+    )
+
+
+def fbnet_of_nni(model: nn.Module, out: str) -> Any:
+    return nni.FBNetTrainer(
+        model,
+        sgd(model),
+        nn.CrossEntropyLoss(),
+        torch.device("cpu"),
+        None,
+        nni.NASConfig(start_epoch=0, nas_lr=0.1),
+        DataLoader(TRAIN, 64, shuffle=True),
+        DataLoader(VALID, 64),
+        n_epochs=1,
+        out=out,
+        **FEW,
+    )
+
+
+@pytest.mark.parametrize("trainer", [darts_of_nni, proxyless_of_nni, fbnet_of_nni])
+def test_the_nodes_of_nni_s_darts_are_searched(
+    trainer: Callable[[nn.Module, str], Any], tmp_path: Path
+) -> None:
+    model = DartsNet()
+    run = trainer(model, str(tmp_path / "run"))
+    run.train()
+    arch, last = run.architecture, run.result.history.iloc[-1]
+    assert arch["normal_n2_switch"] == ("normal_n2_p0", "normal_n2_p1")
+    keys = [f"normal_n3_p{at}" for at in range(3)]
+    options = ("maxpool", "skipconnect", "conv")
+    best = {key: max(last[f"alpha.{key}.{option}"] for option in options) for key in keys}
+    assert {key: last[f"alpha.normal_n3_switch.{key}"] for key in keys} == pytest.approx(best)
+    assert set(arch["normal_n3_switch"]) == set(sorted(keys, key=best.__getitem__)[1:])
+
+    exported = run.export(tmp_path / "arch.json")
+    fresh = DartsNet()
+    assert read_arch(space_of(fresh), exported) == arch
+    assert nni.apply_fixed_architecture(fresh, str(tmp_path / "arch.json")) == arch
+    fresh.load_state_dict(freeze(model, arch).state_dict())
+    x = VALID.tensors[0]
+    assert torch.equal(fresh.eval()(x), model.eval()(x))
 
 
 def test_darts_of_nni_2_takes_one_dataset_and_a_plain_loss(tmp_path: Path) -> None:

@@ -343,6 +343,62 @@ def run_vectors(algo: Any) -> dict[str, Tensor]:
     return logits(algo)
 
 
+class Inputs(nn.Module):
+    """A choice of one input, and a node that reads two of three layer choices or all of them."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        keys = ["p0", "p1", "p2"]
+        self.ops = nn.ModuleList(
+            LayerChoice({"none": Nothing(), "linear": nn.Linear(6, 6), "same": nn.Tanh()}, key)
+            for key in keys
+        )
+        self.read = InputChoice(choose_from=keys, n_chosen=count, key="read")
+        self.skip = InputChoice(choose_from=[InputChoice.NO_KEY, "read"], n_chosen=1, key="skip")
+        self.drop, self.head = nn.Dropout(0.1), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        read = self.read([op(x) for op in self.ops])
+        logits: Tensor = self.head(self.drop(self.skip([x, read])))
+        return logits
+
+
+@learners
+def test_inputs_are_picked_and_a_training_with_them_goes_on(
+    case: tuple[str, dict[str, Any]],
+) -> None:
+    one_by_one = case[0] == "sgas" or case[1].get("selection") == "perturbation"
+
+    def build() -> nn.Module:
+        torch.manual_seed(0)
+        return Inputs(3 if one_by_one else 2).double()
+
+    net, algo = ready(case, build), algorithm(case)
+    run = trained(net, algo, numbers(), epochs=2)
+    run.run_epoch()
+    state = saved(run)
+    row = untimed(run.run_epoch())
+    arch = algo.derive()
+    space_of(net).check(arch)
+    assert algo.top_k(1) == [arch]
+    p: dict[str, Any] = {label: dict(pairs) for label, pairs in algo.distribution().items()}
+    assert p["skip"][arch["skip"]] == max(p["skip"].values())
+    if not one_by_one:
+        strongest = sorted(p["read"], key=p["read"].__getitem__)[1:]
+        assert set(arch["read"]) == set(strongest)  # type: ignore[arg-type]
+        assert all(arch[key] != "none" for key in strongest)
+    activate(net.eval(), arch)
+    x = numbers().load().valid[0]
+    assert torch.equal(freeze(net, arch)(x), net(x))
+
+    other = ready(case, build, seed=9)
+    again = trained(other, algorithm(case), numbers(), epochs=2)
+    loaded = torch.load(io.BytesIO(state), weights_only=True)
+    again.model.load_state_dict(loaded["model"])
+    again.load_state_dict(loaded["training"])
+    assert untimed(again.run_epoch()) == row
+
+
 def plain() -> nn.Module:
     """Three choices of three, none of which holds another."""
     torch.manual_seed(0)

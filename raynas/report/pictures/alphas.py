@@ -64,4 +64,5 @@ def alphas(data: ReportData) -> go.Figure:
 
 
 def _name(data: ReportData, label: str, option: str) -> str:
-    return data.option_name(label, int(option)) if option.isdigit() else option
+    # an input without a key is an empty text
+    return data.option_name(label, int(option)) if option.isdigit() else option or "NO_KEY"
