@@ -641,7 +641,7 @@ SIZES = raynas.ArchSpace.of(depth=[2, 3])
         ({"first": "k3"}, {"space": ToyNet, "inherit": True}, ValueError, "has no supernet"),
         ({"first": "k3"}, {"space": ToyNet, "arch": {}}, ValueError, "is given already"),
         ({"first": "k3"}, {"space": ToyNet, "resume": True}, ValueError, "name it (out=, --out)"),
-        ("nothing here", {}, FileNotFoundError, "holds no run: it has no run.json"),
+        ("nothing here", {}, FileNotFoundError, "holds no run: there is no such folder"),
         ("nothing here", {"space": ToyNet}, InvalidArch, "the text 'nothing here' is none"),
         (7, {"space": ToyNet}, TypeError, "expected a Result, the path of a run, or an arch"),
         (DARTS_V2, {"space": ToyNet}, InvalidArch, "no decision is labelled 'normal/n0/from'"),

@@ -351,7 +351,7 @@ def no_scores(path: Path) -> str:
 @pytest.mark.parametrize(
     ("run", "said"),
     [
-        (lambda path: str(path), r"warm_start: .*run holds no run: it has no run.json"),
+        (lambda path: str(path), r"warm_start: .*run holds no run: there is no such folder"),
         (other_objectives, r"is a run with objectives size:min, and this search has accuracy:max"),
         (several_objectives, r"objectives accuracy:max, size:min, and this search has accuracy"),
         (other_labels, r"of another space: it has no decision 's0.depth'; known: resolution"),
