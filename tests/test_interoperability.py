@@ -114,6 +114,19 @@ def test_real_numbers_are_drawn_at_random_and_said_once() -> None:
     assert len({trial.params["rate"] for trial in study.trials}) == 20
 
 
+def test_a_study_with_real_numbers_goes_on_when_all_else_was_tried() -> None:
+    def objective(trial: Any) -> float:
+        return float(trial.suggest_int("depth", 1, 3) + trial.suggest_float("rate", 0, 1))
+
+    with pytest.warns(UserWarning, match=r"drawn at random") as said:
+        study = studied(optuna_sampler("tpe"), objective, 12)
+    texts = [str(warning.message) for warning in said]
+    assert ["'rate' is drawn" in text for text in texts] == [True, False]
+    assert "tpe has proposed all 3 combinations of depth" in texts[1]
+    assert {trial.params["depth"] for trial in study.trials[:3]} == {1, 2, 3}
+    assert len(study.trials) == 12
+
+
 def test_parameters_that_some_trials_have_alone_are_drawn_at_random() -> None:
     def objective(trial: Any) -> float:
         width = trial.suggest_int("width", 1, 30)
