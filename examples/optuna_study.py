@@ -2,7 +2,7 @@
 
 import optuna
 
-from raynas.setup.optuna_sampler import optuna_sampler
+import raynas
 
 
 def objective(trial: optuna.Trial) -> tuple[float, float]:
@@ -14,7 +14,7 @@ def objective(trial: optuna.Trial) -> tuple[float, float]:
 
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-sampler = optuna_sampler("nsga2", seed=0, population=8)
+sampler = raynas.optuna_sampler("nsga2", seed=0, population=8)
 study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
 study.optimize(objective, n_trials=25)
 for trial in sorted(study.best_trials, key=lambda trial: -trial.values[0])[:3]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from raynas.setup.asked_begin import ask_tell as ask_tell
     from raynas.setup.costing import cost as cost
     from raynas.setup.costing import profile as profile
-    from raynas.setup.optuna_sampler import optuna_sampler as optuna_sampler
+    from raynas.setup.optuna_study_sampler import optuna_sampler as optuna_sampler
     from raynas.setup.registries import available as available
     from raynas.setup.registries import describe as describe
     from raynas.tasks import Task as Task
@@ -45,7 +45,7 @@ _HOMES = {
     **dict.fromkeys(("cost", "profile"), "raynas.setup.costing"),
     "Arch": "raynas.core.arch",
     "ask_tell": "raynas.setup.asked_begin",
-    "optuna_sampler": "raynas.setup.optuna_sampler",
+    "optuna_sampler": "raynas.setup.optuna_study_sampler",
     "ArchSpace": "raynas.core.archspace",
     "Choice": "raynas.core.decision",
     "ModelSpace": "raynas.nn.modelspace",

@@ -21,7 +21,7 @@ from raynas.core.decision import Choice
 from raynas.core.errors import InvalidSpace, UnknownName
 from raynas.core.objectives import MissingObjective
 from raynas.core.sampler import SAMPLERS
-from raynas.setup.optuna_sampler import optuna_sampler
+from raynas.setup.optuna_study_sampler import optuna_sampler
 
 SEVERAL = ["nsga2", "predictor"]
 MIXED: dict[str, list[Any]] = {
