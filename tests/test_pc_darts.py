@@ -645,7 +645,7 @@ def test_an_exported_network_is_said_to_be_narrow_or_untrained(
     decisions = str(tmp_path / "best.json")
     assert main(["export", str(out), decisions]) == 0
     assert "narrow" not in capsys.readouterr().out.replace(str(tmp_path), "")
-    assert main(["export", str(out), decisions, "--whole"]) == 2
+    assert main(["export", str(out), str(tmp_path / "other.json"), "--whole"]) == 2
     assert "whole goes with a network (.pt, .pt2, .onnx), not with .json" in capsys.readouterr().err
 
 
