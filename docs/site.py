@@ -56,4 +56,4 @@ def origin(name: str) -> tuple[str, str]:
     assert module is not None
     assert module.__file__ is not None
     first = re.split(r"\n\n", inspect.getdoc(module) or "")[0].replace("\n", " ").replace("|", "/")
-    return first.rstrip("."), str(Path(module.__file__).resolve().relative_to(ROOT))
+    return first.rstrip("."), f"algorithms/{Path(module.__file__).name}"

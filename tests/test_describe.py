@@ -55,6 +55,10 @@ class Wind:
         return lambda arch: {"accuracy": 1.0}
 
 
+class Gust(Wind):
+    pass
+
+
 def judge(arch):
     """Say how good it is."""
     return {"accuracy": 0.5}
@@ -102,6 +106,11 @@ def test_what_a_users_own_class_is(name: str, kind: str, doc: str) -> None:
     assert plugin.python is not None
     assert f"from mine_to_describe import {name};" in plugin.python
     ast.parse(plugin.python)
+
+
+@pytest.mark.usefixtures("own")
+def test_a_class_that_says_nothing_does_not_say_what_its_base_does() -> None:
+    assert only("mine_to_describe:Gust").doc == ""
 
 
 @pytest.mark.usefixtures("own")

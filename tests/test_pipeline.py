@@ -122,6 +122,7 @@ def test_an_architecture_is_retrained_without_a_search(tmp_path: Path) -> None:
         ({"steps": [{"serch": {}}]}, "no setting is named 'steps.0.serch'; did you mean 'search'"),
         ({"steps": []}, "steps: list should have at least 1 item"),
         ({"space": "mlp"}, "steps: field required"),
+        ({"serch": {"space": "mlp"}}, "no setting is named 'serch'; did you mean 'search'"),
         ({"stepz": [], "search": {}}, "no setting is named 'stepz'; did you mean 'steps'"),
         (
             {"steps": [{"search": {}, "retrain": {}}]},

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field, PositiveInt, model_validator
 
 from raynas.core.config import Goal, RayConfig, Strict, validated
+from raynas.core.errors import nearest
 
 STEPS = ("supernet", "search", "retrain")
 SHOWN = 60  # characters of what is no configuration
@@ -157,6 +158,10 @@ class PipelineConfig(CommonFields):
         if not isinstance(given, Mapping) or "steps" in given:
             return given
         lone = [{name: given[name]} for name in STEPS if name in given]
+        unknown = [str(key) for key in given if key not in {*STEPS, *cls.model_fields}]
+        if not lone and unknown:
+            hint = nearest(unknown[0], [*STEPS, *cls.model_fields])
+            raise ValueError(f"no setting is named {unknown[0]!r}; {hint}")
         if not lone:
             return given
         return {key: value for key, value in given.items() if key not in STEPS} | {"steps": lone}

@@ -57,7 +57,9 @@ def plugin_of(
     """
     target = builder.func if isinstance(builder, partial) else builder
     options = options_of(builder, without=("seed",)).values()
-    doc = without_arguments(inspect.getdoc(target) or "", {option.name for option in options})
+    doc = without_arguments(
+        inspect.cleandoc(target.__doc__ or ""), {option.name for option in options}
+    )
     source = None if "Source:" in doc else inspect.getdoc(inspect.getmodule(target))
     return Plugin(
         kind=kind,
