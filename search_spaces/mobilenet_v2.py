@@ -18,6 +18,7 @@ from raynas.nn.blocks import Residual as Residual
 from raynas.nn.chain_space import chain_space
 from raynas.nn.chain_table import EVEN_STAGES, Layout, Place, Stage
 from raynas.nn.choice import LayerChoice
+from raynas.nn.construct.filling import PREDEFINED
 from raynas.nn.construct.places import FIXED_PLACE
 from raynas.nn.modelspace import SPACES, ModelSpace
 from raynas.nn.operators import InvertedResidual
@@ -67,8 +68,10 @@ def choice_block(
 
 
 def slot_block(place: Place) -> nn.Module:
-    """Return an empty slot; ``expand`` is the table's, for constructors that ask."""
-    return with_skip(Slot(*place.shape, name=place.name, expand=place.stage.expand), place)
+    """Return an empty slot that knows the published block, for constructors that ask."""
+    expand = place.stage.expand
+    facts = {"expand": expand, PREDEFINED: f"MB3E{expand}"}
+    return with_skip(Slot(*place.shape, name=place.name, **facts), place)
 
 
 class MobileNetV2(Chain):

@@ -13,6 +13,7 @@ from raynas.core.errors import InvalidArch
 from raynas.nn import Slot, freeze, space_of
 from raynas.nn.construct import construct
 from raynas.nn.export import export
+from raynas.nn.slot import empty_slots
 
 BLOCKS = {"mobilenet_v2_cifar": 17, "mobilenet_v2_cifar_gpu": 22}
 
@@ -56,6 +57,27 @@ def test_the_list_of_mixed_operators_of_a_whole_template() -> None:
     template = space("mobilenet_v2_cifar_gpu", slots=True).factory()
     read = construct(template, [("arch_desc", {"arch_desc": written})])
     assert list(read.state_dict()) == list(freeze(net, arch).state_dict())
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_a_null_is_the_predefined_block_of_a_template(as_text: bool) -> None:
+    slots = raynas.space("CIFAR_MobileNetV2", slots=True)
+    listed: Any = [None, *["MB3E6"] * 16]
+    given = json.dumps(listed) if as_text else listed
+    net = construct(slots.factory(), [("DefaultSlotArchDescConstructor", {"arch_desc": given})])
+    assert not empty_slots(net)
+    assert sum(p.numel() for p in net.parameters()) == 2_236_682
+    written = {"arch_desc": tree(["MB3E6"] * 16)}
+    nested = construct(slots.factory(), [("DefaultRecursiveArchDescConstructor", written)])
+    assert sum(p.numel() for p in nested.parameters()) == 2_236_682
+
+
+def test_a_null_leaves_a_slot_that_knows_no_block_and_running_it_says_so() -> None:
+    template = torch.nn.Sequential(Slot(4), Slot(4, predefined="NC3"))
+    net = construct(template, [("arch_desc", {"arch_desc": [None, None]})])
+    assert [slot.path for slot in empty_slots(net)] == ["0"]
+    with pytest.raises(RuntimeError, match=r"slot '0' .* is empty: fill it"):
+        net(torch.zeros(1, 4, 4, 4))
 
 
 def test_parameters_are_numbered() -> None:

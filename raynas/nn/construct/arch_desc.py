@@ -21,7 +21,8 @@ def arch_desc(
     The list has an entry for every slot and outermost mutable, in the order of their modules;
     cells of one label share an entry. An empty slot is filled with the operator that its entry
     names, ``"MB3E6"`` or ``["MB3E6"]``; any other place is decided and frozen, weights kept.
-    None keeps a place as it is. Everything is checked before anything is made.
+    None keeps a place as it is; in an empty slot that says what is predefined there
+    (``Slot(predefined="MB3E1")``, as those of MobileNetV2 do) it stands for that. Everything is checked before anything is made.
 
     Args:
         model: a template of slots, or a supernet; it stays as it is.

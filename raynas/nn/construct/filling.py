@@ -17,6 +17,8 @@ Spec = Any
 """A registered operator's name, ``[name, {option: value}]``, ``{"type": name, "args": {...}}``, or
 a function of (channels_in, channels_out, stride)."""
 
+PREDEFINED = "predefined"  # fact of a slot: the spec of what the published backbone has there
+
 
 def specs_of(named: Iterable[str] | Mapping[str, Spec]) -> dict[str, Spec]:
     """Return operators by the names they go under.
@@ -48,6 +50,20 @@ def built(slot: Slot, specs: Mapping[str, Spec]) -> dict[str, nn.Module]:
     if isinstance(slot.chn_in, int) and isinstance(slot.chn_out, int):
         return candidates(operators, slot.chn_in, slot.chn_out, slot.stride, where=where)
     return {name: _untried(slot, name, operator) for name, operator in operators.items()}
+
+
+def predefined(slot: Slot) -> nn.Module:
+    """Return the layer that the published backbone has in a slot.
+
+    Raises:
+        InvalidSpace: the slot does not say which, or it does not fit.
+    """
+    if PREDEFINED not in slot.info:
+        raise InvalidSpace(
+            f"{slot} has no predefined operator; name it, Slot(..., predefined='MB3E6')"
+        )
+    (layer,) = built(slot, {PREDEFINED: slot.info[PREDEFINED]}).values()
+    return layer
 
 
 def _operator(spec: Spec, info: Mapping[str, Any]) -> Operator:

@@ -12,7 +12,7 @@ from raynas.core.arch import Value
 from raynas.core.archspace import ArchSpace
 from raynas.core.errors import InvalidArch, InvalidSpace, nearest
 from raynas.core.fixed import agreed
-from raynas.nn.construct.filling import Spec, built
+from raynas.nn.construct.filling import PREDEFINED, Spec, built, predefined
 from raynas.nn.construct.places import entries, with_fixed
 from raynas.nn.mutable import Memo, Mutable, mutables, outermost, space_of
 from raynas.nn.operators import OPERATORS
@@ -41,6 +41,8 @@ class Plan:
     def take(self, path: str, mutable: Mutable, entry: Any) -> None:
         """Note what an entry says about a place: a layer, decisions, or with None, nothing.
 
+        With None, an empty slot that knows its predefined operator takes that.
+
         Raises:
             InvalidArch: it is no entry for this place, which the message names.
         """
@@ -49,6 +51,9 @@ class Plan:
             raise InvalidArch(f"{where}: this module is described twice")
         self._seen.add(id(mutable))
         empty = isinstance(mutable, Slot) and mutable.empty
+        if entry is None and isinstance(mutable, Slot) and empty and PREDEFINED in mutable.info:
+            self._filled[id(mutable)] = predefined(mutable)
+            return
         if entry is None and (empty or not isinstance(mutable, Slot) or mutable.choices()):
             return
         try:
