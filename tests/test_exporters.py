@@ -237,10 +237,13 @@ def test_every_export_of_every_space_is_built_again(name: str) -> None:
     keeps_the_law(supernet, supernet, arch, images(model, 1, torch.float64))
 
 
+WITHOUT_EXPORTER = {"mixed_op", "op", "predefined", "block_choice", "block_list"}
+
+
 def test_every_exporter_has_its_constructor() -> None:
     names = {spec if isinstance(spec, str) else spec[0] for spec, _ in PAIRS}
     assert names == set(EXPORTERS)
-    assert {constructor for _, constructor in PAIRS} | {"mixed_op", "op"} == set(CONSTRUCTORS)
+    assert {constructor for _, constructor in PAIRS} | WITHOUT_EXPORTER == set(CONSTRUCTORS)
 
 
 @pytest.mark.parametrize(
@@ -250,6 +253,9 @@ def test_every_exporter_has_its_constructor() -> None:
         ("DefaultOpConstructor", "op"),
         ("DefaultSlotArchDescConstructor", "arch_desc"),
         ("DefaultRecursiveArchDescConstructor", "recursive_arch_desc"),
+        ("MobileNetV2PredefinedConstructor", "predefined"),
+        ("MobileNetV2SearchConstructor", "block_choice"),
+        ("MobileNetV2ArchDescConstructor", "block_list"),
         ("DefaultSlotTraversalExporter", "slots"),
         ("DefaultRecursiveExporter", "recursive"),
         ("DefaultParamsExporter", "params"),

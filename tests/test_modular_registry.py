@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 import raynas
 from raynas.core.archspace import ArchSpace
-from raynas.core.errors import UnknownName
+from raynas.core.errors import InvalidArch, InvalidSpace, UnknownName
 from raynas.core.evaluator import EVALUATORS
 from raynas.core.registry import Registry
 from raynas.core.sampler import SAMPLERS, Sampler
@@ -21,7 +22,7 @@ from raynas.nn import Slot
 from raynas.nn.construct import CONSTRUCTORS
 from raynas.nn.export import EXPORTERS
 from raynas.nn.modelspace import SPACES
-from raynas.nn.mutable import mutables
+from raynas.nn.mutable import mutables, space_of
 from raynas.nn.operators import OPERATORS
 from raynas.nn.slot import empty_slots
 from raynas.registry import arch_space, construct, estim, export, mixed_op, optim, search_space
@@ -129,6 +130,57 @@ def test_constructors_are_functions_or_classes() -> None:
         construct.build("DefaultOpConstructor")
     with pytest.raises(ValueError, match="no option 'opp'; did you mean 'op'"):
         construct.build("op", opp="NC3")
+
+
+def count(net: nn.Module) -> int:
+    return sum(p.numel() for p in net.parameters())
+
+
+def test_predefined_blocks_are_the_published_backbone() -> None:
+    build = construct.build("MobileNetV2PredefinedConstructor")
+    assert count(build(search_space.build("CIFAR_MobileNetV2"))) == 2_236_682
+    assert count(build(search_space.build("CIFAR_MobileNetV2_GPU"))) == 3_416_586
+    with pytest.raises(InvalidSpace, match=r"slot 'conv' .* has no predefined operator"):
+        build(YourModel())
+
+
+def test_a_list_of_blocks_has_any_entry_or_none_for_the_first() -> None:
+    template = search_space.build("CIFAR_MobileNetV2_GPU")
+    params = {"MB3E3": 1_923_738, "MB5E3": 2_007_450, "MB5E6": 3_584_010}
+    params |= {"MB7E3": 2_133_018, "MB7E6": 3_835_146}
+    for at, (name, expected) in enumerate(params.items()):
+        listed: list[Any] = [[None], ["MB9E9"], [["MB3E3"]], []][at % 4] + [name] * 21
+        net = construct.build("MobileNetV2ArchDescConstructor", arch_desc=listed)(template)
+        assert not empty_slots(net)
+        assert count(net) == expected
+    whole = construct.build("block_list", arch_desc=["MB3E3"] * 22, fix_first=False)(template)
+    assert count(whole) > params["MB3E3"]
+    with pytest.raises(InvalidArch, match=r"expected 22 entries, .* got 20"):
+        construct.build("block_list", arch_desc=["MB3E3"] * 20)(template)
+
+
+def test_a_choice_between_blocks_fixes_the_first_and_adds_nil_where_a_skip_is() -> None:
+    template = search_space.build("CIFAR_MobileNetV2", width=0.1)
+    build = partial(construct.build, "MobileNetV2SearchConstructor", primitives=["MB3E3", "MB5E3"])
+    decisions = space_of(build(mixed_op="Index")(template)).decisions
+    plain = search_space.build("mobilenet_v2_cifar", width=0.1, slots=False)
+    assert [*decisions] == [*space_of(plain).labels]
+    assert len(decisions) == 16
+    options = [decision.options for decision in decisions.values()]
+    assert options[:2] == [("MB3E3", "MB5E3"), ("MB3E3", "MB5E3", "NIL")]
+    assert sum("NIL" in names for names in options) == sum(
+        slot.stride == 1 and slot.chn_in == slot.chn_out for slot in empty_slots(template)[1:]
+    )
+    every = space_of(build(fix_first=False, add_zero_op=False)(template)).decisions
+    assert {decision.options for decision in every.values()} == {("MB3E3", "MB5E3")}
+    assert len(every) == 17
+
+
+def test_what_is_a_space_of_its_own_here_is_named() -> None:
+    with pytest.raises(UnknownName, match=r"ofa_mobilenet_v3.*progressive_shrinking"):
+        construct.build("MobileNetV2ElasticConstructor", repeat_range=[2, 3])
+    with pytest.raises(UnknownName, match="space='darts_cifar'"):
+        construct.get_builder("darts_search_constructor")
 
 
 def test_algorithms_are_built_with_their_words() -> None:

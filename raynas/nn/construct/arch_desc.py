@@ -22,7 +22,8 @@ def arch_desc(
     cells of one label share an entry. An empty slot is filled with the operator that its entry
     names, ``"MB3E6"`` or ``["MB3E6"]``; any other place is decided and frozen, weights kept.
     None keeps a place as it is; in an empty slot that says what is predefined there
-    (``Slot(predefined="MB3E1")``, as those of MobileNetV2 do) it stands for that. Everything is checked before anything is made.
+    (``Slot(predefined="MB3E1")``, as those of MobileNetV2 do) it stands for that.
+    Everything is checked before anything is made.
 
     Args:
         model: a template of slots, or a supernet; it stays as it is.

@@ -11,9 +11,9 @@ from torch import nn
 from raynas.core.alias import Alias
 from raynas.nn.choice import LayerChoice
 from raynas.nn.construct.chain import CONSTRUCTORS
-from raynas.nn.construct.filling import built, specs_of
+from raynas.nn.construct.filling import Spec, built, specs_of
 from raynas.nn.mutable import name_labels
-from raynas.nn.slot import empty_slots
+from raynas.nn.slot import Slot, empty_slots
 
 
 @CONSTRUCTORS.register(
@@ -48,18 +48,31 @@ def mixed_op(
         InvalidSpace: a candidate does not fit a slot; the message names both.
         UnknownName: no operator has the name.
     """
-    specs = {name: _with(spec, candidate_args) for name, spec in specs_of(candidates).items()}
+    specs = {
+        name: with_options(spec, candidate_args) for name, spec in specs_of(candidates).items()
+    }
     name_labels(model)
     filled = copy.deepcopy(model)
     for slot in empty_slots(filled):
-        choice = LayerChoice(built(slot, specs), label=slot.label if share else None)
-        choice.mixed_op = mixed_op
-        slot.fill(choice)
+        slot.fill(choice_in(slot, specs, mixed_op, slot.label if share else None))
     name_labels(filled)
     return filled
 
 
-def _with(spec: Any, options: Mapping[str, Any] | None) -> Any:
+def choice_in(
+    slot: Slot, specs: Mapping[str, Spec], mixed_op: Any, label: str | None
+) -> LayerChoice:
+    """Return a choice between operators that fit a slot.
+
+    Raises:
+        InvalidSpace: one does not.
+    """
+    choice = LayerChoice(built(slot, specs), label=label)
+    choice.mixed_op = mixed_op
+    return choice
+
+
+def with_options(spec: Any, options: Mapping[str, Any] | None) -> Any:
     """Return the spec of a candidate with options that all of them share."""
     if not options or callable(spec):
         return spec

@@ -22,9 +22,9 @@ def recursive_arch_desc(
 
     Keys are module names, down to the outermost mutables and slots, whose entries are those of
     ``arch_desc``. Modules without choices may have entries of empty dicts, or none. None keeps
-    all that is below it, or fills a slot as in ``arch_desc``. The tree that ModularNAS writes of a MobileNetV2 by its own names
-    (``bottlenecks``, ``conv``, with ``ent`` in the fixed slot) is read block by block. Everything
-    is checked before anything is made.
+    all that is below it, or fills a slot as in ``arch_desc``. The tree that ModularNAS writes of a
+    MobileNetV2 by its own names (``bottlenecks``, ``conv``, with ``ent`` in the fixed slot) is read
+    block by block. Everything is checked before anything is made.
 
     Args:
         model: a template of slots, or a supernet; it stays as it is.
