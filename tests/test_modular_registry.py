@@ -70,7 +70,7 @@ def test_a_base_model_is_registered_built_and_searched(tmp_path: Path) -> None:
     result = raynas.search(
         "your_model_name",
         optim.build("RandomSearchOptim"),
-        construct=[built],
+        construct=built,  # one alone, or a list
         space_options={"channels": 6},
         evaluator=lambda arch: {"accuracy": float(arch["conv"] == "NC3")},
         trials=2,
@@ -82,6 +82,27 @@ def test_a_base_model_is_registered_built_and_searched(tmp_path: Path) -> None:
     net = raynas.load(result.path).model()
     assert net(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
     assert options["channels"] == 6
+
+
+def test_a_registered_base_model_takes_the_shape_of_the_data(tmp_path: Path) -> None:
+    search_space.register(YourModel, "your_model_of_digits")
+    result = raynas.search(
+        "your_model_of_digits",
+        "DARTSOptim",
+        construct=[("DefaultMixedOpConstructor", {"primitives": ["NC3", "NC5"]})],
+        data="digits",
+        trials=1,
+        epochs=1,
+        options={"batch_size": 512},
+        ray=INLINE,
+        out=str(tmp_path / "run"),
+    )
+    assert result.config.input_shape == (1, 16, 16)
+    loaded = raynas.load(result.path)
+    assert loaded.rebuilt.space.input_shape == (1, 16, 16)
+    assert loaded.model()(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+    trained = raynas.retrain(result, epochs=1, options={"batch_size": 512}, ray=INLINE)
+    assert trained.model()(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
 
 
 def test_primitives_and_mixed_operators_are_found_by_their_names() -> None:

@@ -68,7 +68,11 @@ def resolve_space(space: Any, options: Options, data: Data | None, construct: An
             raise TypeError("an ArchSpace has no options, and no model to be constructed")
         plain = {"choices": to_plain(space)}
         return Space(ComponentSpec(name=PLAIN_SPACE, options=plain), space, None)
-    model, spec = _models(space, options, data, construct is not None)
+    return _constructed(*_models(space, options, data, construct is not None), construct)
+
+
+def _constructed(model: ModelSpace, spec: ComponentSpec, construct: Any) -> Space:
+    """Return the space of what constructors, if there are any, make of a template."""
     if construct is not None and CONSTRUCT not in spec.options:
         model = constructed(model, spec, construct)
         spec = model.spec or spec
@@ -83,7 +87,8 @@ def _models(
 
     if isinstance(space, str):
         slots = {SLOTS: True} if template and has_slots(space) else {}
-        return build_space(space, {**slots, **options}, **_facts(data))
+        model, spec = build_space(space, {**slots, **options}, **_facts(data))
+        return _with_shape(model, data), spec
     if options:
         raise TypeError("space options go with a registered space's name; configure the object")
     if isinstance(space, ModelSpace):
@@ -152,8 +157,10 @@ def rebuild_space(spec: ComponentSpec, data: Data | None) -> Space:
         return Space(spec, space, None)
     try:
         construct = construct_in(spec)
-        if ":" not in spec.name:  # the options hold all that data gave
-            return resolve_space(spec.name, spec.options, None, construct)
+        if ":" not in spec.name:  # the options hold all that data gave but the shape
+            options = {key: value for key, value in spec.options.items() if key != CONSTRUCT}
+            model, built = _models(spec.name, options, None, construct is not None)
+            return _constructed(_with_shape(model, data), built, construct)
         own = own_factory(spec)
     except LookupError as error:
         raise LookupError(
