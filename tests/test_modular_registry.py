@@ -14,7 +14,7 @@ import raynas
 from raynas.core.archspace import ArchSpace
 from raynas.core.errors import InvalidArch, InvalidSpace, UnknownName
 from raynas.core.evaluator import EVALUATORS
-from raynas.core.registry import Registry
+from raynas.core.registry import Registry, normalised
 from raynas.core.sampler import SAMPLERS, Sampler
 from raynas.gradient.mixed import MIXED_OPS
 from raynas.gradient.mixed.weighted_sum import WeightedSum
@@ -26,6 +26,7 @@ from raynas.nn.mutable import mutables, space_of
 from raynas.nn.operators import OPERATORS
 from raynas.nn.slot import empty_slots
 from raynas.registry import arch_space, construct, estim, export, mixed_op, optim, search_space
+from raynas.setup.vega.estimators import KINDS
 from raynas.supernet.protocol import ONE_SHOTS
 from tests.inline import INLINE
 
@@ -284,6 +285,11 @@ def test_an_algorithm_of_ones_own_searches(tmp_path: Path) -> None:
                 }
             },
         ),
+        (
+            "RandomSamplingEstim",
+            {"epochs": 8, "options": {"lr": 0.1}},
+            {"supernet": {"algo": "spos", "epochs": 8, "warm_start_steps": 0, "lr": 0.1}},
+        ),
         ("standalone", {"epochs": 2}, {"evaluator": ["standalone", {"epochs": 2}]}),
     ],
 )
@@ -291,6 +297,13 @@ def test_estimators_are_arguments_of_a_search(
     spec: Any, options: dict[str, Any], arguments: dict[str, Any]
 ) -> None:
     assert estim.build(spec, **options) == arguments
+
+
+def test_files_and_python_know_the_same_estimators() -> None:
+    ours = {
+        word for name in estim.ESTIMATORS for word in (name, *estim.ESTIMATORS.aliases_of(name))
+    }
+    assert {normalised(name) for name in KINDS} == {normalised(name) for name in ours}
 
 
 def test_estimators_run(tmp_path: Path) -> None:

@@ -72,6 +72,18 @@ def subnet(
     return {"evaluator": ["shared", images], "trials": trials}
 
 
+@ESTIMATORS.register("RandomSamplingEstimator", aliases=("RandomSamplingEstim",))
+def random_sampling(*, epochs: int = 1, options: Mapping[str, Any] | None = None) -> Arguments:
+    """Train a supernet by uniformly random single paths, before a sampler searches it.
+
+    Args:
+        epochs: of the training.
+        options: of ``spos`` and its training.
+    """
+    own = {"algo": "spos", "epochs": epochs, "warm_start_steps": 0}
+    return {"supernet": {**own, **(options or {})}}
+
+
 @ESTIMATORS.register(
     "ProgressiveShrinkingEstimator",
     aliases=("ProgressiveShrinkingEstim", "progressive_shrinking"),

@@ -23,6 +23,7 @@ KINDS = {
     "RandomSamplingEstimator": "paths",
     "ProgressiveShrinkingEstim": "shrinking",
     "ProgressiveShrinkingEstimator": "shrinking",
+    "progressive_shrinking": "shrinking",
     "SubNetEstim": "subnets",
     "SubNetEstimator": "subnets",
 }
