@@ -94,9 +94,9 @@ def search(
             supernet, which the sampler of its paper then searches. A name may have options with it,
             as ``("EvolutionOptim", {"pop_size": 50})``.
         construct: what makes a space of ``space``, if that is a template of slots: constructors in
-            order, as ``[("DefaultMixedOpConstructor", {"primitives": ["MB3E3", "MB3E6"]})]`` (see
-            ``raynas.nn.construct``). A mixed operator that one names is the algorithm's, where it
-            takes several, and must be its own where it does not.
+            order, as ``[("DefaultMixedOpConstructor", {"primitives": ["MB3E3", "MB3E6"]})]``, or
+            one alone (see ``raynas.nn.construct``). A mixed operator that one names is the
+            algorithm's, where it takes several, and must be its own where it does not.
         data: a registered name, a ``(train, valid[, test])`` tuple of datasets or loaders, one
             dataset, which is split, or a DataModule; by default ``digits`` where the evaluator
             looks at data, and none elsewhere.

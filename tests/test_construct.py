@@ -262,7 +262,8 @@ def test_empty_slots_inside_of_mutables_are_told() -> None:
 @pytest.mark.parametrize(
     ("specs", "error", "said"),
     [
-        ("op", TypeError, "expected a list of constructors, got 'op'"),
+        (3, TypeError, r"expected a constructor or a list of them, .*, got 3"),
+        ("op", TypeError, "'op'.*missing"),
         ([3], TypeError, "expected a name"),
         (["opp"], UnknownName, "did you mean 'op'"),
         (["op"], TypeError, "'op'.*missing"),
@@ -273,6 +274,19 @@ def test_empty_slots_inside_of_mutables_are_told() -> None:
 def test_chains_that_cannot_be_are_refused(specs: Any, error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said):
         construct(template(), specs)
+
+
+@pytest.mark.parametrize(
+    "lone",
+    [
+        lambda model: construct(model, [("op", {"op": "NC3"})]),
+        ("op", {"op": "NC3"}),
+        ["op", {"op": "NC3"}],
+        {"type": "op", "args": {"op": "NC3"}},
+    ],
+)
+def test_one_constructor_needs_no_list(lone: Any) -> None:
+    assert not empty_slots(construct(template(), lone))
 
 
 # Texts and files.

@@ -187,7 +187,7 @@ def test_an_algorithm_says_what_it_does_not_go_with(
     ("construct", "error", "said"),
     [
         (mixed("Gumbl"), LookupError, "no mixed operator named 'Gumbl'; did you mean"),
-        ("mixed_op", TypeError, "construct: expected a list of constructors"),
+        (3, TypeError, "construct: expected a constructor or a list of them"),
         ([("mixed", {})], LookupError, "no constructor named 'mixed'; did you mean"),
         (None, InvalidSpace, r"no choices; .* or say what fills slot 'first' .*\(construct=\)"),
     ],

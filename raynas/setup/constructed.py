@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,31 +21,23 @@ def constructed(template: ModelSpace, spec: ComponentSpec, construct: Any) -> Mo
     Args:
         template: builds models with empty slots, or whatever the constructors take.
         spec: how a run folder names it.
-        construct: constructors, as for ``raynas.nn.construct.construct``.
+        construct: one constructor or several, as for ``raynas.nn.construct.construct``.
 
     Raises:
         TypeError, ValueError, UnknownName: one of them is none, or has no such option.
     """
-    from raynas.nn.construct.chain import built_from
+    from raynas.nn.construct.chain import built_from, listed
     from raynas.nn.modelspace import ModelSpace
 
-    specs = _listed(construct)
+    try:
+        specs = listed(construct)
+    except TypeError as error:
+        raise TypeError(f"construct: {error}") from None
     named = [_named(constructor) for constructor in specs]
     space = ModelSpace(partial(built_from, template.factory, specs), name=template.name)
     space.signature = template.signature
     space.spec = spec.model_copy(update={"options": {**spec.options, CONSTRUCT: named}})
     return space.seeded(template.seed)
-
-
-def _listed(construct: Any) -> list[Any]:
-    if isinstance(construct, Mapping):  # by names of one's own, as configurations have them
-        return list(construct.values())
-    if isinstance(construct, str) or not isinstance(construct, Iterable):
-        raise TypeError(
-            "construct: expected a list of constructors, such as [('mixed_op', {'candidates': "
-            f"['MB3E3', 'MB3E6']}})], got {construct!r}"
-        )
-    return list(construct)
 
 
 def _named(constructor: Any) -> Any:

@@ -36,7 +36,7 @@ class Configured:
         return made
 
 
-def construct(model: nn.Module, specs: Iterable[Any]) -> nn.Module:
+def construct(model: nn.Module, specs: Any) -> nn.Module:
     """Return what a chain of constructors makes of a model, which itself stays as it is.
 
     >>> from raynas.nn.slot import Slot
@@ -49,23 +49,45 @@ def construct(model: nn.Module, specs: Iterable[Any]) -> nn.Module:
         model: a template or a supernet.
         specs: in order, in a list or as the values of a dict; each a registered name, ``(name,
             {option: value})``, ``{"type": name, "args": {...}}``, or a function from model to
-            model.
+            model. One alone needs no list.
 
     Raises:
         UnknownName: no constructor has the name.
         TypeError: a spec is none of these, or a function returns no module.
         ValueError: an option that a constructor does not have, or of another type.
     """
-    if isinstance(specs, Mapping):  # by names of one's own, as configurations have them
-        specs = list(specs.values())
-    if isinstance(specs, str) or not isinstance(specs, Iterable):
-        raise TypeError(f"expected a list of constructors, got {specs!r}")
-    for at, spec in enumerate(specs):
+    for at, spec in enumerate(listed(specs)):
         model = spec(model) if callable(spec) else CONSTRUCTORS.build(spec, model)
         if not isinstance(model, nn.Module):
             kind = type(model).__name__
             raise TypeError(f"constructor {at} ({spec!r}) must return an nn.Module, got a {kind}")
     return model
+
+
+def listed(specs: Any) -> list[Any]:
+    """Return the constructors of a chain in order, of which one alone needs no list.
+
+    >>> listed("mixed_op"), listed(("op", {"op": "NC3"})), listed({"first": "op", "then": "tag"})
+    (['mixed_op'], [('op', {'op': 'NC3'})], ['op', 'tag'])
+
+    Raises:
+        TypeError: they are neither a list, nor a dict, nor a constructor.
+    """
+    if isinstance(specs, Mapping) and not {"type"} <= set(specs) <= {"type", "args"}:
+        return list(specs.values())  # by names of one's own, as configurations have them
+    pair = isinstance(specs, list | tuple) and len(specs) == 2 and isinstance(specs[0], str)
+    if (
+        isinstance(specs, str | Mapping)
+        or callable(specs)
+        or (pair and isinstance(specs[1], Mapping) and "type" not in specs[1])
+    ):
+        return [specs]
+    if not isinstance(specs, Iterable):
+        raise TypeError(
+            "expected a constructor or a list of them, such as [('mixed_op', {'candidates': "
+            f"['MB3E3', 'MB3E6']}})], got {specs!r}"
+        )
+    return list(specs)
 
 
 def built_from(factory: Callable[[], nn.Module], specs: Any) -> nn.Module:
