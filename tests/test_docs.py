@@ -21,6 +21,7 @@ import raynas.api
 from raynas.cli import app, main
 from raynas.results.result import Result
 from raynas.setup.pipeline import read_pipeline
+from raynas.setup.registries import registries
 from tests.inline import inline
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -68,6 +69,9 @@ def with_language(*languages: str) -> list[str]:
 def in_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In an empty folder, and without Ray: that Ray gives the same is said elsewhere."""
     monkeypatch.chdir(tmp_path)
+    for registry in (registry for group in registries().values() for registry in group):
+        for entries in ("_entries", "_names", "_aliases", "_meanings"):  # what a page adds, goes
+            monkeypatch.setattr(registry, entries, dict(vars(registry)[entries]))
     for name in ("search", "train_supernet", "retrain"):
         function = inline(getattr(raynas.api, name))
         monkeypatch.setattr(raynas.api, name, function)

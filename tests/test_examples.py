@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nbclient
 import nbformat
+import optuna
 import pytest
 
 import raynas
@@ -75,7 +76,9 @@ def run_and_check(
         warnings.simplefilter("ignore", DataWarning)  # that one folder is split
         if name == "lightning_loop":
             warnings.simplefilter("ignore")  # Lightning's, of its own and of few workers
+        verbosity = optuna.logging.get_verbosity()
         runpy.run_path(str(file), run_name="__main__")
+        optuna.logging.set_verbosity(verbosity)
     printed = capsys.readouterr().out
     assert least <= first_value(printed, column) <= most, printed
 

@@ -5,11 +5,21 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
 
 import pytest
+import ray._private.worker
 
 from raynas.core.errors import Interrupted
 from raynas.core.termination import TERMINATED, terminable
+
+
+@pytest.fixture(autouse=True)
+def nobody_else() -> Iterator[None]:
+    """As a process begins, whoever took SIGTERM in this one."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 def terminate() -> None:
@@ -78,6 +88,19 @@ def test_somebody_s_own_handler_stays() -> None:
     finally:
         signal.signal(signal.SIGTERM, before)
     assert taken == [signal.SIGTERM]
+
+
+def test_what_ray_leaves_does_not_stay() -> None:
+    """``ray.init`` in the main thread leaves a handler, which is a function of Ray's module."""
+
+    def left(*_: object) -> None:
+        raise AssertionError
+
+    left.__module__ = ray._private.worker.__name__
+    signal.signal(signal.SIGTERM, left)
+    with pytest.raises(SystemExit), terminable():
+        terminate()
+    assert signal.getsignal(signal.SIGTERM) is left
 
 
 def test_another_thread_is_left_alone() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -32,6 +33,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow")
 
 SPACE = raynas.ArchSpace.of(depth=[1, 2, 3, 4, 5, 6, 7, 8])
 NAMES = sorted(TRACKERS)
+HANGS_S = 60.0
 FILES = {"mlflow", "wandb"}  # trackers that keep files
 
 
@@ -107,8 +109,7 @@ def of_wandb(out: Path) -> Kept:
     messages = import_module("wandb.proto.wandb_internal_pb2")
     kept, numbers = Kept(), set()
     for path in sorted((out / "wandb").glob("offline-run-*/run-*.wandb")):
-        for data in leveldb_records(path.read_bytes()):
-            record = messages.Record.FromString(data)
+        for record in ended_records(path, messages.Record):
             kind = record.WhichOneof("record_type")
             if kind == "run":
                 numbers.add(record.run.run_id)
@@ -132,6 +133,20 @@ def of_wandb(out: Path) -> Kept:
                 kept.files |= {file.path for file in record.files.files}
     assert len(numbers) == 1, "all starts are one run"
     return kept
+
+
+def ended_records(path: Path, record: Any) -> list[Any]:
+    """Return the records of a start, once its last one says that it is over.
+
+    The client's own service writes them, and may be behind on a busy machine.
+    """
+    deadline = time.monotonic() + HANGS_S
+    while True:
+        records = [record.FromString(data) for data in leveldb_records(path.read_bytes())]
+        if any(found.WhichOneof("record_type") == "exit" for found in records):
+            return records
+        assert time.monotonic() < deadline, "the client did not end its start"
+        time.sleep(0.2)
 
 
 def leveldb_records(data: bytes) -> Iterator[bytes]:

@@ -18,16 +18,15 @@ GRACE_S = 8.0  # Ray waits a minute for a server that was terminated too, as SLU
 def terminable() -> Iterator[None]:
     """Take SIGTERM, which Kubernetes, SLURM and ``ray job stop`` send, for Ctrl-C.
 
-    Somebody's own handler of SIGTERM stays, and so does everything outside of the main thread.
+    Somebody's own handler of SIGTERM stays, and so does everything outside of the main thread; but
+    not the handler that ``ray.init`` leaves, which ends the process on the spot.
 
     Raises:
         SystemExit: with code 143, in place of the KeyboardInterrupt that SIGTERM led to.
     """
-    ours = (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    )
-    if not ours:
+    before = signal.getsignal(signal.SIGTERM)
+    free = before is signal.SIG_DFL or str(getattr(before, "__module__", "")).startswith("ray.")
+    if not free or threading.current_thread() is not threading.main_thread():
         yield
         return
     received = False
@@ -54,7 +53,7 @@ def terminable() -> Iterator[None]:
         raise SystemExit(TERMINATED) from None
     finally:
         limit.cancel()
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, before)
 
 
 def _end_at_once() -> None:
