@@ -118,6 +118,8 @@ def test_darts_trains_as_nni_s_trainer_does(tmp_path: Path) -> None:
         trainer.export()
     assert all(torch.equal(w, before[name]) for name, w in model.state_dict().items())
     trainer.train()
+    with pytest.raises(FileNotFoundError, match=f"export: there is no folder {tmp_path / 'none'}$"):
+        trainer.export(tmp_path / "none" / "arch.json")
     assert trainer.result is not None
     assert epochs == [(word, epoch, True) for epoch in (0, 1) for word in ("begin", "end")]
     assert not torch.equal(model.stem.weight, before["stem.weight"])
@@ -519,6 +521,38 @@ def test_arguments_and_defaults_are_nni_s(name: str) -> None:
     given = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     assert [p.name for p in given] == [*FIRST[name].split(), *DEFAULTS[name]]
     assert {p.name: p.default for p in given if p.name in DEFAULTS[name]} == DEFAULTS[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "right"),
+    [
+        ("DartsTrainer", "num_epoch", "num_epochs"),
+        ("EnasTrainer", "reward_func", "reward_function"),
+        ("ProxylessNasTrainer", "n_epoch", "n_epochs"),
+        ("ProxylessTrainer", "optimiser", "optimizer"),
+        ("FBNetTrainer", "criterium", "criterion"),
+        ("SPOSSupernetTrainer", "calibration_image", "calibration_images"),
+        ("SinglePathTrainer", "dataset_vald", "dataset_valid"),
+        ("SPOSEvolution", "max_epoch", "max_epochs"),
+    ],
+)
+def test_a_misspelt_keyword_is_named_with_the_nearest(name: str, wrong: str, right: str) -> None:
+    said = f"^{name} has no argument {wrong!r}; did you mean {right!r}"
+    with pytest.raises(TypeError, match=said):
+        getattr(nni, name)(**{wrong: 1})
+
+
+def test_a_trainer_made_of_another_hands_keywords_on() -> None:
+    class Mine(nni.DartsTrainer):
+        def __init__(self, *args: Any, size: int, **others: Any) -> None:
+            super().__init__(*args, **others)
+            self.size = size
+
+    model = Net()
+    given: Any = {"num_epochs": 1, "dataset_train": TRAIN, "seed": 1}
+    assert Mine(model, nn.CrossEntropyLoss(), None, sgd(model), size=4, **given).size == 4
+    with pytest.raises(TypeError, match="Mine has no argument 'sise'; did you mean 'size'"):
+        Mine(model, nn.CrossEntropyLoss(), None, sgd(model), sise=4, **given)
 
 
 def darts(**changes: Any) -> Any:

@@ -64,7 +64,14 @@ def fixed_architecture(model: nn.Module, arch: Mapping[str, Any]) -> dict[str, A
 def write_fixed_architecture(
     file: str | Path, model: nn.Module, arch: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Write an architecture as NNI does, and return what was written."""
+    """Write an architecture as NNI does, and return what was written.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    folder = Path(file).absolute().parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"export: there is no folder {folder}")
     form = fixed_architecture(model, arch)
     Path(file).write_text(json.dumps(form, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     return form

@@ -12,6 +12,7 @@ from torch import nn
 import raynas
 from raynas.core.constraints import Constraints
 from raynas.nni.callbacks import Callback, schedule_of
+from raynas.nni.keywords import KeywordsChecked
 from raynas.nni.mutators import SPOSSupernetTrainingMutator, checked_mutator
 from raynas.nni.optimizers import optimizer_options
 from raynas.nni.problem import MetricsFunction, parts
@@ -202,7 +203,7 @@ class SinglePathTrainer(SPOSSupernetTrainer):
         )
 
 
-class SPOSEvolution:
+class SPOSEvolution(KeywordsChecked):
     """The evolution that searches a trained supernet; see ``raynas.algorithms``' ``evolution``.
 
     Differs: children are both crossed and mutated, one by one, and each may breed at once;

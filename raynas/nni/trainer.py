@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypedDict
@@ -13,11 +13,11 @@ from torch import nn
 import raynas
 from raynas.core.arch import Arch, Value
 from raynas.core.config import RayConfig
-from raynas.core.errors import nearest
 from raynas.data.tensor_data import TensorData
 from raynas.nn.mutable import activate
 from raynas.nni.callbacks import Callback, EpochNews
 from raynas.nni.fixed import fixed_architecture, write_fixed_architecture
+from raynas.nni.keywords import KeywordsChecked
 from raynas.nni.problem import (
     MetricsFunction,
     ModelCopies,
@@ -80,7 +80,7 @@ class Job:
     callbacks: Sequence[Callback] = field(default_factory=tuple)
 
 
-class OneShotTrainer:
+class OneShotTrainer(KeywordsChecked):
     """Trains a supernet by the search that its class names, and exports what that found.
 
     After ``train`` the model has the supernet's weights and runs the architecture that was found.
@@ -96,14 +96,14 @@ class OneShotTrainer:
         result: of the search, a ``raynas.Result``; None before ``train``.
 
     Raises:
-        TypeError: an extra that is none, or an argument of another kind.
+        TypeError: a keyword that is none, or an argument of another kind.
         ValueError: metrics that fail, or data that cannot be used.
     """
 
     algo: ClassVar[str]
+    more_keywords: ClassVar[Iterable[str]] = tuple(RunOptions.__annotations__)
 
     def __init__(self, job: Job, extras: Mapping[str, Any]) -> None:
-        check_extras(type(self).__name__, extras)
         self.model = job.model
         self.result: raynas.Result | None = None
         self._space = ModelCopies(job.model)
@@ -166,6 +166,7 @@ class OneShotTrainer:
 
         Raises:
             LookupError: nothing was trained.
+            FileNotFoundError: there is no such folder.
         """
         chosen = self.architecture if arch is None else arch
         if file is None:
@@ -180,14 +181,6 @@ class OneShotTrainer:
     def _take_weights(self, result: raynas.Result) -> None:
         self.model.load_state_dict(result.rebuilt.supernet_weights())
         activate(self.model, self.architecture)
-
-
-def check_extras(trainer: str, extras: Mapping[str, Any]) -> None:
-    """Raise TypeError, naming the nearest, for a keyword that no trainer takes."""
-    known = RunOptions.__annotations__
-    for name in extras:
-        if name not in known:
-            raise TypeError(f"{trainer} has no argument {name!r}; {nearest(name, known)}")
 
 
 def search_arguments(job: Job, extras: Mapping[str, Any]) -> dict[str, Any]:
