@@ -38,6 +38,15 @@ LEARNED = {
     "plain_tune": ("accuracy", 0.7, 0.85),
 }
 ON_RAY = ["two_inputs", "plain_tune"]
+# of these, `make examples` and `make test-all` run every one
+SLOW = {
+    "character_transformer",
+    "graphs",
+    "image_folder",
+    "multi_objective",
+    "multilabel",
+    "segmentation",
+}
 LONGER = {"own_space", "lightning_loop", "latency_constrained", "nni_port"}
 
 
@@ -53,7 +62,14 @@ def test_some_of_them_run_on_ray(
     run_and_check(name, tmp_path, monkeypatch, capsys)
 
 
-@pytest.mark.parametrize("name", [name for name in LEARNED if name != "plain_tune"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.full] if name in SLOW else [])
+        for name in LEARNED
+        if name != "plain_tune"
+    ],
+)
 def test_a_short_program_learns(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
