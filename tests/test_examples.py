@@ -67,7 +67,7 @@ def test_some_of_them_run_on_ray(
     [
         pytest.param(name, marks=[pytest.mark.full] if name in SLOW else [])
         for name in LEARNED
-        if name != "plain_tune"
+        if name not in ON_RAY
     ],
 )
 def test_a_short_program_learns(
