@@ -39,6 +39,61 @@ def test_candidates_are_read_by_position_and_name() -> None:
         LayerChoice(choice)
 
 
+def test_a_candidate_is_exchanged_before_the_choice_is_used() -> None:
+    choice = LayerChoice(layers(), "c")
+    choice[1] = swish = nn.SiLU()
+    choice["relu"] = nn.Sigmoid()
+    choice[-3] = nn.Identity()
+    assert [*map(type, choice)] == [nn.Identity, nn.SiLU, nn.Sigmoid]
+    assert (choice.names, choice.options) == (("lin", "tanh", "relu"),) * 2
+    activate(choice, {"c": "tanh"})
+    assert torch.equal(choice(X), swish(X))
+    with pytest.raises(RuntimeError, match=r"'c' runs an architecture .* change .* before"):
+        choice[0] = nn.Tanh()
+    fresh = LayerChoice(layers(), "c")
+    with pytest.raises(InvalidSpace, match="'c': candidate 'lin' must be"):
+        fresh[0] = 3  # type: ignore[assignment]
+    with pytest.raises(KeyError, match="did you mean 'lin'"):
+        fresh["line"] = nn.Tanh()
+    with pytest.raises(IndexError):
+        fresh[3] = nn.Tanh()
+    with pytest.raises(TypeError, match="expected a candidate's position or name, got slice"):
+        fresh[:2] = nn.Tanh()  # type: ignore[index]
+    assert [*map(type, fresh)] == [nn.Linear, nn.Tanh, nn.ReLU]
+
+
+def test_a_candidate_is_deleted_before_the_choice_is_used() -> None:
+    given = layers()
+    choice = LayerChoice(given, "c")
+    del choice[0]
+    assert (choice.names, choice.options) == (("tanh", "relu"),) * 2
+    assert [*choice] == [given["tanh"], given["relu"]]
+    assert not list(choice.parameters()), "the linear one is gone"
+    assert [*space_of(choice).decisions["c"].options] == ["tanh", "relu"]
+    del choice["tanh"]
+    with pytest.raises(InvalidSpace, match="'c' keeps one candidate at least"):
+        del choice[0]
+    assert torch.equal(freeze(choice, {"c": "relu"})(X), X.relu())
+    activate(choice, {"c": 0})
+    with pytest.raises(RuntimeError, match="'c' runs an architecture"):
+        del choice["relu"]
+
+
+def test_a_list_is_numbered_anew_when_one_is_deleted() -> None:
+    shorter, made = LayerChoice([*layers().values()], "c"), LayerChoice([nn.Tanh(), nn.ReLU()], "c")
+    del shorter[0]
+    assert (shorter.names, shorter.options) == (made.names, made.options) == (("0", "1"), (0, 1))
+    activate(shorter, {"c": 1})
+    assert torch.equal(shorter(X), X.relu())
+    sizes = LayerChoice({0: nn.Tanh(), 1: nn.ReLU()}, "c")
+    del sizes[0]
+    assert (sizes.names, sizes.options) == (("1",), (1,)), "names that are numbers stay"
+    cell = Cell({"tanh": nn.Tanh(), "relu": nn.ReLU()}, num_nodes=1, label="cell")
+    edge = next(part for part in cell.modules() if isinstance(part, LayerChoice))
+    with pytest.raises(TypeError, match="give the cell fewer of them"):
+        del edge[0]
+
+
 def test_positional_arguments_are_nni_s_where_three_are_given() -> None:
     choice = LayerChoice([*layers().values()], "mean", True, "key")
     assert (choice.reduction, choice.return_mask, choice.label) == ("mean", True, "key")

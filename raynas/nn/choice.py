@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeAlias, get_args
+from typing import Any, Protocol, get_args
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from raynas.core.decision import Choice, Decision
 from raynas.core.errors import InvalidArch, InvalidSpace, nearest
 from raynas.core.fixed import agreed, read_arch
 from raynas.core.plain_values import as_lists, plain_value
+from raynas.nn.candidates import Candidates, by_name, check_candidates, stored_names
 from raynas.nn.logits import Logits, Probabilities, Rank
 from raynas.nn.mutable import (
     SKIP,
@@ -32,7 +33,6 @@ from raynas.nn.mutable import (
 from raynas.nn.reduction import Reduction, checked_reduction, mask_of
 from raynas.nn.several import SeveralLayers, outputs
 
-Candidates: TypeAlias = Mapping[Any, nn.Module] | nn.ModuleDict | Iterable[nn.Module]
 Route = int | tuple[int, ...] | Callable[..., Any] | None
 
 
@@ -51,8 +51,10 @@ class Wrapper(Protocol):
 class LayerChoice(Mutable):
     """Picks one of several layers, all of which take the same input.
 
-    ``len(choice)``, ``choice[0]``, ``choice["name"]`` and iteration give its candidates. A fixed
-    architecture, but no search, may run several of them, or none, whose output is None, as NNI's.
+    ``len(choice)``, ``choice[0]``, ``choice["name"]`` and iteration give its candidates. Until an
+    architecture is active one may be exchanged, ``choice[0] = nn.SiLU()``, or deleted,
+    ``del choice["name"]``. A fixed architecture, but no search, may run several of them, or none,
+    whose output is None, as NNI's.
 
     Args:
         candidates: layers by name, or a list of layers, whose decision is then an index. A name is
@@ -105,13 +107,14 @@ class LayerChoice(Mutable):
         self.label = one_label("LayerChoice", label, key)
         where = f"LayerChoice {self.label!r}" if self.label else "LayerChoice"
         named = isinstance(candidates, Mapping | nn.ModuleDict)
-        given = _by_name(candidates, where)
-        layers = dict(zip(_stored(given, where), given.values(), strict=True))
-        _check_candidates(layers, where)
+        given = by_name(candidates, where)
+        layers = dict(zip(stored_names(given, where), given.values(), strict=True))
+        check_candidates(layers, where)
         self.candidates = nn.ModuleDict(layers)
         self.names = tuple(layers)
         own: Iterable[Any] = given if named else range(len(given))
         self.options: tuple[Atom, ...] = tuple(map(plain_value, own))
+        self.named = named
         self.reduction = checked_reduction(reduction, where)
         self.return_mask = return_mask
         self.route: Route = None
@@ -129,6 +132,48 @@ class LayerChoice(Mutable):
         if at not in self.names:
             raise KeyError(f"{self.label!r} has no candidate {at!r}; {nearest(at, self.names)}")
         return self.candidates[at]
+
+    def __setitem__(self, at: int | str, layer: nn.Module) -> None:
+        """Exchange a candidate, which keeps its name and option.
+
+        Raises:
+            InvalidSpace: it is no module.
+            RuntimeError: an architecture is active.
+        """
+        name = self._changed_name(at)
+        check_candidates({name: layer}, f"LayerChoice {self.label!r}")
+        self.candidates[name] = layer
+
+    def __delitem__(self, at: int | str) -> None:
+        """Delete a candidate; label, names and options stay, but those of a list are counted anew.
+
+        Raises:
+            InvalidSpace: it is the last one.
+            RuntimeError: an architecture is active.
+        """
+        gone = self.names.index(self._changed_name(at))
+        if len(self) == 1:
+            raise InvalidSpace(f"LayerChoice {self.label!r} keeps one candidate at least")
+        left = [k for k in range(len(self)) if k != gone]
+        layers = [self.layers()[k] for k in left]
+        self.options = tuple(self.options[k] if self.named else i for i, k in enumerate(left))
+        self.names = tuple(self.names[k] for k in left) if self.named else self.names[:-1]
+        self.candidates = nn.ModuleDict(dict(zip(self.names, layers, strict=True)))
+
+    def _changed_name(self, at: int | str) -> str:
+        """Return the name of a candidate that is to be changed; raise where that is too late."""
+        if not isinstance(at, int | str):
+            raise TypeError(f"{self.label!r}: expected a candidate's position or name, got {at!r}")
+        if self.route is not None:
+            raise RuntimeError(
+                f"choice {self.label!r} runs an architecture or a search: change its candidates "
+                "before, or build the model anew"
+            )
+        if isinstance(at, int):
+            name: str = self.names[at]
+            return name
+        self[at]  # names the nearest
+        return at
 
     @property
     def plain(self) -> bool:
@@ -298,36 +343,6 @@ def _dressed(out: Any, reduction: str, mask: torch.Tensor | None) -> Any:
     return listed if mask is None else (listed, mask)
 
 
-def _stored(names: Iterable[Any], where: str) -> list[Any]:
-    """Return the names under which PyTorch stores candidates, text for each that is none."""
-    stored = [name if isinstance(name, str) else _word(name, where) for name in names]
-    for name in stored:
-        if stored.count(name) > 1:
-            raise InvalidSpace(f"{where}: two candidates would be stored as {name!r}; rename one")
-    return stored
-
-
-def _word(name: Any, where: str) -> str:
-    try:
-        (option,) = Choice("its name", (plain_value(name),)).options
-    except InvalidSpace as error:
-        raise InvalidSpace(f"{where}: candidate {name!r} cannot be stored: {error}") from None
-    return str(option).replace(".", "_")
-
-
-def _by_name(candidates: Any, where: str) -> dict[Any, nn.Module]:
-    if isinstance(candidates, Mapping | nn.ModuleDict):
-        return dict(candidates.items())
-    if isinstance(candidates, Mutable) or (
-        isinstance(candidates, nn.Module) and not isinstance(candidates, Iterable)
-    ):
-        raise InvalidSpace(f"{where}: candidates stand in a dict or a list, got one module")
-    if isinstance(candidates, str) or not isinstance(candidates, Iterable):
-        kind = type(candidates).__name__
-        raise InvalidSpace(f"{where}: candidates stand in a dict or a list, got a {kind}")
-    return {str(i): layer for i, layer in enumerate(candidates)}
-
-
 def _as_nni(reduction: Any, more: Sequence[Any], key: Any) -> tuple[Any, Any, Any]:
     """Return reduction, return_mask and key, given by position as NNI has them.
 
@@ -366,18 +381,3 @@ def one_label(kind: str, label: str | None, key: str | int | None) -> str | None
         raise InvalidSpace(f"{kind}: a label is a non-empty string, got {own!r}")
     named: str | None = own
     return named
-
-
-def _check_candidates(layers: Mapping[str, nn.Module], where: str) -> None:
-    if not layers:
-        raise InvalidSpace(f"{where} needs at least one candidate, got none")
-    taken = nn.ModuleDict()  # an instance: names such as 'training' are no attributes of the class
-    for name, layer in layers.items():
-        if not isinstance(layer, nn.Module):
-            kind = type(layer).__name__
-            raise InvalidSpace(f"{where}: candidate {name!r} must be an nn.Module, got a {kind}")
-        if not isinstance(name, str) or not name or "." in name or hasattr(taken, name):
-            raise InvalidSpace(
-                f"{where}: candidate name {name!r} cannot be stored by PyTorch (empty, with a dot, "
-                "or the name of a module's own attribute); rename it"
-            )

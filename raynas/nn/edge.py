@@ -44,6 +44,10 @@ class Edge(LayerChoice):
         """Return what runs one operation, whose input other edges read as well."""
         return partial(called, super().runner(route))
 
+    def __delitem__(self, at: int | str) -> None:
+        """Refuse: all edges of a cell have the same operations."""
+        raise TypeError("an edge keeps its operations: give the cell fewer of them")
+
     @property
     def real(self) -> tuple[int, ...]:
         """The positions of the operations that an architecture may pick: all but zeros."""
