@@ -334,6 +334,16 @@ def test_a_template_of_ones_own_is_searched_by_them(tmp_path: Path) -> None:
             "SearchStep",
             "nas.pipe_step.type: no step named 'SearchStep'.* did you mean 'SearchPipeStep'",
         ),
+        *(
+            (
+                "darts",
+                "nas.search_space.custom.model.type",
+                backbone,
+                f"no space for the backbone '{backbone}'; those here are darts_cifar, .*"
+                "mobilenet_v2_cifar_gpu, .*ofa_mobilenet_v3",
+            )
+            for backbone in ("CIFAR_ResNet18", "CIFAR_MobileNetV3Large", "CIFAR_ShuffleNetV2")
+        ),
         (
             "darts",
             "nas.search_space.custom.model.type",

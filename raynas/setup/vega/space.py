@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raynas.core.errors import nearest
+from raynas.core.registry import normalised
 from raynas.setup.vega.names import is_name, looked_up
 from raynas.setup.vega.recipe import check_args
 from raynas.setup.vega.schema import Constructor, Spec, spec_of
@@ -26,6 +27,7 @@ ARGUMENTS = {
     "dropout_rate": "dropout",
     "dropout": "dropout",
 }
+ABSENT = ("resnet", "resnext", "pyramidnet", "mobilenetv3", "shufflenet")  # of their backbones
 ROLES = {
     "DefaultMixedOpConstructor": "mixed",
     "MobileNetV2SearchConstructor": "blocks",
@@ -107,9 +109,12 @@ def _backbone(model: Spec, where: str) -> Space:
         return Space(model.type)
     if model.type not in SPACES:
         known = [alias for name in SPACES for alias in (name, *SPACES.aliases_of(name))]
+        hint = nearest(model.type, known)
+        if any(family in normalised(model.type) for family in ABSENT):
+            hint = f"those here are {', '.join(SPACES)}."
         raise LookupError(
-            f"{where}.type: there is no space for the backbone {model.type!r}; "
-            f"{nearest(model.type, known)} A class of your own is named module:Class"
+            f"{where}.type: there is no space for the backbone {model.type!r}; {hint} "
+            "A class of your own is named module:Class"
         )
     space = Space(SPACES.name_of(model.type))
     if not space.name.startswith(MOBILENET_V2):
