@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,9 @@ from raynas.nn import Slot, freeze, space_of
 from raynas.nn.construct import construct
 from raynas.nn.export import export
 from raynas.nn.slot import empty_slots
+from raynas.setup.resolve import resolve_space
+from raynas.setup.retrain_request import arch_in, is_architecture
+from tests.inline import INLINE
 
 BLOCKS = {"mobilenet_v2_cifar": 17, "mobilenet_v2_cifar_gpu": 22}
 
@@ -96,9 +101,9 @@ def test_parameters_are_numbered() -> None:
         construct(net, [("params", {"arch_desc": written})])
 
 
-def tree(ops: list[str]) -> dict[str, Any]:
+def tree(ops: list[str], counts: Sequence[int] = (1, 2, 3, 4, 3, 3, 1)) -> dict[str, Any]:
     """Return what ModularNAS' recursive exporter writes of a MobileNetV2 of seven stages."""
-    counts, rest = (1, 2, 3, 4, 3, 3, 1), iter(ops)
+    rest = iter(ops)
     stages: dict[str, Any] = {}
     for stage, count in enumerate(counts):
         blocks = {
@@ -111,6 +116,61 @@ def tree(ops: list[str]) -> dict[str, Any]:
     layers: dict[str, Any] = {str(k): {} for k in range(3)}
     ends = {"conv_last": layers, "avgpool": {}, "dropout": {}, "fc": {}}
     return {"conv_first": layers, "bottlenecks": stages, **ends}
+
+
+SMALL = {"width": 0.1, "depth": 0.3}
+OPS = ["MB5E6", "MB3E3", "MB7E6", "MB3E6", "MB5E3", "MB3E3", "MB7E3"]
+
+
+def forms(folder: Path) -> dict[str, Any]:
+    """Return one architecture in every form in which ModularNAS may have written it."""
+    listed, counts = [None, *([op] for op in OPS)], (1, 1, 1, 2, 1, 1, 1)
+    file = folder / "arch_best.yaml"
+    file.write_text(json.dumps(listed))
+    (folder / "arch_best.json").write_text(json.dumps(listed))
+    return {
+        "list": listed,
+        "names": [None, *OPS],
+        "without the null": OPS,
+        "numbered": {f"c_{at}": op for at, op in enumerate(OPS)},
+        "nested": tree(OPS, counts),
+        "nested as text": json.dumps(tree(OPS, counts)),
+        "JSON": json.dumps(listed),
+        "YAML": "\n".join(["- null", *(f"- {op}" for op in OPS)]),
+        "file": str(file),
+        "path": file,
+        "JSON file": str(folder / "arch_best.json"),
+    }
+
+
+def test_an_architecture_of_any_form_is_retrained(tmp_path: Path) -> None:
+    space = resolve_space("mobilenet_v2_cifar", SMALL, None)
+    expected = dict(zip(space.arch_space.labels, OPS, strict=True))
+    for form, given in forms(tmp_path).items():
+        assert is_architecture(given), form
+        assert dict(arch_in(space, given)) == expected, form
+    with pytest.raises(InvalidArch, match=r"expected 7 entries, or 8 with null .* got 3"):
+        arch_in(space, OPS[:3])
+    with pytest.raises(InvalidArch, match=r"entry 1 \(.*'NIL' is no option"):
+        arch_in(space, ["MB3E3", "NIL", *OPS[2:]])
+    with pytest.raises(InvalidArch, match="'stage2_block1' is not decided"):
+        arch_in(space, [None, *OPS[1:]])
+    with pytest.raises(FileNotFoundError, match=r"there is no file nowhere\.yaml"):
+        arch_in(space, "nowhere.yaml")
+
+
+def test_what_modularnas_wrote_is_retrained(tmp_path: Path) -> None:
+    trained = raynas.retrain(
+        [None, *OPS],
+        space="CIFAR_MobileNetV2",
+        space_options=SMALL,
+        data="digits",
+        epochs=1,
+        options={"batch_size": 512},
+        out=str(tmp_path / "run"),
+        ray=INLINE,
+    )
+    assert list(trained.arch.values()) == OPS
 
 
 def test_a_tree_by_their_names_of_modules_is_read() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,11 @@ def test_the_backbone_of_a_training_is_predefined_or_described(tmp_path: Path) -
         config = converted(changed("mbv2", place, description), folder).config
         assert list(config["steps"][0]["retrain"]["arch"].values()) == names
         assert config["space_options"] == {"num_classes": 10, "zero": True}
+    entries = iter(({"ent": {}}, *([name] for name in names)))
+    nested = {"bottlenecks": {f"{at}": {"conv": entry} for at, entry in enumerate(entries)}}
+    for tree in (nested, {f"c_{at}": name for at, name in enumerate(names)}):
+        config = converted(changed("mbv2", place, json.dumps(tree))).config
+        assert list(config["steps"][0]["retrain"]["arch"].values()) == names
     tree = changed("mbv2", place, [["MB5E1"], *([name] for name in names)])
     augment = tree["fully_train"]["model"]["model_desc"]["custom"]["augment"]
     augment["construct"] = {"arch_desc": "DefaultSlotArchDescConstructor"}

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from raynas.nn.modelspace import ModelSpace
 
 Options = Mapping[str, Any]
+FILES = (".json", ".yaml", ".yml")
 NO_WEIGHTS = "an ArchSpace builds no networks to train"
 
 
@@ -161,26 +162,34 @@ def is_architecture(what: Any) -> bool:
     """
     if isinstance(what, str | Path):
         text = str(what).strip()
-        return text.startswith("{") or text.endswith(".json") or "Genotype(" in text
-    if isinstance(what, Mapping) or _is_genotype(what):
+        listed = text.startswith(("{", "[")) or "\n" in text  # JSON, or YAML of several entries
+        return listed or text.lower().endswith(FILES) or "Genotype(" in text
+    if isinstance(what, Mapping | list | tuple):  # a genotype is a tuple too
         return True
+    kind = type(what).__name__
     raise TypeError(
         "what: expected a Result, the path of a run, or an architecture (a mapping from label to "
-        f"choice, JSON, or a genotype), got a {type(what).__name__}"
+        f"choice, a list of operators, JSON or YAML of either, or a genotype), got a {kind}"
     )
 
 
 def arch_in(space: Space, given: Any) -> Arch:
     """Return the architecture of a space that a description or a genotype stands for.
 
+    A description may be what ModularNAS writes: a list with an entry for each slot, a nested dict,
+    or ``{"c_0": ...}``.
+
     Raises:
         InvalidArch: the space does not hold it.
     """
+    from raynas.nn.construct.described import described_arch
     from raynas.nn.genotype import from_genotype
 
     if _is_genotype(given) or (isinstance(given, str) and "Genotype(" in given):
         given = from_genotype(given, space.spec.options.get("nodes", 4))
-    return read_arch(space.arch_space, given)
+    if space.model_space is None:
+        return read_arch(space.arch_space, given)
+    return described_arch(space.arch_space, space.model_space.supernet, given)
 
 
 def _is_genotype(given: Any) -> bool:

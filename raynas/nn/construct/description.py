@@ -45,6 +45,8 @@ def _read(file: Path) -> Any:
         raise InvalidArch(f"expected a file that ends in one of {EXTENSIONS}, got {str(file)!r}")
     try:
         text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no file {file}") from None
     except UnicodeDecodeError as error:
         raise InvalidArch(f"{file}: expected UTF-8: {error}") from None
     return _parsed_text(text, str(file), json_only=file.suffix.lower() == ".json")

@@ -41,15 +41,15 @@ def params(model: nn.Module, *, arch_desc: Any) -> nn.Module:
     if empty := empty_slots(model):
         raise InvalidSpace(f"{empty[0]} is empty: fill it first, as by mixed_op")
     space, given = space_of(model), parsed(arch_desc)
-    given = _numbered(space, given)
+    given = numbered(space, given)
     if isinstance(given, Mapping):
         return frozen(model, read_arch(space, given), {})
     if not isinstance(given, list | tuple):
         raise InvalidArch(f"expected a dict from label to choice, or a list, got {given!r}")
-    return frozen(model, _in_order(space, given), {})
+    return frozen(model, in_order(space, given), {})
 
 
-def _numbered(space: ArchSpace, given: Any) -> Any:
+def numbered(space: ArchSpace, given: Any) -> Any:
     """Return the choices of numbered decisions in their order, anything else as it is."""
     if not isinstance(given, Mapping) or not given or {*given} & {*space.labels}:
         return given
@@ -64,7 +64,7 @@ def _first(pair: tuple[int, Any]) -> int:
     return pair[0]
 
 
-def _in_order(space: ArchSpace, values: Sequence[Any]) -> Arch:
+def in_order(space: ArchSpace, values: Sequence[Any]) -> Arch:
     """Return the architecture whose reached labels have these choices, in order."""
     taken: dict[str, Value] = {}
     pending: list[Decision] = list(space.choices)

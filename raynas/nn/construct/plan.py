@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import nn
 
-from raynas.core.arch import Value
+from raynas.core.arch import Arch, Value
 from raynas.core.archspace import ArchSpace
 from raynas.core.errors import InvalidArch, InvalidSpace, nearest
-from raynas.core.fixed import agreed
+from raynas.core.fixed import agreed, read_arch
 from raynas.nn.construct.filling import PREDEFINED, Spec, built, predefined
 from raynas.nn.construct.places import entries, with_fixed
 from raynas.nn.mutable import Memo, Mutable, mutables, outermost, space_of
@@ -80,7 +80,7 @@ class Plan:
             lacking = [path for path, _ in places[len(listed) :]]
             more = f"; the first without one is {lacking[0]!r}" if lacking else ""
             raise InvalidArch(
-                f"expected {len(places)} entries, one for each place, got {len(listed)}{more}"
+                f"expected {self._counts(len(places))}, one for each place, got {len(listed)}{more}"
             )
         for at, ((path, group), entry) in enumerate(zip(places, listed, strict=True)):
             self.take(f"entry {at} ({path})", group[0], entry)
@@ -101,9 +101,22 @@ class Plan:
                 )
         return [entry for is_place, entry in zip(order, listed, strict=True) if is_place]
 
+    def _counts(self, places: int) -> str:
+        fixed = len(with_fixed(self.model))
+        also = "" if fixed == places else f", or {fixed} with null for fixed blocks"
+        return f"{places} entries{also}"
+
     def misses(self, module: nn.Module) -> bool:
         """Return whether a place below (or at) ``module`` was not taken yet."""
         return any(id(mutable) not in self._seen for mutable in outermost(module))
+
+    def arch(self) -> Arch:
+        """Return the architecture that was noted, of a model without empty slots.
+
+        Raises:
+            InvalidArch: a decision is missing.
+        """
+        return read_arch(space_of(self.model), self._arch)
 
     def carried_out(self) -> nn.Module:
         """Return the model with all that was decided or filled as plain modules.

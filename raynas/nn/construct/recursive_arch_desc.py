@@ -36,18 +36,31 @@ def recursive_arch_desc(
             place; the message has the module path.
         OSError: the file cannot be read.
     """
-    plan, tree = Plan(model, candidates), parsed(arch_desc)
-    if _is_modular(model, tree):
-        plan.take_list(list(_blocks(tree[BLOCKS])))
-    else:
-        take_tree(plan, tree)
+    plan = Plan(model, candidates)
+    take_nested(plan, parsed(arch_desc))
     return plan.carried_out()
 
 
-def _is_modular(model: nn.Module, tree: Any) -> bool:
-    """Return whether a tree has ModularNAS' names of a MobileNetV2, and the model has others."""
-    named = isinstance(tree, Mapping) and isinstance(tree.get(BLOCKS), Mapping)
-    return named and BLOCKS not in dict(model.named_children())
+def take_nested(plan: Plan, tree: Any) -> None:
+    """Note a nested dict by the model's names of modules, or by ModularNAS' ones.
+
+    Raises:
+        InvalidArch: as ``recursive_arch_desc``.
+    """
+    if has_blocks(tree) and BLOCKS not in dict(plan.model.named_children()):
+        plan.take_list(list_of_blocks(tree))
+    else:
+        take_tree(plan, tree)
+
+
+def has_blocks(tree: Any) -> bool:
+    """Return whether a tree has ModularNAS' names of a MobileNetV2."""
+    return isinstance(tree, Mapping) and isinstance(tree.get(BLOCKS), Mapping)
+
+
+def list_of_blocks(tree: Any) -> list[Any]:
+    """Return the entry of every slot of such a tree, None for one that a fixed block fills."""
+    return list(_blocks(tree[BLOCKS]))
 
 
 def _blocks(tree: Any) -> Iterator[Any]:

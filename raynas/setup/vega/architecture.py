@@ -28,6 +28,7 @@ def named_architecture(
         ValueError: the description is not of this space.
         OSError: its file cannot be read.
     """
+    from raynas.nn.construct.described import flat_list
     from raynas.nn.construct.description import parsed
 
     description = space.arch_desc if description is None else description
@@ -41,7 +42,7 @@ def named_architecture(
     if isinstance(description, str) and Path(description).suffix:
         description = folder / description
     try:
-        read = parsed(description)
+        read = flat_list(model.arch_space, parsed(description))
         if _names_first(space, read, decisions):
             return _of_slots(space, read)
         return _by_label(read, decisions, where)
