@@ -15,7 +15,7 @@ from raynas.core.sampler import SAMPLERS, Origin, Sampler
 from raynas.core.trial import Trial
 
 CHANGES = 0.5  # on average, per child
-
+SELECTED, PARENTS = 5, 2  # the defaults, of a population that is large enough
 
 STEADY = "every told trial counts at once here, and the best breed"
 
@@ -33,6 +33,7 @@ STEADY = "every told trial counts at once here, and the best breed"
                 "n_eliminate": only("n_eliminate", 1, STEADY),
                 "n_crossover": only("n_crossover", None, STEADY),
             },
+            at_most={"selected": "population", "parents": "selected"},
         )
     },
 )
@@ -47,8 +48,9 @@ class Evolution(Sampler):
         space: what is searched.
         seed: fixes the run.
         population: the first so many asks are random (ours).
-        selected: how many of the best breed (ours).
-        parents: how many of those make one child: every decision comes from one of them.
+        selected: how many of the best breed; None takes 5, or all of a smaller population (ours).
+        parents: how many of those make one child: every decision comes from one of them; None takes
+            2, or 1 where one breeds alone.
         mutation_prob: chance of each reached decision to change; None takes one change in every
             other child (0.5 / reached decisions; ours).
 
@@ -62,10 +64,12 @@ class Evolution(Sampler):
         *,
         seed: int,
         population: int = 20,
-        selected: int = 5,
-        parents: int = 2,
+        selected: int | None = None,
+        parents: int | None = None,
         mutation_prob: float | None = None,
     ) -> None:
+        selected = min(SELECTED, population) if selected is None else selected
+        parents = min(PARENTS, selected) if parents is None else parents
         if not 1 <= parents <= selected <= population:
             raise ValueError(
                 f"expected 1 <= parents <= selected <= population, got parents {parents}, "

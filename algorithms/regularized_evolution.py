@@ -26,6 +26,7 @@ TOURNAMENT = 16  # the default, of a population that is large enough
                 "pop_size": "population",
                 "n_eliminate": only("n_eliminate", 1, "one dies where one is born"),
             },
+            at_most={"tournament": "population"},
         )
     },
 )

@@ -132,11 +132,29 @@ def test_words_of_an_alias_are_the_plug_ins_own_options(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("algo", "options", "meant"),
+    [
+        ("EvolutionOptim", {"pop_size": 4}, {"selected": 4, "parents": 2}),
+        ("EvolutionOptim", {"pop_size": 1}, {"selected": 1, "parents": 1}),
+        ("EvolutionOptim", {"n_select": 1}, {"population": 100, "parents": 1}),
+        ("RegularizedEvolutionOptim", {"pop_size": 4}, {"tournament": 4}),
+    ],
+)
+def test_presets_go_no_higher_than_what_is_said(
+    algo: str, options: dict[str, Any], meant: dict[str, Any]
+) -> None:
+    settled = SAMPLERS.options_under(algo, options)
+    assert meant.items() <= settled.items()
+    raynas.sampler(algo, SPACE, **options).ask()
+
+
+@pytest.mark.parametrize(
     ("algo", "options", "said"),
     [
         ("EvolutionOptim", {"n_eliminate": 5}, "'EvolutionOptim': n_eliminate: expected 1, got 5"),
         ("EvolutionOptim", {"pop_sise": 5}, "has no option 'pop_sise'"),
         ("EvolutionOptim", {"pop_size": 5, "population": 6}, "population is said twice"),
+        ("EvolutionOptim", {"pop_size": 4, "n_select": 5}, "selected 5 and population 4"),
         ("evolution", {"pop_size": 5}, "has no option 'pop_size'"),
     ],
 )

@@ -162,11 +162,30 @@ def test_evolution_mutates_every_decision_with_the_given_chance() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"selected": 1}, {"selected": 30}, {"parents": 0}, {"mutation_prob": 1.5}]
+    "options",
+    [
+        {"selected": 1, "parents": 2},
+        {"selected": 30},
+        {"population": 4, "selected": 5},
+        {"parents": 0},
+        {"mutation_prob": 1.5},
+    ],
 )
 def test_evolution_refuses_numbers_that_do_not_fit(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="expected"):
         Evolution(PLANE, seed=0, **options)
+
+
+@pytest.mark.parametrize(
+    "options", [{"population": 1}, {"population": 3}, {"selected": 1}, {"population": 30}]
+)
+def test_evolution_lowers_what_is_not_said(options: dict[str, int]) -> None:
+    sampler = Evolution(PLANE, seed=0, **options)
+    selected = options.get("selected", min(5, options.get("population", 20)))
+    written_out = {"population": 20, **options, "selected": selected, "parents": min(2, selected)}
+    twin = Evolution(PLANE, seed=0, **written_out)
+    for score in range(24):
+        assert told(sampler, sampler.ask(), score) == told(twin, twin.ask(), score)
 
 
 # --- regularized evolution ------------------------------------------------------------------------

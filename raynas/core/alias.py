@@ -16,15 +16,20 @@ class Alias:
     >>> optim = Alias(presets={"population": 100}, words={"pop_size": "population"})
     >>> optim.options({}), optim.options({"pop_size": 20})
     ({'population': 100}, {'population': 20})
+    >>> bred = Alias(presets={"selected": 10}, at_most={"selected": "population"})
+    >>> bred.options({"population": 4}), bred.options({"population": 4, "selected": 5})
+    ({'selected': 4, 'population': 4}, {'selected': 5, 'population': 4})
 
     Attributes:
         presets: options that hold unless others are said.
         words: names of options under this alias: the plug-in's own name of each, or a function of
             its value that returns options of the plug-in.
+        at_most: presets that are lowered to another option where that is smaller, in order.
     """
 
     presets: Mapping[str, Any] = field(default_factory=dict)
     words: Mapping[str, Word] = field(default_factory=dict)
+    at_most: Mapping[str, str] = field(default_factory=dict)
 
     def options(self, given: Mapping[str, Any], keep: Collection[str] = ()) -> dict[str, Any]:
         """Return the plug-in's options that options under this alias stand for.
@@ -44,11 +49,23 @@ class Alias:
                 if name in said:
                     raise ValueError(f"{name} is said twice, also as {key}: leave one of them out")
                 said[name] = option
-        return {**self.presets, **said}
+        return {**self._lowered(said), **said}
+
+    def _lowered(self, said: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the presets, none above the option that bounds it."""
+        presets = dict(self.presets)
+        for name, bound in self.at_most.items():
+            most = said.get(bound, presets.get(bound))
+            if name in presets and isinstance(most, int):
+                presets[name] = min(presets[name], most)
+        return presets
 
     def told(self) -> str:
         """Return the presets as text, empty if there are none."""
-        return ", ".join(f"{name} = {value!r}" for name, value in self.presets.items())
+        bounds = {name: f" (at most {bound})" for name, bound in self.at_most.items()}
+        return ", ".join(
+            f"{name} = {value!r}{bounds.get(name, '')}" for name, value in self.presets.items()
+        )
 
 
 def only(word: str, value: Any, why: str) -> Callable[[Any], Mapping[str, Any]]:
