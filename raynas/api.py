@@ -39,6 +39,7 @@ from raynas.setup.resolve_task import with_task
 from raynas.setup.retrain_request import RetrainRequest
 from raynas.setup.run import run_search
 from raynas.setup.runner import runner_of
+from raynas.setup.step_algorithms import check_algorithms
 from raynas.setup.supernet_request import resolve_training
 from raynas.setup.supernets import claim_supernet
 from raynas.storage.run_folder import CONFIG, SUPERNET, Folder, absolute, fresh
@@ -416,6 +417,7 @@ def run(
     """
     own_sets = {} if track is None else {"track": track}
     plan = read_pipeline(config, smoke=smoke, sets={**(sets or {}), **own_sets})
+    check_algorithms(plan)
     plan, folder = claimed(plan, out, resume)
     outcomes: list[Any] = []
     supernet: str | None = None

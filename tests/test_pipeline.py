@@ -177,6 +177,54 @@ def test_what_is_wrong_with_a_step_leaves_its_folder_free(tmp_path: Path) -> Non
         raynas.run("nowhere.yaml")
 
 
+@pytest.mark.parametrize(
+    ("supernet", "search", "says"),
+    [
+        ({}, {"algo": "evolutoin"}, r"steps\.1\.search: no algorithm named 'evolutoin'; did you"),
+        (
+            {},
+            {"algo": "EvolutionOptim", "options": {"pop_size": 4, "n_select": 5}},
+            r"steps\.1\.search: expected .* selected 5 and population 4",
+        ),
+        ({}, {"options": {"populaton": 4}}, r"steps\.1\.search: .*did you mean 'population'"),
+        ({}, {"algo": "darts", "options": {"lrr": 1}}, r"steps\.1\.search: .*no option 'lrr'"),
+        (
+            {},
+            {"supernet": {"algo": "spos", "warm_start_step": 1}},
+            r"steps\.1\.search: .*did you mean 'warm_start_steps'",
+        ),
+        ({"options": {"lrr": 1}}, {}, r"steps\.0\.supernet: .*no option 'lrr'"),
+        ({"algo": ["spos", {"algo": "darts", "lrr": 1}]}, {}, r"steps\.0\.supernet: .*'lrr'"),
+    ],
+)
+def test_algorithms_of_all_steps_are_judged_before_the_first_starts(
+    supernet: dict[str, Any], search: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    steps = [{"supernet": supernet}, {"search": search}]
+    config = {"space": "mlp", "data": "digits", "ray": {"inline": True}, "steps": steps}
+    with pytest.raises((ValueError, LookupError), match=says):
+        raynas.run(config, out=str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_small_population_breeds_among_itself(tmp_path: Path) -> None:
+    config = {
+        "search": {
+            "space": "mlp",
+            "data": "digits",
+            "algo": "EvolutionOptim",
+            "options": {"pop_size": 4},
+            "evaluator": "cost",
+            "objectives": {"macs": "min"},
+            "trials": 6,
+            "ray": {"inline": True},
+        }
+    }
+    (result,) = raynas.run(config, out=str(tmp_path / "run"))
+    assert result.config.algo.options["selected"] == 4
+    assert len(result.trials) == 6
+
+
 def test_another_file_does_not_go_on(tmp_path: Path) -> None:
     config = {
         "ray": {"inline": True},
