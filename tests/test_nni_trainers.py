@@ -342,7 +342,7 @@ def test_proxyless_warms_up_writes_its_file_and_goes_on(tmp_path: Path) -> None:
     history = trainer.result.history
     assert len(history) == 2
     assert trainer.result.path == str(tmp_path / "ckpt")
-    again = nni.ProxylessNasTrainer(Net(), sgd(model), None, n_epochs=1, **given)
+    again = nni.ProxylessNasTrainer(model, sgd(model), None, n_epochs=1, **given)
     with pytest.raises(FileExistsError):
         again.train()
     longer = nni.ProxylessNasTrainer(model, sgd(model), None, n_epochs=1, load_ckpt=True, **given)
@@ -586,6 +586,13 @@ class Batches(nni.Callback):
         ({"dataset": TRAIN}, "give the training data once"),
         ({"dataset_train": iter([])}, "expected a map-style dataset with a length"),
         ({"dataset_train": VALID.tensors[0][:1]}, "1 examples are too few"),
+        ({"num_epochs": "1"}, "num_epochs: expected a whole number of epochs, got '1'"),
+        ({"num_epochs": 0}, "num_epochs: expected 1 epoch at least, got 0"),
+        ({"loss": None}, r"loss: expected a function of \(outputs, targets\).*, got None"),
+        ({"loss": nn.CrossEntropyLoss}, r"such as nn.CrossEntropyLoss\(\), got CrossEntropyLoss"),
+        ({"optimizer": sgd(Net())}, "8 of its 8 parameters are not the model's; make it of"),
+        ({"metrics": lambda *_: None}, "a dict of numbers, or one number; it returned a None"),
+        ({"metrics": lambda *_: {"acc": "no"}}, "its entry 'acc' is a str: 'no'"),
         ({"metrics": "acc"}, "metrics: expected a function of"),
         ({"metrics": lambda o, t: o + t.nothing}, "metrics fails: AttributeError"),
     ],
@@ -598,14 +605,15 @@ def test_what_cannot_be_kept_is_refused(changes: dict[str, Any], said: str) -> N
 def test_what_is_kept_otherwise_is_said() -> None:
     with pytest.warns(UserWarning, match="log_frequency=10: progress is told once an epoch"):
         darts(log_frequency=10)
+    net = Net()
     with pytest.warns(UserWarning, match="arch_valid_frequency=5"):
-        nni.ProxylessNasTrainer(Net(), sgd(Net()), None, TRAIN, VALID, arch_valid_frequency=5)
+        nni.ProxylessNasTrainer(net, sgd(net), None, TRAIN, VALID, arch_valid_frequency=5)
     with pytest.warns(UserWarning, match="num_mutation=10: every child is crossed"):
         nni.SPOSEvolution(num_mutation=10)
     with pytest.raises(ValueError, match="load_ckpt goes on with what is in ckpt_path: name it"):
-        nni.ProxylessNasTrainer(Net(), sgd(Net()), None, TRAIN, VALID, load_ckpt=True)
+        nni.ProxylessNasTrainer(net, sgd(net), None, TRAIN, VALID, load_ckpt=True)
     with pytest.raises(ValueError, match="both name the folder"):
-        nni.ProxylessNasTrainer(Net(), sgd(Net()), None, TRAIN, VALID, ckpt_path="a", out="b")
+        nni.ProxylessNasTrainer(net, sgd(net), None, TRAIN, VALID, ckpt_path="a", out="b")
     with pytest.raises(ValueError, match=r"branch_bias is 0\.25 here, got 1"):
         nni.EnasMutator(branch_bias=1)
     with pytest.raises(TypeError, match="name one in place of the function, flops_func='macs'"):

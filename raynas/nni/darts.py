@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from raynas.nni.callbacks import Callback, schedule_of
+from raynas.nni.checks import check_epochs, check_loss
 from raynas.nni.mutators import DartsMutator, checked_mutator
 from raynas.nni.optimizers import optimizer_options
 from raynas.nni.problem import MetricsFunction, divided, parts
@@ -28,7 +29,8 @@ class DartsTrainer(OneShotTrainer):
     Args:
         model: with choices in it; it has the trained weights afterwards.
         loss: a function of (outputs, targets).
-        metrics: a function of (outputs, targets) that returns a dict of numbers, for whole splits.
+        metrics: a function of (outputs, targets) that returns a dict of numbers, for whole splits;
+            one number will do and is called ``metric``.
         optimizer: of the model's weights.
         num_epochs: over the first half.
         dataset_train: that is halved.
@@ -74,11 +76,13 @@ class DartsTrainer(OneShotTrainer):
         **extras: Unpack[RunOptions],
     ) -> None:
         warn_of_log_frequency(log_frequency)
+        check_epochs("num_epochs", num_epochs)
+        check_loss("loss", loss)
         checked_mutator(mutator, DartsMutator)
         examples = one_dataset(dataset_train, dataset)
         splits = parts(*divided(examples, len(examples) - len(examples) // 2), dataset_valid)
         options = {
-            **optimizer_options(optimizer),
+            **optimizer_options(optimizer, model),
             "alpha_lr": arc_learning_rate,
             "unrolled": unrolled,
             "batch_size": batch_size,

@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader, RandomSampler
 
 from raynas.nni.callbacks import Callback, schedule_of
+from raynas.nni.checks import check_epochs, check_loss
 from raynas.nni.darts import one_dataset
 from raynas.nni.mutators import EnasMutator, checked_mutator
 from raynas.nni.optimizers import optimizer_options
@@ -33,7 +34,8 @@ class EnasTrainer(OneShotTrainer):
     Args:
         model: with choices in it; it has the trained weights afterwards.
         loss: a function of (outputs, targets); of auxiliary outputs as well.
-        metrics: a function of (outputs, targets) that returns a dict of numbers, for whole splits.
+        metrics: a function of (outputs, targets) that returns a dict of numbers, for whole splits;
+            one number will do and is called ``metric``.
         reward_function: a function of (outputs, targets) that returns a number, for a batch.
         optimizer: of the model's weights.
         num_epochs: of ``child_steps`` batches each.
@@ -95,13 +97,15 @@ class EnasTrainer(OneShotTrainer):
         **extras: Unpack[RunOptions],
     ) -> None:
         warn_of_log_frequency(log_frequency)
+        check_epochs("num_epochs", num_epochs)
+        check_loss("loss", loss)
         controller: EnasMutator = checked_mutator(mutator, EnasMutator)
         examples = one_dataset(dataset_train, dataset)
         train, rewarding = divided(examples, len(examples) // 10)
         if child_steps is not None:
             train = _so_many_batches(train, child_steps, batch_size, workers)
         options = {
-            **optimizer_options(optimizer),
+            **optimizer_options(optimizer, model),
             **controller.options,
             "reward": f"{REWARD}:max",
             "entropy_weight": entropy_weight,

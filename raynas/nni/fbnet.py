@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from raynas.nni.callbacks import Callback
+from raynas.nni.checks import check_epochs, check_loss
 from raynas.nni.optimizers import optimizer_options
 from raynas.nni.problem import parts
 from raynas.nni.trainer import Job, OneShotTrainer, RunOptions
@@ -117,6 +118,9 @@ class FBNetTrainer(OneShotTrainer):
         logger: logging.Logger | None = None,
         **extras: Unpack[RunOptions],
     ) -> None:
+        check_epochs("n_epochs", n_epochs)
+        if criterion is not None:
+            check_loss("criterion", criterion)
         if load_ckpt and extras.get("out") is None:
             raise ValueError("load_ckpt goes on with what is in out=: name it")
         settings = NASConfig(perf_metric=None) if lookup_table is None else lookup_table
@@ -131,7 +135,7 @@ class FBNetTrainer(OneShotTrainer):
             model=model,
             splits=parts(train_loader, valid_loader),
             epochs=n_epochs,
-            options={**optimizer_options(model_optim), **own},
+            options={**optimizer_options(model_optim, model), **own},
             loss=criterion,
             device=device,
             ranks=max(1, len(device_ids or ())),

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from raynas.nni.checks import check_optimizer
+
 UNUSED = ("params", "lr", "weight_decay", "initial_lr")
 
 
@@ -30,19 +32,22 @@ class OptimizerLike:
         return optimizer
 
 
-def optimizer_options(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+def optimizer_options(optimizer: torch.optim.Optimizer, model: Any = None) -> dict[str, Any]:
     """Return the options of a training whose weights are trained as an optimizer would.
 
     Args:
         optimizer: of the model that is searched; it is not used itself, since the supernet is a
             copy that may be trained in other processes.
+        model: whose parameters it has; None checks none.
 
     Raises:
         TypeError: it is no optimizer.
-        ValueError: its groups have different settings, or a learning rate that is not positive.
+        ValueError: it has other parameters, its groups have different settings, or its learning
+            rate is not positive.
     """
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise TypeError(f"optimizer: expected a torch optimizer, got a {type(optimizer).__name__}")
+    check_optimizer(model, optimizer)
     first, *others = [
         {name: value for name, value in group.items() if name != "params"}
         for group in optimizer.param_groups

@@ -117,9 +117,17 @@ def _names(metrics: MetricsFunction, model: nn.Module, data: TensorData) -> list
             values = metrics(main, targets)
         except Exception as error:
             raise ValueError(f"metrics fails: {type(error).__name__}: {error}") from error
-    if isinstance(values, Mapping):
-        return [str(name) for name in values]
-    return ["metric"]
+    entries = values if isinstance(values, Mapping) else {"metric": values}
+    for name, value in entries.items():
+        try:
+            float(value)
+        except (TypeError, ValueError, RuntimeError):
+            where = f"its entry {name!r} is" if entries is values else "it returned"
+            kind = type(value).__name__
+            raise ValueError(
+                f"metrics: expected a dict of numbers, or one number; {where} a {kind}: {value!r}"
+            ) from None
+    return [str(name) for name in entries]
 
 
 def first_examples(data: TensorData) -> tuple[Nest, Nest]:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Unpack
 import torch
 from torch import nn
 
+from raynas.nni.checks import check_epochs, check_loss
 from raynas.nni.darts import one_dataset
 from raynas.nni.optimizers import optimizer_options
 from raynas.nni.problem import MetricsFunction, divided, parts
@@ -109,10 +110,11 @@ class ProxylessNasTrainer(OneShotTrainer):
                 "after every epoch"
             )
             warnings.warn(text, UserWarning, stacklevel=2)
+        check_epochs("n_epochs", n_epochs)
         warm = warmup_epochs if warmup else 0
         epochs = n_epochs + warm
         options = {
-            **optimizer_options(model_optim),
+            **optimizer_options(model_optim, model),
             "lr": init_lr,
             "label_smoothing": label_smoothing,
             "mode": binary_mode,
@@ -146,7 +148,8 @@ class ProxylessTrainer(OneShotTrainer):
     Args:
         model: with choices in it; it has the trained weights afterwards.
         loss: a function of (outputs, targets).
-        metrics: a function of (outputs, targets) that returns a dict of numbers, for whole splits.
+        metrics: a function of (outputs, targets) that returns a dict of numbers, for whole splits;
+            one number will do and is called ``metric``.
         optimizer: of the model's weights.
         num_epochs: over the first half, the warm-up included.
         dataset: that is halved.
@@ -191,9 +194,11 @@ class ProxylessTrainer(OneShotTrainer):
         **extras: Unpack[RunOptions],
     ) -> None:
         warn_of_log_frequency(log_frequency)
+        check_epochs("num_epochs", num_epochs)
+        check_loss("loss", loss)
         examples = one_dataset(None, dataset)
         options = {
-            **optimizer_options(optimizer),
+            **optimizer_options(optimizer, model),
             "alpha_lr": arc_learning_rate,
             "alpha_every": 1,
             "warmup_epochs": warmup_epochs,

@@ -12,6 +12,7 @@ from torch import nn
 import raynas
 from raynas.core.constraints import Constraints
 from raynas.nni.callbacks import Callback, schedule_of
+from raynas.nni.checks import check_epochs, check_loss
 from raynas.nni.keywords import KeywordsChecked
 from raynas.nni.mutators import SPOSSupernetTrainingMutator, checked_mutator
 from raynas.nni.optimizers import optimizer_options
@@ -28,7 +29,8 @@ class SPOSSupernetTrainer(OneShotTrainer):
     Args:
         model: with choices in it; it has the weights of the one that was found after the search.
         loss: a function of (outputs, targets).
-        metrics: a function of (outputs, targets) that returns a dict of numbers, for whole splits.
+        metrics: a function of (outputs, targets) that returns a dict of numbers, for whole splits;
+            one number will do and is called ``metric``.
         optimizer: of the model's weights.
         num_epochs: over the training batches.
         train_loader: batches to train on; a dataset will do.
@@ -68,10 +70,12 @@ class SPOSSupernetTrainer(OneShotTrainer):
         **extras: Unpack[RunOptions],
     ) -> None:
         warn_of_log_frequency(log_frequency)
+        check_epochs("num_epochs", num_epochs)
+        check_loss("loss", loss)
         paths: SPOSSupernetTrainingMutator = checked_mutator(mutator, SPOSSupernetTrainingMutator)
         loaded = isinstance(train_loader, torch.utils.data.DataLoader)
         options = {
-            **optimizer_options(optimizer),
+            **optimizer_options(optimizer, model),
             **paths.options,
             "warm_start_steps": 0,
             "schedule": schedule_of(callbacks, num_epochs),
@@ -212,7 +216,7 @@ class SPOSEvolution(KeywordsChecked):
 
     Args:
         max_epochs: generations.
-        num_select: architectures that breed.
+        num_select: architectures that breed, all of a smaller population.
         num_population: of a generation.
         m_prob: chance of each decision to change.
         num_crossover: 25.
@@ -237,7 +241,7 @@ class SPOSEvolution(KeywordsChecked):
         self.trials = max_epochs * num_population
         self.options = {
             "population": num_population,
-            "selected": num_select,
+            "selected": min(num_select, num_population),
             "mutation_prob": m_prob,
         }
 
