@@ -159,6 +159,16 @@ def test_an_architecture_of_any_form_is_retrained(tmp_path: Path) -> None:
         arch_in(space, "nowhere.yaml")
 
 
+def test_an_architecture_of_any_form_is_built_and_has_a_cost() -> None:
+    space = raynas.space("CIFAR_MobileNetV2", **SMALL)
+    plain = space.build(dict(zip(space.arch_space.labels, OPS, strict=True)), seed=3)
+    for given in ([None, *OPS], json.dumps(OPS), tree(OPS, (1, 1, 1, 2, 1, 1, 1))):
+        net = space.build(given, seed=3)
+        assert all(map(torch.equal, net.state_dict().values(), plain.state_dict().values()))
+    params = raynas.cost(space, [None, *OPS]).params
+    assert params == sum(p.numel() for p in plain.parameters())
+
+
 def test_what_modularnas_wrote_is_retrained(tmp_path: Path) -> None:
     trained = raynas.retrain(
         [None, *OPS],

@@ -17,11 +17,11 @@ from raynas.core.archspace import ArchSpace
 from raynas.core.config import ComponentSpec
 from raynas.core.covering import covering
 from raynas.core.errors import InvalidSpace
-from raynas.core.fixed import read_arch
 from raynas.core.nest import Nest, call, from_signature, lone_shape, signature
 from raynas.core.registry import Registry
 from raynas.nn.buffers import make_room
 from raynas.nn.choice import LayerChoice
+from raynas.nn.construct.described import described_arch
 from raynas.nn.made_tensors import MadeTensors
 from raynas.nn.mutable import (
     activate_unchecked,
@@ -182,19 +182,20 @@ class ModelSpace:
         return self._mixed_op
 
     def build(
-        self, arch: Mapping[str, Any], weights: Weights | None = None, *, seed: int | None = None
+        self, arch: Any, weights: Weights | None = None, *, seed: int | None = None
     ) -> nn.Module:
         """Return one architecture as a plain module.
 
         Args:
-            arch: label to choice, in any form that ``raynas.core.fixed.read_arch`` reads.
+            arch: label to choice, in any form that ``raynas.core.fixed.read_arch`` reads, or what
+                an exporter writes (``raynas.nn.construct.described``).
             weights: a supernet's ``state_dict`` to inherit from; None keeps the initial weights.
             seed: fixes the initial weights, and all else that is drawn; None takes the space's.
 
         Raises:
             InvalidArch: the space does not hold ``arch``.
         """
-        arch = read_arch(self.arch_space, arch)
+        arch = described_arch(self.arch_space, self.supernet, arch)
         model = self.supernet(seed)
         if weights is not None:
             make_room(model, weights)

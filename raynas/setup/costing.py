@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def cost(
     what: Any,
-    arch: Mapping[str, Any] | None = None,
+    arch: Any = None,
     *,
     input_shape: tuple[int, ...] | None = None,
     example: Any = None,
@@ -28,7 +28,8 @@ def cost(
     Args:
         what: a module, or a class or function that builds one, with ``input_shape``; or a
             ModelSpace, or the name of a registered one.
-        arch: which of its architectures, if it has choices.
+        arch: which of its architectures, if it has choices; of a space, also in the forms that
+            ModularNAS writes.
         input_shape: of one example, without the batch.
         example: a batch of one in its place, for networks that take a tuple or dict of tensors, or
             whole numbers.
