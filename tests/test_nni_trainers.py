@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from raynas import nni
+from raynas import nni, sampler
+from raynas.core.archspace import ArchSpace
 from raynas.core.fixed import read_arch
 from raynas.data.digits import Digits
 from raynas.nn import activate, freeze, space_of
@@ -409,6 +410,12 @@ def test_fbnet(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert trainer.result is not None
     assert "expected_macs" in trainer.result.history
     assert json.loads((tmp_path / "arch.json").read_text()) == trainer.export()
+
+
+def test_an_evolution_of_a_small_population_breeds_from_all_of_it() -> None:
+    evolution = nni.SPOSEvolution(max_epochs=2, num_population=4)
+    assert (evolution.trials, evolution.options["selected"]) == (8, 4)
+    sampler("evolution", ArchSpace.of(a=(1, 2)), **evolution.options).ask()
 
 
 @pytest.mark.parametrize("kind", [nni.SPOSSupernetTrainer, nni.SinglePathTrainer])
