@@ -576,6 +576,69 @@ def darts(**changes: Any) -> Any:
     return nni.DartsTrainer(**given)
 
 
+@pytest.mark.parametrize("net", [Net, DartsNet])
+def test_checkpoints_of_architecture_and_model(net: Any, tmp_path: Path) -> None:
+    model, archs = net(), tmp_path / "deep" / "archs"
+    trainer = nni.DartsTrainer(
+        model,
+        nn.CrossEntropyLoss(),
+        None,
+        sgd(model),
+        2,
+        TRAIN,
+        workers=0,
+        arc_learning_rate=0.1,
+        callbacks=[nni.ArchitectureCheckpoint(str(archs)), nni.ModelCheckpoint(tmp_path / "w")],
+        out=str(tmp_path / "run"),
+        **FEW,
+    )
+    trainer.train()
+    assert sorted(file.name for file in archs.iterdir()) == ["epoch_0.json", "epoch_1.json"]
+    assert json.loads((archs / "epoch_1.json").read_text()) == trainer.export()
+    assert nni.apply_fixed_architecture(net(), archs / "epoch_0.json")
+    kept = torch.load(tmp_path / "w" / "last.pth", weights_only=True)
+    assert kept.keys() == model.state_dict().keys()
+    assert all(torch.equal(kept[name], w) for name, w in model.state_dict().items())
+
+
+def test_checkpoints_of_enas_hold_the_most_probable_options(tmp_path: Path) -> None:
+    model = Net(inputs=True)
+    trainer = nni.EnasTrainer(
+        model,
+        nn.CrossEntropyLoss(),
+        None,
+        reward,
+        sgd(model),
+        1,
+        TRAIN,
+        workers=0,
+        child_steps=2,
+        mutator_steps=1,
+        mutator_steps_aggregate=2,
+        callbacks=[nni.ArchitectureCheckpoint(tmp_path / "archs")],
+        out=str(tmp_path / "run"),
+        **FEW,
+    )
+    trainer.train()
+    arch = read_arch(space_of(Net(inputs=True)), tmp_path / "archs" / "epoch_0.json")
+    assert trainer.result is not None
+    row = trainer.result.history.iloc[-1]
+    wanted = max(("conv3", "skip"), key=lambda option: row[f"alpha.first.{option}"])
+    assert arch["first"] == wanted
+    assert arch["pick"] == tuple(at for at in (0, 1) if row[f"alpha.pick.{at}"] > 0.5)
+
+
+def test_checkpoints_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for kind in (nni.ArchitectureCheckpoint, nni.ModelCheckpoint):
+        with pytest.raises(NotADirectoryError, match=f"{kind.__name__}: .*file is no folder"):
+            kind(tmp_path / "file")
+    model = Net()
+    loss, callbacks = nn.CrossEntropyLoss(), [nni.ArchitectureCheckpoint(tmp_path / "a")]
+    with pytest.raises(TypeError, match="a SPOSSupernetTrainer trains weights alone"):
+        nni.SPOSSupernetTrainer(model, loss, None, sgd(model), 1, TRAIN, VALID, callbacks=callbacks)
+
+
 class Batches(nni.Callback):
     def on_batch_end(self, epoch: int) -> None: ...
 

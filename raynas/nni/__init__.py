@@ -4,8 +4,10 @@ from raynas.nn.choice import LayerChoice as LayerChoice
 from raynas.nn.inputs import InputChoice as InputChoice
 from raynas.nn.mutable import Mutable as Mutable
 from raynas.nn.scope import MutableScope as MutableScope
+from raynas.nni.callbacks import ArchitectureCheckpoint as ArchitectureCheckpoint
 from raynas.nni.callbacks import Callback as Callback
 from raynas.nni.callbacks import LRSchedulerCallback as LRSchedulerCallback
+from raynas.nni.callbacks import ModelCheckpoint as ModelCheckpoint
 from raynas.nni.darts import DartsTrainer as DartsTrainer
 from raynas.nni.enas import EnasTrainer as EnasTrainer
 from raynas.nni.fbnet import FBNetTrainer as FBNetTrainer

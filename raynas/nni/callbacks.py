@@ -5,7 +5,11 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+
+import torch
 
 from raynas.core.progress import Progress
 
@@ -21,11 +25,13 @@ class Callback:
         model: of the trainer.
         mutator: None; models have none.
         trainer: that trains.
+        row: of the history, for the epoch that is over; empty before.
     """
 
     model: Any = None
     mutator: Any = None
     trainer: Any = None
+    row: Mapping[str, Any] = MappingProxyType({})
 
     def build(self, model: Any, mutator: Any, trainer: Any) -> None:
         """Take what the attributes name."""
@@ -36,6 +42,9 @@ class Callback:
 
     def on_epoch_end(self, epoch: int) -> None:
         """Epoch ``epoch``, from 0, is over."""
+
+    def on_train_end(self) -> None:
+        """The model has its trained weights; of a ``SPOSSupernetTrainer`` when it is searched."""
 
 
 class LRSchedulerCallback(Callback):
@@ -53,6 +62,74 @@ class LRSchedulerCallback(Callback):
         if mode != "epoch":
             raise ValueError(f"LRSchedulerCallback: mode is 'epoch', got {mode!r}")
         self.scheduler, self.mode = scheduler, mode
+
+
+class ArchitectureCheckpoint(Callback):
+    """Writes what a search prefers after every epoch, as ``trainer.export`` does.
+
+    Differs: a file is written where the probabilities of the epoch are told, in the process that
+    called ``train``; of an ``EnasTrainer`` it holds the most probable options, where NNI draws one
+    and ``trainer.export`` has the best of ten draws.
+
+    Args:
+        checkpoint_dir: local folder, made if need be; files are ``epoch_<n>.json``, from 0.
+
+    Raises:
+        NotADirectoryError: something else stands there.
+    """
+
+    def __init__(self, checkpoint_dir: str | Path) -> None:
+        self.checkpoint_dir = made_folder("ArchitectureCheckpoint", checkpoint_dir)
+
+    def build(self, model: Any, mutator: Any, trainer: Any) -> None:
+        """Take what the attributes name.
+
+        Raises:
+            TypeError: the trainer trains weights alone.
+        """
+        super().build(model, mutator, trainer)
+        if not trainer.learns_architecture:
+            raise TypeError(
+                f"ArchitectureCheckpoint: a {type(trainer).__name__} trains weights alone and "
+                "prefers no architecture in an epoch: leave it out, and export after the search"
+            )
+
+    def on_epoch_end(self, epoch: int) -> None:
+        """Write the file of the epoch."""
+        number = int(self.row.get("epoch", epoch))
+        arch = self.trainer.architecture_in(self.row)
+        self.trainer.export(self.checkpoint_dir / f"epoch_{number}.json", arch)
+
+
+class ModelCheckpoint(Callback):
+    """Keeps the model's ``state_dict`` when it has its trained weights.
+
+    Differs: NNI writes one after every epoch; here the model takes its weights at the end, and the
+    run's own folder holds what ``resume=True`` goes on from.
+
+    Args:
+        checkpoint_dir: local folder, made if need be; the file is ``last.pth``.
+
+    Raises:
+        NotADirectoryError: something else stands there.
+    """
+
+    def __init__(self, checkpoint_dir: str | Path) -> None:
+        self.checkpoint_dir = made_folder("ModelCheckpoint", checkpoint_dir)
+
+    def on_train_end(self) -> None:
+        """Write the weights."""
+        torch.save(self.model.state_dict(), self.checkpoint_dir / "last.pth")
+
+
+def made_folder(where: str, folder: str | Path) -> Path:
+    """Return a folder, made if need be; raise NotADirectoryError where something else stands."""
+    path = Path(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise NotADirectoryError(f"{where}: {path} is no folder") from None
+    return path
 
 
 class EpochFactors:
@@ -126,6 +203,7 @@ class EpochNews(Progress):
         """Call the ends of the epoch, and the beginnings of the next."""
         self.begin_epoch()
         for callback in self._callbacks:
+            callback.row = row
             callback.on_epoch_end(self._epoch)
         self._epoch, self._begun = self._epoch + 1, False
         if self._epoch < epochs:

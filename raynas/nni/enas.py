@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, RandomSampler
 
+from raynas.core.arch import Value
 from raynas.nni.callbacks import Callback, schedule_of
 from raynas.nni.checks import check_epochs, check_loss
 from raynas.nni.darts import one_dataset
+from raynas.nni.epoch_architecture import likeliest_architecture
 from raynas.nni.mutators import EnasMutator, checked_mutator
 from raynas.nni.optimizers import optimizer_options
 from raynas.nni.problem import REWARD, MetricsFunction, divided, parts
@@ -135,6 +137,14 @@ class EnasTrainer(OneShotTrainer):
             callbacks=callbacks or (),
         )
         super().__init__(job, extras)
+
+    def architecture_in(self, row: Mapping[str, Any]) -> Mapping[str, Value]:
+        """Return the most probable options when an epoch ended.
+
+        Args:
+            row: of the history.
+        """
+        return likeliest_architecture(self.model, row)
 
 
 def _so_many_batches(dataset: Any, steps: int, batch_size: int, workers: int) -> Any:

@@ -51,6 +51,7 @@ class SPOSSupernetTrainer(OneShotTrainer):
     """
 
     algo: ClassVar[str] = "spos"
+    learns_architecture: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -16,6 +16,7 @@ from raynas.core.config import RayConfig
 from raynas.data.tensor_data import TensorData
 from raynas.nn.mutable import activate
 from raynas.nni.callbacks import Callback, EpochNews
+from raynas.nni.epoch_architecture import relaxed_architecture
 from raynas.nni.fixed import fixed_architecture, write_fixed_architecture
 from raynas.nni.keywords import KeywordsChecked
 from raynas.nni.problem import (
@@ -92,6 +93,7 @@ class OneShotTrainer(KeywordsChecked):
 
     Attributes:
         algo: the algorithm's registered name.
+        learns_architecture: whether training prefers an architecture after every epoch.
         model: as given.
         result: of the search, a ``raynas.Result``; None before ``train``.
 
@@ -101,6 +103,7 @@ class OneShotTrainer(KeywordsChecked):
     """
 
     algo: ClassVar[str]
+    learns_architecture: ClassVar[bool] = True
     more_keywords: ClassVar[Iterable[str]] = tuple(RunOptions.__annotations__)
 
     def __init__(self, job: Job, extras: Mapping[str, Any]) -> None:
@@ -173,6 +176,14 @@ class OneShotTrainer(KeywordsChecked):
             return fixed_architecture(self.model, chosen)
         return write_fixed_architecture(file, self.model, chosen)
 
+    def architecture_in(self, row: Mapping[str, Any]) -> Mapping[str, Value]:
+        """Return what was preferred when an epoch ended.
+
+        Args:
+            row: of the history.
+        """
+        return relaxed_architecture(self.model, row)
+
     def _trained(self) -> raynas.Result:
         if self.result is None:
             raise LookupError(f"{type(self).__name__}: call train() first")
@@ -181,6 +192,8 @@ class OneShotTrainer(KeywordsChecked):
     def _take_weights(self, result: raynas.Result) -> None:
         self.model.load_state_dict(result.rebuilt.supernet_weights())
         activate(self.model, self.architecture)
+        for callback in self._callbacks:
+            callback.on_train_end()
 
 
 def search_arguments(job: Job, extras: Mapping[str, Any]) -> dict[str, Any]:
