@@ -188,6 +188,8 @@ def test_an_algorithm_says_what_it_does_not_go_with(
     [
         (mixed("Gumbl"), LookupError, "no mixed operator named 'Gumbl'; did you mean"),
         (3, TypeError, "construct: expected a constructor or a list of them"),
+        (["MobileNetV2ElasticSpatialConstructor"], LookupError, "search space='ofa_mobilenet_v3'"),
+        ([("DARTSSearchConstructor", {})], LookupError, "search space='darts_cifar'"),
         ([("mixed", {})], LookupError, "no constructor named 'mixed'; did you mean"),
         (None, InvalidSpace, r"no choices; .* or say what fills slot 'first' .*\(construct=\)"),
     ],

@@ -9,22 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from raynas.core.errors import UnknownName
-from raynas.core.registry import normalised
+from raynas.nn.construct.absent import refuse_absent
 from raynas.nn.construct.chain import CONSTRUCTORS, Configured
 from raynas.registry.registering import registered_by
-
-_ELASTIC = (
-    "search space='ofa_mobilenet_v3' with its depths, expands and kernels, and train its supernet "
-    "with the algorithm 'progressive_shrinking'"
-)
-_WITHOUT_TEMPLATE = {
-    "MobileNetV2ElasticConstructor": _ELASTIC,
-    "MobileNetV2ElasticSpatialConstructor": _ELASTIC,
-    "MobileNetV2ElasticSequentialConstructor": _ELASTIC,
-    "DARTSSearchConstructor": "search space='darts_cifar' or 'darts_imagenet': these spaces have "
-    "the choices in their cells already, one for all cells of a kind",
-}
 
 
 def register(constructor: Any = None, name: str | None = None) -> Any:
@@ -68,7 +55,7 @@ def build(spec: Any, /, **options: Any) -> Configured:
         ValueError: an option that it does not have.
         TypeError: an option is missing.
     """
-    _refuse_elsewhere(spec)
+    refuse_absent(spec)
     name, settled = CONSTRUCTORS.resolved(spec, **options)
     try:
         inspect.signature(CONSTRUCTORS[name]).bind(None, **settled)
@@ -79,20 +66,9 @@ def build(spec: Any, /, **options: Any) -> Configured:
 
 def get_builder(name: str) -> Callable[..., Configured]:
     """Return what takes a constructor's options and gives the constructor."""
-    _refuse_elsewhere(name)
+    refuse_absent(name)
     CONSTRUCTORS.name_of(name)
     return partial(build, name)
-
-
-def _refuse_elsewhere(spec: Any) -> None:
-    """Raise UnknownName for a constructor of what is a space of its own here."""
-    named = spec.get("type") if isinstance(spec, dict) else spec
-    named = named[0] if isinstance(named, list | tuple) and named else named
-    if not isinstance(named, str) or named in CONSTRUCTORS:
-        return
-    for name, instead in _WITHOUT_TEMPLATE.items():
-        if normalised(name) == normalised(named):
-            raise UnknownName(f"no constructor named {named!r}: {instead}")
 
 
 def __getattr__(name: str) -> Callable[..., Configured]:

@@ -42,12 +42,14 @@ def constructed(template: ModelSpace, spec: ComponentSpec, construct: Any) -> Mo
 
 def _named(constructor: Any) -> Any:
     """Return a constructor as the run folder keeps it: its true name with its options."""
+    from raynas.nn.construct.absent import refuse_absent
     from raynas.nn.construct.chain import CONSTRUCTORS, Configured
 
     if isinstance(constructor, Configured):
         constructor = [constructor.name, constructor.options]
     if callable(constructor):
         return recorded(constructor)
+    refuse_absent(constructor)
     name, options = CONSTRUCTORS.resolved(constructor)
     return [name, {key: recorded(value) for key, value in options.items()}]
 
