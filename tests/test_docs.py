@@ -70,6 +70,7 @@ def in_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In an empty folder, and without Ray: that Ray gives the same is said elsewhere."""
     monkeypatch.chdir(tmp_path)
     for registry in (registry for group in registries().values() for registry in group):
+        list(registry)  # loaded, not to be forgotten
         for entries in ("_entries", "_names", "_aliases", "_meanings"):  # what a page adds, goes
             monkeypatch.setattr(registry, entries, dict(vars(registry)[entries]))
     for name in ("search", "train_supernet", "retrain"):
