@@ -70,7 +70,7 @@ def choice_block(
 def slot_block(place: Place) -> nn.Module:
     """Return an empty slot that knows the published block, for constructors that ask."""
     expand = place.stage.expand
-    facts = {"expand": expand, PREDEFINED: f"MB3E{expand}"}
+    facts: dict[str, Any] = {"expand": expand, PREDEFINED: f"MB3E{expand}"}
     return with_skip(Slot(*place.shape, name=place.name, **facts), place)
 
 

@@ -190,7 +190,7 @@ def test_what_is_no_run(refused: Refused, command: str, run: str, said: str) -> 
     [("begun", "none ran"), ("failed", "all 3 failed, the first with RuntimeError")],
 )
 def test_a_run_that_found_nothing(refused: Refused, run: str, said: str) -> None:
-    for command in ("verify R", "retrain R", "export R new.json", "export R new.pt"):
+    for command in ("verify R", "export R new.json", "export R new.pt"):
         code, told = refused(command.replace("R", run))
         assert said in told, command
         assert code == 1

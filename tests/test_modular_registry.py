@@ -171,7 +171,8 @@ def test_a_list_of_blocks_has_any_entry_or_none_for_the_first() -> None:
     params = {"MB3E3": 1_923_738, "MB5E3": 2_007_450, "MB5E6": 3_584_010}
     params |= {"MB7E3": 2_133_018, "MB7E6": 3_835_146}
     for at, (name, expected) in enumerate(params.items()):
-        listed: list[Any] = [[None], ["MB9E9"], [["MB3E3"]], []][at % 4] + [name] * 21
+        firsts: list[list[Any]] = [[None], ["MB9E9"], [["MB3E3"]], []]
+        listed = firsts[at % 4] + [name] * 21
         net = construct.build("MobileNetV2ArchDescConstructor", arch_desc=listed)(template)
         assert not empty_slots(net)
         assert count(net) == expected

@@ -415,7 +415,8 @@ def test_fbnet(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
 def test_an_evolution_of_a_small_population_breeds_from_all_of_it() -> None:
     evolution = nni.SPOSEvolution(max_epochs=2, num_population=4)
     assert (evolution.trials, evolution.options["selected"]) == (8, 4)
-    sampler("evolution", ArchSpace.of(a=(1, 2)), **evolution.options).ask()
+    options: dict[str, Any] = dict(evolution.options)
+    sampler("evolution", ArchSpace.of(a=(1, 2)), **options).ask()
 
 
 @pytest.mark.parametrize("kind", [nni.SPOSSupernetTrainer, nni.SinglePathTrainer])

@@ -129,10 +129,10 @@ def subject_of_run(
         ValueError: it used no data and none are given, another space is named, or weights that
             are not there are to be inherited.
     """
+    models = result.rebuilt
     given = request.arch
     if given is None:
         given = result.best.arch if before is None else before.arch
-    models = result.rebuilt
     data = _data(request, result, models)
     space = _space(request, result, models, data)
     seed = result.config.seed if request.seed is None else request.seed
