@@ -1,4 +1,4 @@
-"""A driver that is terminated leaves no process behind that computes or manages."""
+"""A driver listens on this machine only, and leaves no process behind when it is terminated."""
 
 from __future__ import annotations
 
@@ -7,13 +7,21 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
+from raynas.core.termination import TERMINATED
+
 REPO = Path(__file__).parent.parent
 HANGS_S = 120
 AGENTS = ("ray::Dashboard", "ray::RuntimeEnv")  # as far as Linux keeps names
+LOOPBACK = {
+    "0100007F",  # 127.0.0.1
+    "0000000000000000FFFF00000100007F",  # the same, for IPv6
+    "00000000000000000000000001000000",  # ::1
+}
 SCRIPT = """
 import sys, time
 import raynas
@@ -52,6 +60,24 @@ def below(pid: int) -> dict[int, str]:
     return found
 
 
+def listening(pids: Iterable[int]) -> dict[str, str]:
+    """Return the addresses at which processes listen for TCP, by socket, as Linux writes them."""
+    sockets = {}
+    for pid in pids:
+        for file in Path(f"/proc/{pid}/fd").glob("*"):
+            try:
+                sockets[os.readlink(file)] = pid
+            except FileNotFoundError:  # it has just been closed
+                continue
+    rows = [
+        line.split()
+        for table in ("tcp", "tcp6")
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+    ]
+    listen = {f"socket:[{row[9]}]": row[1].partition(":")[0] for row in rows if row[3] == "0A"}
+    return {name: address for name, address in listen.items() if name in sockets}
+
+
 @pytest.mark.xdist_group("ray")
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads Linux' /proc")
 def test_nothing_that_computes_outlives_a_terminated_driver(tmp_path: Path) -> None:
@@ -60,7 +86,10 @@ def test_nothing_that_computes_outlives_a_terminated_driver(tmp_path: Path) -> N
     script.write_text(SCRIPT)
     environment = {**os.environ, "PYTHONPATH": str(REPO)}
     driver = subprocess.Popen(
-        [sys.executable, str(script), str(out)], env=environment, stderr=subprocess.DEVNULL
+        [sys.executable, str(script), str(out)],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     deadline = time.monotonic() + HANGS_S
     while not any((out / "trials").glob("part-*.parquet")):
@@ -69,8 +98,15 @@ def test_nothing_that_computes_outlives_a_terminated_driver(tmp_path: Path) -> N
     children = below(driver.pid)
     started = {pid: name for pid, name in children.items() if not name.startswith(AGENTS)}
     assert "raylet" in started.values()
+    sockets = listening([driver.pid, *children])
+    assert len(sockets) > 3  # Ray's servers are among them
+    assert set(sockets.values()) <= LOOPBACK, "Ray's ports run code for whoever connects"
     driver.send_signal(signal.SIGTERM)
-    assert driver.wait(HANGS_S) != 0
+    _, err = driver.communicate(timeout=HANGS_S)
+    assert driver.returncode == TERMINATED
+    assert "stopped by SIGTERM after " in err
+    assert "resume=True" in err
+    assert "SIGTERM received" not in err, "Ray's core took it for a crash"
     while (alive := started.keys() & processes().keys()) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not alive
