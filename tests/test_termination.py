@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -23,7 +22,8 @@ def nobody_else() -> Iterator[None]:
 
 
 def terminate() -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
+    """Send it to this very thread, so that it has come when this returns."""
+    signal.raise_signal(signal.SIGTERM)
 
 
 def interrupted() -> None:
