@@ -21,8 +21,10 @@ import raynas
 from raynas.cli import main
 from raynas.core.arch import Arch
 from raynas.core.errors import InvalidArch, StoreMismatch
+from raynas.evaluators.spec import EvaluatorSpec
 from raynas.setup.ask_tell import AskTell
 from raynas.setup.asked_begin import ask_tell
+from raynas.setup.inline import InlineRunner
 from tests.inline import INLINE
 from tests.toynet import ToyNet
 
@@ -257,6 +259,24 @@ def test_an_archive_that_evaluates_proposals_within_the_budget(tmp_path: Path) -
         study.tell({"x": 1, "y": 4}, 1.0)
     with pytest.raises(ValueError, match="has no evaluator"):
         begun(tmp_path / "other").evaluate({"x": 1, "y": 4})
+
+
+def test_one_call_makes_one_evaluator_for_all_its_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Making one may load a supernet and data; the call goes through to it."""
+    made, make = [], InlineRunner.evaluator
+
+    def counted(runner: InlineRunner, spec: EvaluatorSpec) -> Any:
+        made.append(spec)
+        return make(runner, spec)
+
+    monkeypatch.setattr(InlineRunner, "evaluator", counted)
+    study = begun(tmp_path, evaluator=measured)
+    lines = study.read(json.dumps({"arch": {"x": x, "y": 1}}) for x in (1, 2, 2, 3))
+    answers = list(study.evaluate_all(lines))
+    assert [answer.repeated for answer in answers] == [False, False, True, False]
+    assert len(made) == 1
 
 
 def test_a_search_does_not_measure_what_is_told(tmp_path: Path) -> None:

@@ -129,12 +129,12 @@ def parsed(group: Any, arguments: list[str]) -> None:
 def test_files_are_read(page: str) -> None:
     for block in blocks(page):
         if block.language == "toml":
-            tomllib.loads(block.text)
+            assert tomllib.loads(block.text)
         elif block.language == "json":
             for line in block.text.splitlines():
-                json.loads(line)
+                assert json.loads(line)
         elif block.language == "yaml":
-            read_pipeline(yaml.safe_load(block.text), sets={})
+            assert read_pipeline(yaml.safe_load(block.text), sets={}).steps
 
 
 def test_every_page_is_in_the_contents() -> None:

@@ -68,7 +68,7 @@ def run(
     for number, step in enumerate(plan.steps):
         own: dict[str, Any] = {"out": folder_of(plan, folder, number), "progress": progress}
         own["resume"] = resume
-        with told_where(f"steps.{number}.{step.kind}", folder):
+        with told_where(number, step, folder):
             if step.kind == "supernet":
                 supernet = train_supernet(**arguments(plan, step), **own)
                 outcomes.append(supernet)

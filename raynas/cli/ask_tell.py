@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from raynas.cli.common import (
+    AlgoOptions,
+    Bounds,
     DataOptions,
+    EvaluatorOptions,
+    Objectives,
     Pairs,
     SpaceOptions,
     TaskName,
@@ -45,25 +49,19 @@ def ask(
     trials: Annotated[
         int | None, typer.Option(help="Results to tell in all: the budget. [default: 100]")
     ] = None,
-    objective: Annotated[
-        Pairs | None, typer.Option(help="METRIC:max or METRIC:min. [default: accuracy:max]")
-    ] = None,
-    constraint: Annotated[
-        Pairs | None, typer.Option(help="METRIC<NUMBER or METRIC>NUMBER, such as macs<60e6.")
-    ] = None,
+    objective: Objectives = None,
+    constraint: Bounds = None,
     evaluator: Annotated[
         str | None, typer.Option(help="What tell --evaluate measures by. [default: none]")
     ] = None,
     data: Annotated[str | None, typer.Option(help="Registered data set of the evaluator.")] = None,
     task: TaskName = None,
     seed: Annotated[int | None, typer.Option(help="Fixes the proposals. [default: 0]")] = None,
-    option: Annotated[Pairs | None, typer.Option(help="key=value, of the algorithm.")] = None,
+    option: AlgoOptions = None,
     space_option: SpaceOptions = None,
     data_option: DataOptions = None,
     task_option: TaskOptions = None,
-    evaluator_option: Annotated[
-        Pairs | None, typer.Option(help="key=value, of the evaluator.")
-    ] = None,
+    evaluator_option: EvaluatorOptions = None,
 ) -> None:
     """Print proposals of RUN as JSON, one a line; exit code 3 if nothing is left to ask."""
     from raynas.core.objectives import parse_goal

@@ -47,6 +47,14 @@ TaskOptions = Annotated[Pairs | None, typer.Option(help="key=value, of the task.
 TrainRayOptions = Annotated[
     Pairs | None, typer.Option(help="key=value, of Ray: train_workers, ...")
 ]
+Objectives = Annotated[
+    Pairs | None, typer.Option(help="METRIC:max or METRIC:min. [default: accuracy:max]")
+]
+Bounds = Annotated[
+    Pairs | None, typer.Option(help="METRIC<NUMBER or METRIC>NUMBER, such as macs<60e6.")
+]
+AlgoOptions = Annotated[Pairs | None, typer.Option(help="key=value, of the algorithm.")]
+EvaluatorOptions = Annotated[Pairs | None, typer.Option(help="key=value, of the evaluator.")]
 Track = Annotated[
     list[str] | None,
     typer.Option(

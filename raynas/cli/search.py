@@ -7,9 +7,13 @@ from typing import Annotated
 import typer
 
 from raynas.cli.common import (
+    AlgoOptions,
     Answer,
     AsJson,
+    Bounds,
     DataOptions,
+    EvaluatorOptions,
+    Objectives,
     Pairs,
     SpaceOptions,
     TaskName,
@@ -63,15 +67,11 @@ def search(
             help="Trained supernet to search: its folder, or a run's.", autocompletion=complete_run
         ),
     ] = None,
-    objective: Annotated[
-        Pairs | None, typer.Option(help="METRIC:max or METRIC:min. [default: accuracy:max]")
-    ] = None,
+    objective: Objectives = None,
     scalarize: Annotated[
         Pairs | None, typer.Option(help="METRIC=weight, to merge several objectives into one.")
     ] = None,
-    constraint: Annotated[
-        Pairs | None, typer.Option(help="METRIC<NUMBER or METRIC>NUMBER, such as macs<60e6.")
-    ] = None,
+    constraint: Bounds = None,
     latency: Annotated[
         str | None,
         typer.Option(help="Of latency_ms: cpu or gpu, measured here once, or a table's file."),
@@ -91,13 +91,11 @@ def search(
         bool,
         typer.Option("--resume", help="Go on with --out, by its own settings where none is said."),
     ] = False,
-    option: Annotated[Pairs | None, typer.Option(help="key=value, of the algorithm.")] = None,
+    option: AlgoOptions = None,
     space_option: SpaceOptions = None,
     data_option: DataOptions = None,
     task_option: TaskOptions = None,
-    evaluator_option: Annotated[
-        Pairs | None, typer.Option(help="key=value, of the evaluator.")
-    ] = None,
+    evaluator_option: EvaluatorOptions = None,
     supernet_option: Annotated[
         Pairs | None,
         typer.Option(help="key=value, of the supernet's training: lr, precision, ..."),

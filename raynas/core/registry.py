@@ -19,6 +19,7 @@ from raynas.core.alias import Alias
 from raynas.core.capabilities import refuse_misspelt
 from raynas.core.errors import UnknownName, nearest
 from raynas.core.options import checked
+from raynas.core.split_spec import split_spec
 
 T = TypeVar("T")
 Aliases = Sequence[str] | Mapping[str, Alias]
@@ -267,11 +268,7 @@ class Registry(Mapping[str, T], Generic[T]):
         return name, self._fitted(name, self._entries[name], options)
 
     def _parsed(self, spec: object) -> tuple[str, Mapping[str, Any]]:
-        name, own = spec, {}
-        if isinstance(spec, list | tuple) and len(spec) == 2:
-            name, own = spec
-        elif isinstance(spec, Mapping) and {"type"} <= set(spec) <= {"type", "args"}:
-            name, own = spec["type"], spec.get("args", {})
+        name, own = split_spec(spec)
         options = isinstance(own, Mapping) and all(isinstance(key, str) for key in own)
         if not isinstance(name, str) or not options:
             raise TypeError(

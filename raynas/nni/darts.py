@@ -12,7 +12,7 @@ from raynas.nni.callbacks import Callback, schedule_of
 from raynas.nni.checks import check_epochs, check_loss
 from raynas.nni.mutators import DartsMutator, checked_mutator
 from raynas.nni.optimizers import optimizer_options
-from raynas.nni.problem import MetricsFunction, divided, parts
+from raynas.nni.problem import MetricsFunction, halved, parts
 from raynas.nni.trainer import Job, OneShotTrainer, RunOptions, warn_of_log_frequency
 
 
@@ -80,7 +80,7 @@ class DartsTrainer(OneShotTrainer):
         check_loss("loss", loss)
         checked_mutator(mutator, DartsMutator)
         examples = one_dataset(dataset_train, dataset)
-        splits = parts(*divided(examples, len(examples) - len(examples) // 2), dataset_valid)
+        splits = parts(*halved(examples), dataset_valid)
         options = {
             **optimizer_options(optimizer, model),
             "alpha_lr": arc_learning_rate,

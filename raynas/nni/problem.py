@@ -63,7 +63,12 @@ class Column:
         return values[self.name] if isinstance(values, Mapping) else values
 
 
-def divided(dataset: Any, last: int, *, what: str = "dataset_train") -> tuple[Any, Any]:
+def halved(dataset: Any) -> tuple[Any, Any]:
+    """Return both halves of a dataset; of an odd number the second has one more."""
+    return divided(dataset, len(dataset) - len(dataset) // 2)
+
+
+def divided(dataset: Any, last: int) -> tuple[Any, Any]:
     """Return all but the last examples of a dataset, and these.
 
     Raises:
@@ -72,10 +77,10 @@ def divided(dataset: Any, last: int, *, what: str = "dataset_train") -> tuple[An
     """
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         kind = type(dataset).__name__
-        raise TypeError(f"{what}: expected a map-style dataset with a length, got a {kind}")
+        raise TypeError(f"dataset_train: expected a map-style dataset with a length, got a {kind}")
     count = len(dataset)
     if not 0 < last < count:
-        raise ValueError(f"{what}: {count} examples are too few to train on a part of them")
+        raise ValueError(f"dataset_train: {count} examples are too few to train on a part of them")
     return Subset(dataset, range(count - last)), Subset(dataset, range(count - last, count))
 
 

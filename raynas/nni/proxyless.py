@@ -14,7 +14,7 @@ from torch import nn
 from raynas.nni.checks import check_epochs, check_loss
 from raynas.nni.darts import one_dataset
 from raynas.nni.optimizers import optimizer_options
-from raynas.nni.problem import MetricsFunction, divided, parts
+from raynas.nni.problem import MetricsFunction, halved, parts
 from raynas.nni.trainer import Job, OneShotTrainer, RunOptions, warn_of_log_frequency
 
 WARMUP_LR = 0.05  # at the top of the warm-up, as in the authors' code
@@ -210,7 +210,7 @@ class ProxylessTrainer(OneShotTrainer):
         }
         job = Job(
             model=model,
-            splits=divided(examples, len(examples) - len(examples) // 2),
+            splits=halved(examples),
             epochs=num_epochs,
             options=options,
             loss=loss,

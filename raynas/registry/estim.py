@@ -11,6 +11,7 @@ from typing import Any
 
 from raynas.core.evaluator import EVALUATORS
 from raynas.core.registry import Registry
+from raynas.core.split_spec import split_spec
 from raynas.registry.registering import registered_by
 
 Arguments = dict[str, Any]
@@ -145,8 +146,7 @@ def build(spec: Any, /, **options: Any) -> Arguments:
         UnknownName: neither has the name.
         ValueError: an option that it does not have.
     """
-    given = spec.get("type") if isinstance(spec, Mapping) else spec
-    given = given[0] if isinstance(given, list | tuple) and given else given
+    given, _ = split_spec(spec)
     if given not in ESTIMATORS and given in EVALUATORS:
         name, settled = EVALUATORS.resolved(spec, **options)
         return {"evaluator": [name, settled]}

@@ -26,6 +26,7 @@ from raynas.report.json_objects import (
     Verified,
     plain,
 )
+from raynas.report.outcome import best_with_report
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,10 +50,7 @@ def trials_answer(result: Any, frame: pd.DataFrame) -> Trials:
 
 def search_answer(result: Any) -> Search:
     """Return what a search found, after writing its report."""
-    report = result.report()
-    best = result.best
-    top = result.rescore(10) if result.config.supernet is not None else result.top(10)
-    report = result.report()  # with the test scores
+    best, top, report = best_with_report(result)
     several = len(result.config.objectives) > 1
     return Search(
         path=result.path,

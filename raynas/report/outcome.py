@@ -14,17 +14,27 @@ from raynas.report.trial_tables import best_trials, number, trial_table
 NARROW = "narrow, as it was scored: on a share of its channels; --whole exports it at full width"
 
 
+def best_with_report(result: Any, count: int = 10) -> tuple[Any, Any, str]:
+    """Return a run's best trial, its best rows and the path of the report, which is written.
+
+    Where weights are shared, the rows are scored again, on the test split too, and the report has
+    that. It is written as well where no trial was completed, which is an error.
+    """
+    try:
+        best = result.best
+        inherited = result.config.supernet is not None
+        top = result.rescore(count) if inherited else result.top(count)
+    finally:
+        report = result.report()
+    return best, top, report
+
+
 def show_search(console: Console, result: Any) -> None:
     """Print what a run found and where it lies."""
-    result.report()
+    best, top, _ = best_with_report(result)
     metrics = [*result.config.objectives, *result.config.constraints, "loss", "params", "macs"]
     metrics = list(dict.fromkeys(metrics))
     console.print()
-    best = result.best
-    inherited = result.config.supernet is not None
-    top = result.rescore(10) if inherited else result.top(10)
-    if inherited:
-        result.report()  # with the test scores
     console.print(
         trial_table(top, [*metrics, f"test_{result.config.task_metric}"], best_trials(len(top)))
     )
@@ -35,7 +45,7 @@ def show_search(console: Console, result: Any) -> None:
         console.print(trial_table(front.head(20), metrics, f"Pareto front ({len(front)} trials)"))
     line = f"\nBest: trial {best.number} ({best.arch.key}): {shown}"
     console.print(line, highlight=False, soft_wrap=True)
-    if inherited and result.rebuilt.narrow:
+    if result.config.supernet is not None and result.rebuilt.narrow:
         console.print(f"  The trained network is {NARROW}.", highlight=False, soft_wrap=True)
     for label, value in best.arch.items():
         console.print(f"  {label:<24} {value}", highlight=False)

@@ -15,6 +15,7 @@ from raynas.core.goals import Goals
 from raynas.core.options import checked, options_of
 from raynas.core.registry import nearest_spelling
 from raynas.core.sampler import SAMPLERS, Sampler
+from raynas.core.split_spec import split_spec
 from raynas.core.train_settings import TrainSettings
 from raynas.setup.objects import own_options
 
@@ -61,11 +62,8 @@ def spelled_out(algo: Any) -> tuple[Any, Options]:
     """
     if isinstance(algo, ComponentSpec):
         return algo.name, algo.options
-    if isinstance(algo, list | tuple) and len(algo) == 2:
-        return algo[0], algo[1]
-    if isinstance(algo, Mapping) and {"type"} <= set(algo) <= {"type", "args"}:
-        return algo["type"], algo.get("args") or {}
-    return algo, {}
+    name, options = split_spec(algo)
+    return name, options or {}
 
 
 def own_words(algo: str, options: Options) -> dict[str, Any]:

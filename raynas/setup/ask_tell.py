@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from raynas.core.arch import Arch, Value
@@ -81,8 +83,6 @@ class AskTell:
 
     def __repr__(self) -> str:
         return f"AskTell({self.path!r})"
-
-    # --- what users call --------------------------------------------------------------------------
 
     def ask(self, count: int = 1) -> list[Proposal]:
         """Return proposals; none if the budget is spent, or the space holds no more.
@@ -192,8 +192,6 @@ class AskTell:
         with self._run.current() as study:
             return study.best
 
-    # --- many at once -----------------------------------------------------------------------------
-
     def read(self, lines: Iterable[str]) -> list[Told]:
         """Read JSON lines (see ``raynas.setup.told.read_lines``)."""
         return read_lines(lines, self._run.space)
@@ -253,25 +251,36 @@ class AskTell:
         return self._evaluated(proposals)
 
     def _evaluated(self, proposals: list[Told]) -> Iterator[Answer]:
-        for proposal in proposals:
-            with self._run.current() as study:
-                arch = self._run.find(proposal)
-                repeated = arch.key in self._run.by_key
-                if not repeated and study.told < study.trials:
-                    self._evaluate(study, self._run.asked_for(study, proposal, arch))
-                answer = Answer(trial=self._run.by_key.get(arch.key), repeated=repeated)
-            yield answer
+        with ExitStack() as stack:
+            measuring = cache(lambda: stack.enter_context(self._measuring()))
+            for proposal in proposals:
+                with self._run.current() as study:
+                    arch = self._run.find(proposal)
+                    repeated = arch.key in self._run.by_key
+                    if not repeated and study.told < study.trials:
+                        asked = self._run.asked_for(study, proposal, arch)
+                        self._evaluate(study, asked, measuring)
+                    answer = Answer(trial=self._run.by_key.get(arch.key), repeated=repeated)
+                yield answer
 
-    def _evaluate(self, study: Study, asked: Asked) -> None:
+    @contextmanager
+    def _measuring(self) -> Iterator[Callable[[Study, Asked], Measurement]]:
+        """Make the run's evaluator, after what it needs, such as a supernet."""
+        config, runner = self._run.run.config, InlineRunner(self._run.run.config.ray)
+        evaluation, latency = self._run.run.strategy.evaluation, self._run.run.latency
+        spec = evaluation.prepared(config.out, config.seed, runner, Progress())
+        spec = with_latency(spec, None if latency is None else latency.table)
+        with runner.evaluator(spec) as evaluator:
+            yield lambda study, asked: evaluated(study, asked, evaluator, spec)
+
+    def _evaluate(
+        self,
+        study: Study,
+        asked: Asked,
+        measuring: Callable[[], Callable[[Study, Asked], Measurement]],
+    ) -> None:
         if study.refused(asked) is None:
-            config, progress = self._run.run.config, Progress()
-            runner = InlineRunner(config.ray)
-            evaluation = self._run.run.strategy.evaluation
-            spec = evaluation.prepared(config.out, config.seed, runner, progress)
-            latency = self._run.run.latency
-            spec = with_latency(spec, None if latency is None else latency.table)
-            with runner.evaluator(spec) as evaluator:
-                measured = evaluated(study, asked, evaluator, spec)
+            measured = measuring()(study, asked)
             study.tell([(asked, measured)], node=platform.node(), worker=str(os.getpid()))
         self._run.settle(study)
         if study.failure is not None:

@@ -10,17 +10,17 @@ from typing import Any
 from raynas.core.arch import Arch
 from raynas.core.errors import StoreMismatch, nearest
 from raynas.core.evaluator import Measurement, sorted_out
-from raynas.core.feasible import Violation
 from raynas.core.fixed import write_arch
 from raynas.core.metrics import COSTS
 from raynas.core.sampler import Origin
-from raynas.core.study import Asked, Study, StudyInfo
+from raynas.core.study import Asked, Study
 from raynas.core.trial import Trial
 from raynas.setup.prepare import Prepared
+from raynas.setup.run_study import study_of
 from raynas.setup.told import PROPOSER, Told
 from raynas.storage.pending import locked, read_pending, write_pending
 from raynas.storage.run_folder import BEST, Folder
-from raynas.storage.tables import TrialStore, load_trials
+from raynas.storage.tables import load_trials
 
 UNLIMITED = 2**62
 
@@ -63,34 +63,17 @@ class AskedRun:
 
     def _rebuild(self) -> None:
         """Make the study of what the folder holds."""
-        run, config = self.run, self.run.config
+        run = self.run
         history = load_trials(self.path, self.space)
-        spec, violation = run.strategy.evaluation.evaluator, self.space.violation
-        store = TrialStore(self.path, self.space, spec.metrics)
         self.told, self.by_key = {}, {}
         self._note(history)
-
-        def keep(trials: list[Trial]) -> None:
-            store.append(trials)
-            self._note(trials)
-
-        self._study = Study(
-            run.strategy.sampler(config, history),
-            run.problem.goals,
-            trials=UNLIMITED,
-            setting=StudyInfo(
-                algo=config.algo.name, evaluator=spec.name, epochs=spec.epochs, seed=config.seed
-            ),
-            sink=keep,
-            bounds=violation if isinstance(violation, Violation) else None,
-            history=history,
-            make_sampler=lambda: run.strategy.sampler(config, history),
-        )
+        spec = run.strategy.evaluation.evaluator
+        self._study = study_of(run, spec, history, self._note, trials=UNLIMITED)
         self.pending = {}
         for number, arch in read_pending(self.folder):
             if number not in self.told and arch.key not in self.by_key:
                 self._ask_again(number, arch)
-        self._study.trials = config.trials
+        self._study.trials = run.config.trials
 
     def _ask_again(self, number: int, arch: Arch) -> None:
         """Have the sampler propose what it had proposed when the study was left."""

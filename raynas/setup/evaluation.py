@@ -13,6 +13,7 @@ from raynas.core.evaluator import EVALUATORS, RESERVED
 from raynas.core.metrics import COSTS, LATENCY
 from raynas.core.options import options_of
 from raynas.core.progress import Progress
+from raynas.core.split_spec import split_spec
 from raynas.evaluators.external import External
 from raynas.evaluators.functions import MakeFunctionEvaluator, wants_module
 from raynas.evaluators.networks import MakeNetworkEvaluator
@@ -256,7 +257,7 @@ def _network_evaluation(
 def _registered(given: Any, epochs: int | None) -> tuple[Any, ComponentSpec]:
     """Build a registered evaluator; return it, and its name with all of its options."""
     evaluator = EVALUATORS.build(given)
-    word, own = _parts(given)
+    word, own = split_spec(given)
     name = EVALUATORS.name_of(word)
     if epochs is not None and name != SHARED:  # there they are of the supernet's training
         if own.get("epochs", epochs) != epochs:
@@ -268,15 +269,6 @@ def _registered(given: Any, epochs: int | None) -> tuple[Any, ComponentSpec]:
     return evaluator, ComponentSpec(
         name=name, options=defaults | own | own_options(builder, evaluator)
     )
-
-
-def _parts(given: Any) -> tuple[str, dict[str, Any]]:
-    """Return name and options of what ``Registry.build`` has taken."""
-    if isinstance(given, str):
-        return given, {}
-    if isinstance(given, Mapping):
-        return given["type"], dict(given.get("args", {}))
-    return given[0], dict(given[1])
 
 
 def _own_spec(evaluator: Any) -> ComponentSpec:

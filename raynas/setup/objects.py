@@ -15,6 +15,7 @@ from raynas.core.config import ComponentSpec
 from raynas.core.errors import nearest
 from raynas.core.evaluator import EVALUATORS
 from raynas.core.options import options_of
+from raynas.core.split_spec import split_spec
 
 ARGUMENTS = "arguments"  # option under which a partial's arguments stand in a run folder
 KNOWN_AS = "known_as"  # what stands there for an argument that JSON cannot hold
@@ -38,8 +39,7 @@ def named_evaluator(given: Any) -> Any:
     Raises:
         UnknownName: no evaluator has this name.
     """
-    word = given.get("type") if isinstance(given, Mapping) else given
-    word = word[0] if isinstance(word, tuple | list) and word else word
+    word, _ = split_spec(given)
     return EVALUATORS[word] if isinstance(word, str) else given
 
 

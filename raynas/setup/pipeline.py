@@ -98,19 +98,23 @@ def claimed(config: PipelineConfig, out: str | None, resume: bool) -> tuple[Pipe
 
 
 @contextmanager
-def told_where(step: str, out: str) -> Iterator[None]:
+def told_where(number: int, step: Step, out: str | None = None) -> Iterator[None]:
     """Begin what is wrong with a step's arguments by the step's place in the file.
 
-    A folder in which nothing has been left yet is given up.
+    Args:
+        number: of the step, from 0.
+        step: itself.
+        out: folder of the pipeline, which is given up if nothing has been left there yet; None
+            before there is one.
     """
     try:
         yield
     except (ValueError, TypeError, LookupError) as error:
-        folder = Folder(out)
-        if folder.names() == [RESOLVED]:
+        folder = None if out is None else Folder(out)
+        if folder is not None and folder.names() == [RESOLVED]:
             folder.remove(RESOLVED)
         text = error.args[0] if error.args else error
-        raise type(error)(f"{step}: {text}") from error
+        raise type(error)(f"steps.{number}.{step.kind}: {text}") from error
 
 
 def folder_of(config: PipelineConfig, out: str, number: int) -> str:

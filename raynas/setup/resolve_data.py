@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from raynas.core.config import ComponentSpec
 from raynas.core.options import checked
+from raynas.core.split_spec import split_spec
 from raynas.setup.objects import own_options
 from raynas.setup.problem import Data
 from raynas.setup.resolve import Options, build
@@ -74,11 +75,7 @@ def _named(data: Any, options: Options) -> tuple[str, dict[str, Any]] | None:
         TypeError: there is something else than a dict of options behind the name.
         ValueError: an option is said twice.
     """
-    own: Any = {}
-    if isinstance(data, Mapping) and {"type"} <= set(data) <= {"type", "args"}:
-        data, own = data["type"], data.get("args", {})
-    elif isinstance(data, tuple | list) and len(data) == 2 and isinstance(data[0], str):
-        data, own = data
+    data, own = split_spec(data)
     if not isinstance(data, str):
         return None
     if not isinstance(own, Mapping):

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from raynas.core.errors import Interrupted, SearchFailed
-from raynas.core.feasible import Violation
 from raynas.core.fixed import write_arch
 from raynas.core.progress import Progress
-from raynas.core.study import Study, StudyInfo
+from raynas.core.study import Study
 from raynas.core.trial import Trial
 from raynas.evaluators.kept_weights import keep_only
-from raynas.evaluators.spec import EvaluatorSpec
 from raynas.evaluators.with_latency import with_latency
 from raynas.setup.prepare import Prepared
+from raynas.setup.run_study import study_of
 from raynas.setup.runner import runner_of
 from raynas.storage.run_folder import BEST, Folder
-from raynas.storage.tables import TrialStore, load_trials
+from raynas.storage.tables import load_trials
 
 
 def run_search(run: Prepared, progress: Progress) -> Trial | None:
@@ -38,12 +37,14 @@ def run_search(run: Prepared, progress: Progress) -> Trial | None:
         if len(history) >= config.trials:
             told = f"{len(history)} of {config.trials} trials"
             progress.phase(f"nothing is left to do: {told} are told")
-            study = _study(run, strategy.evaluation.evaluator, history, progress)
+            study = study_of(
+                run, strategy.evaluation.evaluator, history, progress.recorded, trials=config.trials
+            )
             return study.best
         with runner_of(config.ray) as runner:
             spec = strategy.evaluation.prepared(config.out, config.seed, runner, progress)
             spec = with_latency(spec, None if run.latency is None else run.latency.table)
-            study = _study(run, spec, history, progress)
+            study = study_of(run, spec, history, progress.recorded, trials=config.trials)
             if history:
                 progress.told(study)
             if study.note:
@@ -66,25 +67,3 @@ def run_search(run: Prepared, progress: Progress) -> Trial | None:
             Folder(config.out).write(BEST, write_arch(study.best.arch))
         elif study is not None:
             Folder(config.out).remove(BEST)  # of a run under looser bounds
-
-
-def _study(run: Prepared, spec: EvaluatorSpec, history: list[Trial], progress: Progress) -> Study:
-    config, strategy, space = run.config, run.strategy, run.problem.space.arch_space
-    store = TrialStore(config.out, space, spec.metrics)
-
-    def keep(trials: list[Trial]) -> None:
-        store.append(trials)
-        progress.recorded(trials)
-
-    return Study(
-        strategy.sampler(config, history),
-        run.problem.goals,
-        trials=config.trials,
-        setting=StudyInfo(
-            algo=config.algo.name, evaluator=spec.name, epochs=spec.epochs, seed=config.seed
-        ),
-        sink=keep,
-        bounds=space.violation if isinstance(space.violation, Violation) else None,
-        history=history,
-        make_sampler=lambda: strategy.sampler(config, history),
-    )

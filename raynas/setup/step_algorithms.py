@@ -10,7 +10,7 @@ from raynas.core.build_sampler import sampler_options
 from raynas.core.pipeline import PipelineConfig
 from raynas.core.sampler import sampler_class
 from raynas.setup.algorithms import name_of, resolve_one_shot, resolve_sampler, trains
-from raynas.setup.pipeline import arguments
+from raynas.setup.pipeline import arguments, told_where
 from raynas.setup.request import DEFAULT_ALGO
 from raynas.setup.supernet_request import ALGO, DEFAULT_TRAINING, phases_of
 
@@ -31,15 +31,12 @@ def check_algorithms(config: PipelineConfig) -> None:
         ValueError, TypeError, LookupError: the sentence begins with the place of the step.
     """
     for number, step in enumerate(config.steps):
-        try:
+        with told_where(number, step):
             own = arguments(config, step)  # imports a space, which may register an algorithm
             if step.kind == "search":
                 _check_search(own)
             elif step.kind == "supernet":
                 _check_phases(own[ALGO], own.get("options"), own.get("epochs"))
-        except (ValueError, TypeError, LookupError) as error:
-            text = error.args[0] if error.args else error
-            raise type(error)(f"steps.{number}.{step.kind}: {text}") from error
 
 
 def _check_search(own: Mapping[str, Any]) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
 from typing import Any
 
+from raynas.core.split_spec import split_spec
 from raynas.tasks.task import TASKS, Task
 
 DEFAULT = "classification"
@@ -41,16 +41,7 @@ def task_of(
 
 def _built(spec: object) -> Task:
     made: Task = TASKS.build(spec)
-    name, options = _parsed(spec)
+    name, options = split_spec(spec)
     true_name = TASKS.name_of(name)
     # a class keeps its options as attributes; only a function's are known here alone
     return made.named(true_name, None if inspect.isclass(TASKS[true_name]) else options)
-
-
-def _parsed(spec: Any) -> tuple[str, Mapping[str, Any]]:
-    if isinstance(spec, str):
-        return spec, {}
-    if isinstance(spec, Mapping):
-        return spec["type"], spec.get("args", {})
-    name, options = spec
-    return name, options

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from raynas.core.errors import UnknownName
 from raynas.core.registry import normalised
+from raynas.core.split_spec import split_spec
 from raynas.nn.construct.chain import CONSTRUCTORS
 
 _ELASTIC = (
@@ -28,8 +28,7 @@ def refuse_absent(spec: Any) -> None:
     Args:
         spec: a name, ``[name, {option: value}]``, or ``{"type": name, "args": {...}}``.
     """
-    named = spec.get("type") if isinstance(spec, Mapping) else spec
-    named = named[0] if isinstance(named, list | tuple) and named else named
+    named, _ = split_spec(spec)
     if not isinstance(named, str) or named in CONSTRUCTORS:
         return
     for name, instead in _INSTEAD.items():

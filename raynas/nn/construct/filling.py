@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from raynas.core.errors import InvalidSpace
+from raynas.core.split_spec import split_spec
 from raynas.nn.operators import OPERATORS, Operator, candidates
 from raynas.nn.slot import Slot
 
@@ -69,8 +70,7 @@ def predefined(slot: Slot) -> nn.Module:
 def _operator(spec: Spec, info: Mapping[str, Any]) -> Operator:
     if callable(spec):
         return partial(spec, **_wanted(spec, info))
-    name = spec.get("type") if isinstance(spec, Mapping) else spec
-    name = name[0] if isinstance(name, list | tuple) and name else name
+    name, _ = split_spec(spec)
     if not isinstance(name, str):
         raise InvalidSpace(
             f"expected an operator's name, [name, {{option: value}}] or a function, got {spec!r}"
