@@ -26,7 +26,7 @@ def list_names(
     from raynas.report.plugin import name_list
     from raynas.setup.registries import available, registries
 
-    listed = {one: available(one) for one in ([kind] if kind else registries())}
+    listed = {name: available(name) for name in ([kind] if kind else registries())}
     if as_json:
         return Names(names=listed)
     for one, names in listed.items():

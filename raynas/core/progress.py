@@ -104,7 +104,7 @@ class ProgressGroup(Progress):
     """
 
     def __init__(self, members: Sequence[Progress]) -> None:
-        self.members = tuple(members)
+        self.members: tuple[Progress, ...] = tuple(members)
 
     @property
     def takes_files(self) -> bool:

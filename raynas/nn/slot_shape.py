@@ -63,11 +63,11 @@ def _triples(name: str, shape: Any) -> list[Shape]:
         return []
     several = isinstance(shape, list | tuple) and bool(shape) and _is_shape(shape[0])
     shapes: list[Shape] = list(shape) if several else [shape]
-    for one in shapes:
-        if not _is_shape(one) or len(one) < 2:
+    for triple in shapes:
+        if not _is_shape(triple) or len(triple) < 2:
             raise InvalidSpace(
                 f"slot: {name}: expected (batch, channels, size), with None for what is not known, "
-                f"got {one!r}"
+                f"got {triple!r}"
             )
     return shapes
 

@@ -136,9 +136,12 @@ def profile_answer(profile: SpaceProfile) -> Profile:
         feasible=profile.feasible,
         archs=[
             Profiled(
-                which=one.which, key=one.arch.key, arch=dict(one.arch), metrics=plain(one.metrics)
+                which=costed.which,
+                key=costed.arch.key,
+                arch=dict(costed.arch),
+                metrics=plain(costed.metrics),
             )
-            for one in profile.archs
+            for costed in profile.archs
         ],
         constraints=[
             Bound(
@@ -172,7 +175,7 @@ def space_answer(space: ArchSpace, profile: SpaceProfile | None) -> Space:
     """
     costs = None
     if profile is not None:
-        small, _, large = (one.metrics for one in profile.archs)
+        small, _, large = (costed.metrics for costed in profile.archs)
         costs = {name: (plain(small[name]), plain(large[name])) for name in small}
     return Space(
         size=space.size(), decisions=decisions_answer(space.decisions.values()), costs=costs
@@ -186,11 +189,11 @@ def decisions_answer(decisions: Iterable[Decision]) -> list[dict[str, Any]]:
     """
     return [
         {
-            "label": one.label,
-            "options": plain(one.options),
-            "picks": 1 if isinstance(one, Choice) else one.k,
+            "label": decision.label,
+            "options": plain(decision.options),
+            "picks": 1 if isinstance(decision, Choice) else decision.k,
         }
-        for one in decisions
+        for decision in decisions
     ]
 
 

@@ -16,7 +16,7 @@ from raynas.core.sampler import Origin
 from raynas.core.study import Asked, Study
 from raynas.core.trial import Trial
 from raynas.setup.prepare import Prepared
-from raynas.setup.run_study import study_of
+from raynas.setup.study_of_run import study_of
 from raynas.setup.told import PROPOSER, Told
 from raynas.storage.pending import locked, read_pending, write_pending
 from raynas.storage.run_folder import BEST, Folder
@@ -93,7 +93,7 @@ class AskedRun:
 
     def hand_out(self, asked: Iterable[Asked]) -> None:
         """Keep proposals until they are told; whoever gets them may be killed."""
-        self.pending |= {one.number: one for one in asked}
+        self.pending |= {proposal.number: proposal for proposal in asked}
         write_pending(self.folder, self.pending.values())
 
     def settle(self, study: Study) -> None:

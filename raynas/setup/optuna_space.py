@@ -74,7 +74,7 @@ class RelativeSpace:
             parameter = listed(name, domain)
             assert parameter is not None
             self._parameters[name] = parameter
-        self._space = ArchSpace(tuple(one.choice for one in self._parameters.values()))
+        self._space = ArchSpace(tuple(listed.choice for listed in self._parameters.values()))
         self.size = self._space.size()
         self._sampler = build_sampler(
             algo, self._space, seed=seed, options=options, objectives=objectives_of(study)

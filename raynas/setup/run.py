@@ -10,8 +10,8 @@ from raynas.core.trial import Trial
 from raynas.evaluators.kept_weights import keep_only
 from raynas.evaluators.with_latency import with_latency
 from raynas.setup.prepare import Prepared
-from raynas.setup.run_study import study_of
 from raynas.setup.runner import runner_of
+from raynas.setup.study_of_run import study_of
 from raynas.storage.run_folder import BEST, Folder
 from raynas.storage.tables import load_trials
 

@@ -87,7 +87,7 @@ class MLflow(Tracker):
             param(_UNUSUAL.sub("_", name), str(value)[:LONGEST_PARAM])
             for name, value in flat(run.config).items()
         ]
-        new = [one for one in params if one.key not in there]
+        new = [param for param in params if param.key not in there]
         for at in range(0, len(new), PARAMS):
             self._client.log_batch(self._run, params=new[at : at + PARAMS])
         self._client.log_dict(self._run, dict(run.config), "config.json")

@@ -54,7 +54,7 @@ def tracker_specs(given: Any) -> Specs:
     )
 
 
-class Tracking(Progress):
+class Tracking(ProgressGroup):
     """Hands a run's news to the trackers that are named, or to those of its earlier start.
 
     Args:
@@ -67,45 +67,16 @@ class Tracking(Progress):
     """
 
     def __init__(self, given: Any = None) -> None:
+        super().__init__(_sessions(tracker_specs(given)))
         self._remembers = given is None
-        self._sessions = ProgressGroup(_sessions(tracker_specs(given)))
-
-    @property
-    def takes_files(self) -> bool:
-        """Whether any tracker does."""
-        return self._sessions.takes_files
 
     def begin(self, run: RunInfo) -> None:
         """Let the trackers begin."""
         if self._remembers:
             before = _read(Folder(run.out))
             specs = [(name, dict(entry["options"])) for name, entry in before.items()]
-            self._sessions = ProgressGroup(_sessions(specs))
-        self._sessions.begin(run)
-
-    def trained(self, row: Mapping[str, Any], epochs: int) -> None:
-        """Hand it on."""
-        self._sessions.trained(row, epochs)
-
-    def recorded(self, trials: Sequence[Trial]) -> None:
-        """Hand it on."""
-        self._sessions.recorded(trials)
-
-    def told(self, study: Study) -> None:
-        """Hand it on."""
-        self._sessions.told(study)
-
-    def finish(self, summary: RunSummary) -> None:
-        """Hand it on."""
-        self._sessions.finish(summary)
-
-    def fail(self, error: BaseException) -> None:
-        """Hand it on."""
-        self._sessions.fail(error)
-
-    def close(self) -> None:
-        """Hand it on."""
-        self._sessions.close()
+            self.members = tuple(_sessions(specs))
+        super().begin(run)
 
 
 def _sessions(specs: Specs) -> list[Session]:

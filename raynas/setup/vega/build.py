@@ -111,8 +111,11 @@ def _search(step: Step, notes: list[str]) -> Steps:
     )
     steps = search.steps()
     notes += search.notes
-    return [{kind: _problem(space, data, parts) | fields} for made in steps
-            for kind, fields in made.items()]  # fmt: skip
+    return [
+        {kind: _problem(space, data, parts) | fields}
+        for made in steps
+        for kind, fields in made.items()
+    ]
 
 
 def _retrain(parts: Parts, folder: Path, notes: list[str], *, searched: bool) -> dict[str, Any]:
@@ -228,21 +231,21 @@ def _hoisted(steps: Steps) -> dict[str, Any]:
     A retraining of what a search has found names neither space nor seed: it takes the search's.
     """
     config: dict[str, Any] = {}
-    fields = [*(one for step in steps for one in step.values())]
+    fields = [*(taken for step in steps for taken in step.values())]
     for name in ("space", "data"):
-        named = [one for one in fields if name in one]
+        named = [taken for taken in fields if name in taken]
         own = (name, f"{name}_options")
         first = {key: named[0][key] for key in own if key in named[0]} if named else {}
         config |= first
-        for one in named:
-            if {key: one[key] for key in own if key in one} == first:
+        for taken in named:
+            if {key: taken[key] for key in own if key in taken} == first:
                 for key in own:
-                    one.pop(key, None)
-    seeds = {one["seed"] for one in fields if "seed" in one}
+                    taken.pop(key, None)
+    seeds = {taken["seed"] for taken in fields if "seed" in taken}
     if len(seeds) == 1:
         config["seed"] = seeds.pop()
-        for one in fields:
-            one.pop("seed", None)
+        for taken in fields:
+            taken.pop("seed", None)
     return config | {"steps": steps}
 
 

@@ -73,8 +73,10 @@ class Search:
         if last == "supernet" and set(before) <= {"train"}:
             return self._paths(listed)
         if last != "subnets":
-            raise ValueError(f"{self.where}: {self.algorithm.algo} needs a SubNetEstim at the end, "
-                             f"got {self._shown()}")  # fmt: skip
+            raise ValueError(
+                f"{self.where}: {self.algorithm.algo} needs a SubNetEstim at the end, "
+                f"got {self._shown()}"
+            )
         if before and set(before) <= {"train", "paths"} and "paths" in before:
             return self._paths(before)
         if before in (["train", "shrinking"], ["shrinking"]):

@@ -17,8 +17,10 @@ UNITS: dict[str, tuple[str, float]] = {
     "latency": ("latency_ms", 1.0),
     "host_latency": ("latency_ms", 1.0),
 }
-UNBOUNDED = {"model_valid": "a model that fails is a failed trial here", "duration": "stop it by "
-             "trials"}  # fmt: skip
+UNBOUNDED = {
+    "model_valid": "a model that fails is a failed trial here",
+    "duration": "stop it by trials",
+}
 EXPECTED = "expected such as 'flops < 10 and params in [100, 1000]'"
 
 

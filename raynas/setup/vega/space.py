@@ -160,7 +160,7 @@ def _mixed_op(constructor: Constructor, where: str) -> str | None:
         return None
     name = spec_of(given, f"{where}.mixed_op").type
     if name not in MIXED_OPS:
-        known = [alias for one in MIXED_OPS for alias in (one, *MIXED_OPS.aliases_of(one))]
+        known = [alias for op in MIXED_OPS for alias in (op, *MIXED_OPS.aliases_of(op))]
         raise LookupError(
             f"{where}.mixed_op: no mixed operator named {name!r} is understood; "
             f"{nearest(name, known)}"

@@ -119,8 +119,9 @@ def _parts(name: str, section: StepSection, seed: int | None) -> Parts:
         custom = space.custom
     algorithm = section.search_algorithm
     if algorithm is not None:
-        looked_up({"ModNasAlgorithm": 0}, algorithm.type, "algorithm",
-                  f"{name}.search_algorithm.type")  # fmt: skip
+        looked_up(
+            {"ModNasAlgorithm": 0}, algorithm.type, "algorithm", f"{name}.search_algorithm.type"
+        )
     trainer = section.trainer
     if seed is not None and trainer.seed is None:
         trainer = trainer.model_copy(update={"seed": seed})
