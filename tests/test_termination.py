@@ -15,10 +15,12 @@ from raynas.core.termination import TERMINATED, terminable
 
 @pytest.fixture(autouse=True)
 def nobody_else() -> Iterator[None]:
-    """As a process begins, whoever took SIGTERM in this one."""
-    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    """As a process begins, whoever took signals in this one: a plain run of Tune leaves a handler."""
+    term = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    ctrl_c = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
-    signal.signal(signal.SIGTERM, before)
+    signal.signal(signal.SIGTERM, term)
+    signal.signal(signal.SIGINT, ctrl_c)
 
 
 def terminate() -> None:
