@@ -15,7 +15,7 @@ from raynas.core.termination import TERMINATED, terminable
 
 @pytest.fixture(autouse=True)
 def nobody_else() -> Iterator[None]:
-    """As a process begins, whoever took signals in this one: a plain run of Tune leaves a handler."""
+    """As a process begins, whoever took signals before: a plain run of Tune leaves a handler."""
     term = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     ctrl_c = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
