@@ -422,13 +422,15 @@ def test_a_failure_is_told_to_the_study_and_a_strangers_is_not(kind: type[TPE | 
 
 @pytest.mark.parametrize("kind", [TPE, NSGA2])
 def test_optunas_own_logging_is_left_as_it_was(
-    kind: type[TPE | NSGA2], capfd: pytest.CaptureFixture[str]
+    kind: type[TPE | NSGA2], capfd: pytest.CaptureFixture[str], request: pytest.FixtureRequest
 ) -> None:
-    before = optuna.logging.get_verbosity()
+    before = optuna.logging.get_verbosity()  # whatever a test before this one in the process left
+    request.addfinalizer(lambda: optuna.logging.set_verbosity(before))
+    optuna.logging.set_verbosity(logging.INFO)
     sampler = kind(tree(), seed=0)
     for i in range(15):
         told(sampler, sampler.ask(), float(i))
-    assert optuna.logging.get_verbosity() == before == logging.INFO
+    assert optuna.logging.get_verbosity() == logging.INFO
     assert capfd.readouterr() == ("", "")
 
 
