@@ -31,7 +31,7 @@ test: venv ## run the tests and the doctests, with a sample of the many cases
 	$(PYTEST)
 
 test-all: venv ## run all of them
-	$(PYTEST) -m "full or not full"
+	$(PYTEST) -m "not cluster"
 
 venv: $(INSTALLED) ## make .venv, with raynas editable in it
 
