@@ -20,6 +20,7 @@ from raynas.setup.prepare import prepared
 from raynas.setup.request import SearchRequest
 from raynas.setup.run import run_search
 from raynas.storage.run_folder import CONFIG, Folder
+from raynas.storage.run_lock import RunLock
 
 Options = Mapping[str, Any]
 
@@ -125,6 +126,7 @@ def search(
         ValueError, LookupError, TypeError: a name, option or combination that does not exist, said
             before anything starts.
         FileExistsError: ``out`` holds another run.
+        FolderInUse: another process writes to ``out``.
         SearchFailed: the evaluator does not return the objective, or no architecture within the
             bounds was found.
         Interrupted: Ctrl-C; what was told is in ``out``.
@@ -152,26 +154,29 @@ def search(
         construct=construct,
     )
     news = news_of(progress, track)
-    completed = _completed(request, out, resume, news)
-    run = prepared(completed, out, resume=resume)
-    info = RunInfo(
-        kind="search",
-        out=run.config.out,
-        config=run.config.model_dump(mode="json"),
-        metric=probed(run.config.task_metric),
-    )
-    at_hand: Any = None if isinstance(space, str | ArchSpace | None) else space
-    if construct is not None:
-        at_hand = run.problem.space.model_space
-    with reported(news, info):
-        best = run_search(run, news)
-        result = Result(
-            run.config.out,
-            space=at_hand,
-            data=None if isinstance(data, str) else data,
-            task=None if run.problem.data is None else run.problem.data.module.task,
+    with RunLock("search") as lock:
+        if out is not None:
+            lock.take_if_there(str(out))
+        completed = _completed(request, out, resume, news)
+        run = prepared(completed, out, resume=resume, lock=lock)
+        info = RunInfo(
+            kind="search",
+            out=run.config.out,
+            config=run.config.model_dump(mode="json"),
+            metric=probed(run.config.task_metric),
         )
-        news.finish(search_summary(result, best, files=news.takes_files))
+        at_hand: Any = None if isinstance(space, str | ArchSpace | None) else space
+        if construct is not None:
+            at_hand = run.problem.space.model_space
+        with reported(news, info):
+            best = run_search(run, news)
+            result = Result(
+                run.config.out,
+                space=at_hand,
+                data=None if isinstance(data, str) else data,
+                task=None if run.problem.data is None else run.problem.data.module.task,
+            )
+            news.finish(search_summary(result, best, files=news.takes_files))
     return result
 
 

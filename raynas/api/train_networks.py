@@ -73,6 +73,7 @@ def retrain(
         ValueError, LookupError, TypeError: an architecture, option or combination that does not
             exist, said before anything starts.
         FileExistsError: ``out`` holds another training and ``resume`` is off.
+        FolderInUse: another process writes to ``out``.
         StoreMismatch: ``out`` holds a training of another configuration.
         RuntimeError: the training failed.
         Interrupted: Ctrl-C; the last checkpoint is in ``out``.

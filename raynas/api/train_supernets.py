@@ -21,6 +21,7 @@ from raynas.setup.runner import runner_of
 from raynas.setup.supernet_request import resolve_training
 from raynas.setup.supernets import claim_supernet
 from raynas.storage.run_folder import SUPERNET, absolute, fresh
+from raynas.storage.run_lock import RunLock
 
 Options = Mapping[str, Any]
 
@@ -74,6 +75,7 @@ def train_supernet(
 
     Raises:
         FileExistsError: ``out`` holds a supernet already and ``resume`` is off.
+        FolderInUse: another process writes to ``out``.
         Interrupted: Ctrl-C; the last checkpoint is in ``out``.
     """
     news = news_of(progress, track)
@@ -87,7 +89,6 @@ def train_supernet(
         algo, mapping("options", options), resolved_space, resolved_data, epochs, begun=supernet
     )
     folder = absolute(str(out or fresh(stem(resolved_space, trained.spec))))
-    claim_supernet(folder, resume)
     parts = {"space": resolved_space.spec, "data": resolved_data.spec, "supernet": trained.spec}
     config = {n: part and part.model_dump(mode="json") for n, part in parts.items()}
     info = RunInfo(
@@ -96,11 +97,14 @@ def train_supernet(
         config={**config, "seed": seed, "versions": versions()},
         metric=probed(resolved_data.module.task.objective[0]),
     )
-    with reported(news, info):
-        try:
-            with runner_of(ray_config(ray)) as runner:
-                trained.train(folder, seed, runner, news)
-        except KeyboardInterrupt:
-            raise Interrupted(f"training; go on with out={folder!r}, resume=True") from None
-        news.finish(RunSummary())
+    with RunLock("supernet training") as lock:
+        lock.take(folder)
+        claim_supernet(folder, resume)
+        with reported(news, info):
+            try:
+                with runner_of(ray_config(ray)) as runner:
+                    trained.train(folder, seed, runner, news)
+            except KeyboardInterrupt:
+                raise Interrupted(f"training; go on with out={folder!r}, resume=True") from None
+            news.finish(RunSummary())
     return f"{folder}/{SUPERNET}"

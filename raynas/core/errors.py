@@ -40,6 +40,10 @@ class SearchFailed(RuntimeError):
     """A search that cannot go on, such as one whose objective is never measured."""
 
 
+class FolderInUse(RuntimeError):
+    """A folder that another run writes to at this moment."""
+
+
 class Interrupted(KeyboardInterrupt):
     """A run that the user stopped; what was told before is on disk.
 

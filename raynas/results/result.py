@@ -189,6 +189,7 @@ class Result:
             progress: told how it comes along.
 
         Raises:
+            FolderInUse: another process verifies the run.
             ValueError: no other architecture is left to compare with.
             Unfinished: no trial was completed.
         """

@@ -31,6 +31,7 @@ from raynas.setup.retrain_request import (
 from raynas.setup.retraining import is_begun, prepared
 from raynas.storage.retrain_folder import read_retrain_config, retrainings
 from raynas.storage.run_folder import CONFIG, SUPERNET, Folder, absolute
+from raynas.storage.run_lock import RunLock
 
 if TYPE_CHECKING:
     from raynas.results.models import RunModels
@@ -46,10 +47,20 @@ def retrained(request: RetrainRequest, progress: Progress) -> Trained:
         progress: told of every epoch.
 
     Raises:
-        ValueError, LookupError, TypeError, OSError: as ``raynas.retrain``.
+        ValueError, LookupError, TypeError, OSError, FolderInUse: as ``raynas.retrain``.
     """
     result = _run_of(request)
+    with RunLock("retraining") as lock:
+        return _retrained(request, result, lock, progress)
+
+
+def _retrained(
+    request: RetrainRequest, result: Result | None, lock: RunLock, progress: Progress
+) -> Trained:
+    """Train, with the folder locked before anything is written there."""
     out = _existing(request, result)
+    if out is not None:
+        lock.take_if_there(out)
     before = None
     if out is not None and is_begun(out):
         before = read_retrain_config(Folder(out))
@@ -58,7 +69,7 @@ def retrained(request: RetrainRequest, progress: Progress) -> Trained:
         subject = subject_of_architecture(request)
     else:
         subject = subject_of_run(request, result, before)
-    retraining = prepared(subject, request, before, out)
+    retraining = prepared(subject, request, before, out, lock)
     info = RunInfo(
         kind="retrain",
         out=retraining.out,

@@ -135,6 +135,7 @@ def verify(
         progress: told how it comes along.
 
     Raises:
+        FolderInUse: another process verifies the run.
         ValueError: there is no architecture to compare the best with.
     """
     best, random = comparison.best, _random(comparison)
@@ -175,6 +176,7 @@ def _trained(
 ) -> pd.DataFrame:
     import pandas as pd
 
+    from raynas.storage.run_lock import RunLock
     from raynas.storage.tables import TrialStore, load_trials, read_trials
 
     space, goals = comparison.space, goals_of(dict([comparison.data.module.task.objective]))
@@ -183,7 +185,8 @@ def _trained(
     evaluation = evaluation_of(standalone, problem)
     spec, key = evaluation.evaluator, _key(evaluation.component.options)
     folders = [f"{comparison.path}/{VERIFY}/{key}/seed-{number}" for number in range(seeds)]
-    with runner_of(ray) as runner:
+    with RunLock("verification") as lock, runner_of(ray) as runner:
+        lock.take(f"{comparison.path}/{VERIFY}")
         for number, out in enumerate(folders):
             trained = {t.arch for t in load_trials(out, space.arch_space) if t.scored}
             left = [arch for arch in archs if arch not in trained]

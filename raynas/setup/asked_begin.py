@@ -14,6 +14,7 @@ from raynas.setup.prepare import prepared
 from raynas.setup.request import SearchRequest
 from raynas.storage.pending import check_lockable, locked
 from raynas.storage.run_folder import CONFIG, Folder, absolute
+from raynas.storage.run_lock import ASK_TELL, RunLock
 from raynas.storage.tables import TrialStore
 
 EXTERNAL = "external"
@@ -91,16 +92,17 @@ def ask_tell(
     if algo is not None and trains(algo):
         raise ValueError(f"{algo} trains a supernet and proposes no architectures one by one")
     if out is None:
-        return _begun(request, None)
+        with RunLock(ASK_TELL) as lock:
+            return _begun(request, None, lock)
     out = absolute(str(out))
     check_lockable(out)
     if not Folder(out).has(CONFIG) and space is None:
         raise FileNotFoundError(f"{out} holds no run: name what it is to search (space=, --space)")
-    with locked(out):
-        return _begun(request, out)
+    with locked(out) as lock:
+        return _begun(request, out, lock)
 
 
-def _begun(request: SearchRequest, out: str | None) -> AskTell:
+def _begun(request: SearchRequest, out: str | None, lock: RunLock) -> AskTell:
     """Return the run in a folder, which is locked, begun if there is none."""
     folder = None if out is None else Folder(out)
     going_on = folder is not None and folder.has(CONFIG)
@@ -109,6 +111,6 @@ def _begun(request: SearchRequest, out: str | None) -> AskTell:
     else:
         given = EXTERNAL if request.evaluator is None else request.evaluator
         request = replace(request, evaluator=given).with_defaults()
-    run = prepared(request, out, resume=going_on)
+    run = prepared(request, out, resume=going_on, lock=lock)
     TrialStore(run.config.out, run.problem.space.arch_space)  # from now on nobody claims the folder
     return AskTell(run)

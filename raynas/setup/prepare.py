@@ -22,6 +22,7 @@ from raynas.setup.resolve_data import resolve_data
 from raynas.setup.resolve_task import going_by, task_spec, with_task
 from raynas.setup.strategy import SearchStrategy, search_strategy
 from raynas.storage.run_folder import Folder, absolute, fresh
+from raynas.storage.run_lock import RunLock
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,17 +42,19 @@ class Prepared:
     latency: LatencySource | None
 
 
-def prepared(request: SearchRequest, out: str | None, *, resume: bool) -> Prepared:
+def prepared(request: SearchRequest, out: str | None, *, resume: bool, lock: RunLock) -> Prepared:
     """Return the parts of a run, and claim its folder.
 
     Args:
         request: completed.
         out: folder or URI; None takes ``runs/<space>-<algo>-<n>``.
         resume: whether the run in it goes on.
+        lock: takes the folder before anything is written there.
 
     Raises:
         ValueError, LookupError, TypeError: as ``raynas.search``.
         FileExistsError: ``out`` holds another run.
+        FolderInUse: another run writes to it.
         StoreMismatch: it holds one of another space, data, evaluator, ...
     """
     data = _data_of(request)
@@ -84,6 +87,7 @@ def prepared(request: SearchRequest, out: str | None, *, resume: bool) -> Prepar
     if out is None:  # nothing can be wrong any more that would leave it empty
         config = config.model_copy(update={"out": fresh(stem(space, strategy.algo))})
     folder = Folder(config.out)
+    lock.take(config.out)
     folder.begin(config, resume)
     if latency is not None:
         latency.record(folder)

@@ -31,6 +31,7 @@ from raynas.storage.retrain_folder import (
     read_metrics,
 )
 from raynas.storage.run_folder import Folder, absolute, fresh, local_copy
+from raynas.storage.run_lock import RunLock
 from raynas.storage.tables import read_history
 
 if TYPE_CHECKING:
@@ -97,7 +98,11 @@ class Retraining:
 
 
 def prepared(
-    subject: Subject, request: RetrainRequest, before: RetrainConfig | None, out: str | None
+    subject: Subject,
+    request: RetrainRequest,
+    before: RetrainConfig | None,
+    out: str | None,
+    lock: RunLock,
 ) -> Retraining:
     """Return a training of which all is checked that can be known before it, its folder claimed.
 
@@ -106,8 +111,10 @@ def prepared(
         request: how, completed by what an earlier start had.
         before: configuration of that start; None if there was none.
         out: folder or URI; None takes a fresh one, in the run's or in ``runs/``.
+        lock: takes the folder before anything is written there.
 
     Raises:
+        FolderInUse: another process writes to the folder.
         ValueError, TypeError: an option is wrong, or does not go with network or data.
         StoreMismatch: the earlier start was of another training.
         OSError: the folder cannot be written.
@@ -121,9 +128,8 @@ def prepared(
         )
     if out is None or epochs_done(out) < settings.epochs:
         _check(subject, settings, request.options or {}, ray)
-    return Retraining(
-        config=config, subject=subject, settings=settings, out=_claimed(out, subject, config)
-    )
+    claimed = _claimed(out, subject, config, lock)
+    return Retraining(config=config, subject=subject, settings=settings, out=claimed)
 
 
 def recipe(options: Mapping[str, Any] | None, epochs: int | None) -> TrainSettings:
@@ -214,13 +220,14 @@ def _check_recipe(
         PrecisionPolicy(settings, cpu).scaler()
 
 
-def _claimed(out: str | None, subject: Subject, config: RetrainConfig) -> str:
+def _claimed(out: str | None, subject: Subject, config: RetrainConfig, lock: RunLock) -> str:
     """Return the folder, with the configuration in it."""
     where = out or (f"{subject.run}/retrained" if subject.run else "runs")
     try:
         if out is None:  # nothing can be wrong any more that would leave it empty
             name = subject.space.spec.name.rpartition(":")[2]
             out = fresh_retraining(subject.run) if subject.run else fresh(f"{name}-retrain")
+        lock.take(out)
         Folder(out).write(RETRAIN, config.to_json())
     except OSError as error:
         reason = error.strerror or str(error)

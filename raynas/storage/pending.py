@@ -12,23 +12,29 @@ from raynas.core.arch import Arch
 from raynas.core.errors import InvalidArch, StoreMismatch
 from raynas.core.study import Asked
 from raynas.storage.run_folder import Folder
+from raynas.storage.run_lock import ASK_TELL, RunLock
 
 ASKED, LOCK = "asked.jsonl", ".lock"
 
 
 @contextmanager
-def locked(path: str) -> Iterator[None]:
+def locked(path: str) -> Iterator[RunLock]:
     """Keep all others out of a run's folder who ask for the same; wait until they are done.
 
-    The lock goes with the process that holds it, however that ends.
+    The lock goes with the process that holds it, however that ends. Yielded is the one that keeps
+    searches out.
 
     Args:
         path: of a local folder, which is made.
+
+    Raises:
+        FolderInUse: a search runs in it.
     """
     Path(path).mkdir(parents=True, exist_ok=True)
-    with open(Path(path) / LOCK, "w") as file:
+    with open(Path(path) / LOCK, "w") as file, RunLock(ASK_TELL) as lock:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        lock.take(path)
+        yield lock
 
 
 def check_lockable(path: str) -> None:
