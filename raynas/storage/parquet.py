@@ -31,6 +31,7 @@ from pyarrow import fs
 from raynas.core.errors import StoreMismatch
 from raynas.storage.few_rows import FewRows
 from raynas.storage.rows import Content, Rows, fitted, joined
+from raynas.storage.unwritable import writing
 
 FEW = 64  # a part of at most so many rows is encoded without Arrow
 SMALL = 1_000  # a part of fewer rows may be merged
@@ -279,11 +280,12 @@ class PartWriter(Parts):
         # beside the folder, not in it: some programs read hidden files as well
         hidden = f"{self._root}/.{self._folder}-{self._token}.tmp"
         if self._fs.type_name == "local":
-            with open(hidden, "wb") as file:
-                file.write(rows)
-                file.flush()
-                os.fsync(file.fileno())  # or a power cut may keep the name and lose the rows
-            os.replace(hidden, path)
+            with writing(path, unfinished=hidden):
+                with open(hidden, "wb") as file:
+                    file.write(rows)
+                    file.flush()
+                    os.fsync(file.fileno())  # or a power cut may keep the name and lose the rows
+                os.replace(hidden, path)
         elif self._fs.type_name in OBJECT_STORES:
             self._write(path, rows)
         else:

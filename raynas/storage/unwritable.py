@@ -1,0 +1,39 @@
+"""What is said where a run's folder cannot be written to any more, as on a full disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+_ADVICE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room"),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "make it writable"),
+    errno.EIO: "see to its disk",
+}
+
+
+@contextmanager
+def writing(path: str, unfinished: str | None = None) -> Iterator[None]:
+    """Say in a sentence why a file cannot be written; whatever else goes wrong stays as it is.
+
+    Args:
+        path: of what is written.
+        unfinished: local file that holds a part of it; it is removed, since it takes room.
+
+    Raises:
+        OSError: there is no room, no permission, or the disk fails.
+    """
+    try:
+        yield
+    except OSError as error:
+        if unfinished is not None:
+            with suppress(OSError):
+                os.unlink(unfinished)
+        if error.errno not in _ADVICE:
+            raise
+        raise OSError(
+            f"{path} cannot be written: {os.strerror(error.errno)}; {_ADVICE[error.errno]}, and go "
+            "on with resume=True (--resume)"
+        ) from error
