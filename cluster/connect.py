@@ -8,13 +8,14 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import ray
 
 from raynas.cluster.kept_signals import kept_sigterm
+from raynas.cluster.local_token import own_token
 from raynas.cluster.loopback import on_loopback
 from raynas.cluster.reach import check_reachable, silent
 from raynas.core.config import RayConfig
@@ -107,13 +108,14 @@ class RayStart:
             raise self._failure
 
     def _run(self) -> None:
-        try:
-            _start(self._config)
-        except BaseException as failure:
-            self._failure = failure
-        self._ready.set()
-        self._over.wait()
-        ray.shutdown()
+        with nullcontext() if address_of(self._config) else own_token():
+            try:
+                _start(self._config)
+            except BaseException as failure:
+                self._failure = failure
+            self._ready.set()
+            self._over.wait()
+            ray.shutdown()
 
 
 def _start(config: RayConfig) -> None:
