@@ -30,14 +30,15 @@ from pyarrow import fs
 
 from raynas.core.errors import StoreMismatch
 from raynas.storage.few_rows import FewRows
+from raynas.storage.file_systems import OBJECT_STORES, opened, reaching
 from raynas.storage.rows import Content, Rows, fitted, joined
+from raynas.storage.sealed import is_intact, seal
 from raynas.storage.unwritable import writing
 
 FEW = 64  # a part of at most so many rows is encoded without Arrow
 SMALL = 1_000  # a part of fewer rows may be merged
 FAN = 64  # so many small parts in a row are merged into one
 TRIES = 3  # a reader that meets a merge half way looks again
-OBJECT_STORES = ("s3", "gcs", "abfs")  # a put is atomic there, and a rename is a copy
 
 # Makes one schema of several, each with the name of its file; raises StoreMismatch if it cannot.
 Combine = Callable[[Iterable[tuple[str, pa.Schema]]], pa.Schema]
@@ -82,11 +83,12 @@ class Parts:
     """
 
     def __init__(self, out: str, folder: str, combine: Combine) -> None:
-        if "://" in out:
-            self._fs, root = fs.FileSystem.from_uri(out)
-        else:
-            self._fs, root = fs.LocalFileSystem(), os.path.abspath(out)
-        self._root, self._folder, self._combine = root.rstrip("/"), folder, combine
+        self._fs, self._root = opened(out)
+        self._out, self._folder, self._combine = out, folder, combine
+
+    @property
+    def _puts_whole(self) -> bool:
+        return self._fs.type_name in OBJECT_STORES
 
     def _path(self, part: Part) -> str:
         return f"{self._root}/{self._folder}/{part.name}"
@@ -98,7 +100,8 @@ class Parts:
             StoreMismatch: a Parquet file in the folder is no part.
         """
         folder = fs.FileSelector(f"{self._root}/{self._folder}", allow_not_found=True)
-        names = [file.base_name for file in self._fs.get_file_info(folder)]
+        with reaching(self._out):
+            names = [file.base_name for file in self._fs.get_file_info(folder)]
         parts = []
         for name in names:
             if part := Part.parse(name):
@@ -138,16 +141,27 @@ class Parts:
         with self._opened(part) as file:
             schema = file.schema_arrow
             names = [name for name in schema.names if wanted(name)]
-            # Arrow takes ``valid`` for ``valid.loss`` as well
-            return schema, file.read(names, use_threads=False).select(names)
+            try:
+                # Arrow takes ``valid`` for ``valid.loss`` as well
+                table = file.read(names, use_threads=False).select(names)
+                table.validate(full=True)  # that text is text, in a file without a digest
+            except (pa.ArrowException, OSError, ValueError) as error:
+                raise self._damaged(part, f"is damaged: {error}") from error
+            return schema, table
 
     def _opened(self, part: Part) -> pq.ParquetFile:
-        path = self._path(part)
-        file = self._fs.open_input_file(path)
+        with reaching(self._out), self._fs.open_input_file(self._path(part)) as file:
+            whole: bytes = file.read()
+        if not is_intact(whole):
+            raise self._damaged(part, "is damaged: it is not as it was written")
         try:
-            return pq.ParquetFile(file)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise StoreMismatch(f"{path} is not a Parquet file: {error}") from error
+            return pq.ParquetFile(pa.BufferReader(whole))
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise self._damaged(part, f"is not a Parquet file: {error}") from error
+
+    def _damaged(self, part: Part, why: str) -> StoreMismatch:
+        text = " ".join(why.split()).rstrip(".")
+        return StoreMismatch(f"{self._path(part)} {text}; restore it from a copy")
 
     def read(self, wanted: Callable[[str], bool] = lambda _: True) -> pa.Table:
         """Return all rows in order of writer and number, with the columns of all parts.
@@ -196,7 +210,8 @@ class PartWriter(Parts):
             raise ValueError(f"a writer's name is a letter, then letters or digits, got {writer!r}")
         self._writer = writer
         self._token = secrets.token_hex(4)
-        self._fs.create_dir(f"{self._root}/{folder}", recursive=True)
+        with reaching(out):
+            self._fs.create_dir(f"{self._root}/{folder}", recursive=True)
         kept = self.present()
         for part in set(self._listed()).difference(kept):
             if part.writer == writer:  # a merge was cut off before it deleted its members
@@ -237,13 +252,22 @@ class PartWriter(Parts):
         content: Content = rows if fits else fitted(table, self.schema)
         part = Part(self._writer, self._number + 1, self._number + 1)
         path = self._path(part)
-        if self._fs.get_file_info(path).type != fs.FileType.NotFound:
+        if self._is_there(path):
             raise StoreMismatch(f"{path} is there already: another process writes to this folder")
         self._put(part, content)
         self._number += 1
         self._note(part, content, len(rows))
         if len(self._small) >= FAN:
             self._merge()
+
+    def _is_there(self, path: str) -> bool:
+        if not self._puts_whole:
+            return bool(self._fs.get_file_info(path).type != fs.FileType.NotFound)
+        try:
+            with reaching(self._out), self._fs.open_input_file(path):  # one request, and no listing
+                return True
+        except FileNotFoundError:
+            return False
 
     def _note(self, part: Part, content: Content | None, rows: int) -> None:
         if rows < SMALL:
@@ -286,28 +310,28 @@ class PartWriter(Parts):
                     file.flush()
                     os.fsync(file.fileno())  # or a power cut may keep the name and lose the rows
                 os.replace(hidden, path)
-        elif self._fs.type_name in OBJECT_STORES:
+        elif self._puts_whole:
             self._write(path, rows)
         else:
             self._write(hidden, rows)
             self._fs.move(hidden, path)
 
-    def _encoded(self, content: Content) -> bytes | pa.Buffer:
+    def _encoded(self, content: Content) -> bytes:
         """Return the bytes of a file; Arrow makes those that ``few_rows`` does not."""
         if isinstance(content, Rows) and len(content) <= FEW:
             self._few = self._few or FewRows(self.schema)
             if (encoded := self._few.encode(content.columns)) is not None:
-                return encoded
+                return seal(encoded)
         table = content.table() if isinstance(content, Rows) else content
         large = table.num_rows >= SMALL
         if large not in self._encodings:
             self._encodings[large] = _encoding(self.schema, large)
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, **self._encodings[large])
-        return sink.getvalue()
+        return seal(sink.getvalue().to_pybytes())
 
-    def _write(self, path: str, rows: bytes | pa.Buffer) -> None:
-        with self._fs.open_output_stream(path) as stream:
+    def _write(self, path: str, rows: bytes) -> None:
+        with reaching(self._out), self._fs.open_output_stream(path) as stream:
             stream.write(rows)
 
 
