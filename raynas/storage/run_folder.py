@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import tempfile
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from raynas.core.train_settings import TrainSettings
 
 CONFIG, BEST, SUPERNET = "run.json", "best.json", "supernet"
 LATENCIES = ("latency_cpu.json", "latency_gpu.json", "latency_table.json")
+_LEFT = re.compile(r"\..+\.(tmp|old)")  # names of ours that no whole file or folder has
 
 
 def absolute(out: str) -> str:
@@ -117,14 +119,22 @@ class Folder:
         return [str(info.base_name) for info in self._fs.get_file_info(selector)]
 
     def put(self, source: Path, name: str, *, last: str) -> None:
-        """Copy a local folder of files here, so that it has its file ``last`` only once whole."""
-        self.remove(name)
-        self._fs.create_dir(f"{self._root}/{name}", recursive=True)
+        """Copy a local folder of files here, in place of what is there.
+
+        It has its name only once it is whole; in an object store its file ``last``.
+        """
+        local = isinstance(self._fs, fs.LocalFileSystem)
+        written = f".{name}.tmp" if local else name
+        self._delete(written)
+        self._fs.create_dir(f"{self._root}/{written}", recursive=True)
         for file in sorted(source.iterdir(), key=lambda file: file.name == last):
-            target = f"{self._root}/{name}/{file.name}"
+            target = f"{self._root}/{written}/{file.name}"
             if file.is_dir():
                 self._fs.create_dir(target)
             fs.copy_files(str(file), target, destination_filesystem=self._fs)
+        if local:
+            self.remove(name)
+            Path(self._root, written).rename(Path(self._root, name))
 
     def put_file(self, source: Path, name: str) -> None:
         """Copy a local file here; it has its name only once it is whole."""
@@ -137,7 +147,25 @@ class Folder:
             Path(written).replace(target)
 
     def remove(self, name: str) -> None:
-        """Remove a file, or a folder and what is in it; it may be missing."""
+        """Remove a file, or a folder and what is in it; it may be missing.
+
+        A local folder is gone at once: a process may be killed before all is deleted.
+        """
+        path, hidden = f"{self._root}/{name}", f".{name}.old"
+        local = isinstance(self._fs, fs.LocalFileSystem)
+        if local and self._fs.get_file_info(path).type == fs.FileType.Directory:
+            self._delete(hidden)
+            Path(path).rename(f"{self._root}/{hidden}")
+            name = hidden
+        self._delete(name)
+
+    def sweep(self) -> None:
+        """Remove what killed processes have left half written or half removed."""
+        for name in self.names():
+            if _LEFT.fullmatch(name):
+                self._delete(name)
+
+    def _delete(self, name: str) -> None:
         path = f"{self._root}/{name}"
         kind = self._fs.get_file_info(path).type
         if kind == fs.FileType.Directory:
