@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
-import tempfile
 from pathlib import Path
+from typing import Any
 
 from pyarrow import fs
 
 from raynas.core.config import ComponentSpec, SearchConfig
 from raynas.core.errors import StoreMismatch
+from raynas.core.locations import is_uri, masked, under
 from raynas.core.train_settings import TrainSettings
+from raynas.storage.file_systems import OBJECT_STORES, clean, is_misspelt_uri, opened, reaching
+from raynas.storage.local_copies import local_checkpoint
+from raynas.storage.local_copies import local_copy as local_copy
 
 CONFIG, BEST, SUPERNET = "run.json", "best.json", "supernet"
 LATENCIES = ("latency_cpu.json", "latency_gpu.json", "latency_table.json")
@@ -19,8 +24,33 @@ _LEFT = re.compile(r"\..+\.(tmp|old)")  # names of ours that no whole file or fo
 
 
 def absolute(out: str) -> str:
-    """Return a local folder as an absolute path; a URI stays as it is."""
-    return out if "://" in out else str(Path(out).expanduser().resolve())
+    """Return a local folder as an absolute path; a URI stays as it is, but without its keys.
+
+    Raises:
+        ValueError: no file system has URIs like this one.
+    """
+    if not is_uri(out) and not is_misspelt_uri(out):
+        return str(Path(out).expanduser().resolve())
+    uri = clean(out)
+    return opened(uri)[1] if uri.startswith("file://") else uri
+
+
+def without_keys(text: str) -> str:
+    """Return JSON without the keys and passwords of its URIs, which this process remembers."""
+    return text if masked(text) == text else masked(json.dumps(_cleaned(json.loads(text))))
+
+
+def _cleaned(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _cleaned(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_cleaned(inner) for inner in value]
+    if isinstance(value, str) and masked(value) != value:
+        try:
+            return clean(value)
+        except ValueError:  # a URI of a server, such as a tracker's, or a text around one
+            return value
+    return value
 
 
 def fresh(stem: str) -> str:
@@ -38,18 +68,6 @@ def fresh(stem: str) -> str:
     raise AssertionError("itertools.count ends")  # for the type checker
 
 
-def local_copy(path: str) -> Path:
-    """Return a local folder that holds what ``path``, a folder or URI, holds."""
-    if "://" not in path:
-        return Path(path)
-    source, root = fs.FileSystem.from_uri(path)
-    if isinstance(source, fs.LocalFileSystem):
-        return Path(root)
-    copy = tempfile.mkdtemp(prefix="raynas-")
-    fs.copy_files(root, copy, source_filesystem=source)
-    return Path(copy)
-
-
 class Folder:
     """A local folder or a ``pyarrow.fs`` URI.
 
@@ -59,19 +77,18 @@ class Folder:
 
     def __init__(self, path: str) -> None:
         self.path = absolute(str(path))
-        self._fs: fs.FileSystem = fs.LocalFileSystem()
-        self._root = self.path
-        if "://" in self.path:
-            self._fs, self._root = fs.FileSystem.from_uri(self.path)
+        self._fs, self._root = opened(self.path)
+        self._made = False
 
     def has(self, name: str) -> bool:
         """Return whether a file or folder of this name is there."""
-        found: bool = self._fs.get_file_info(f"{self._root}/{name}").type != fs.FileType.NotFound
-        return found
+        with reaching(self.path):
+            info = self._fs.get_file_info(f"{self._root}/{name}")
+        return bool(info.type != fs.FileType.NotFound)
 
     def read(self, name: str) -> str:
         """Return a file's text."""
-        with self._fs.open_input_stream(f"{self._root}/{name}") as file:
+        with reaching(self.path), self._fs.open_input_stream(f"{self._root}/{name}") as file:
             return bytes(file.read()).decode()
 
     def write(self, name: str, text: str) -> None:
@@ -81,13 +98,11 @@ class Folder:
             OSError: the folder cannot be made, or written to.
         """
         self._make()
-        local = isinstance(self._fs, fs.LocalFileSystem)  # object stores put a file whole
-        target = f"{self._root}/{name}"
-        written = f"{self._root}/.{name}.tmp" if local else target
-        with self._fs.open_output_stream(written) as file:
-            file.write(text.encode())
-        if local:
-            Path(written).replace(target)
+        target, written = f"{self._root}/{name}", self._written(name)
+        with reaching(self.path):
+            with self._fs.open_output_stream(written) as file:
+                file.write(text.encode())
+            self._name(written, target)
 
     @property
     def appends(self) -> bool:
@@ -104,47 +119,95 @@ class Folder:
         with self._fs.open_append_stream(f"{self._root}/{name}", compression=None) as file:
             file.write(text.encode())
 
+    @property
+    def _puts_whole(self) -> bool:
+        return self._fs.type_name in OBJECT_STORES
+
+    def _written(self, name: str) -> str:
+        """Return where a file is written before it has its name; object stores put it whole."""
+        return f"{self._root}/{name}" if self._puts_whole else f"{self._root}/.{name}.tmp"
+
+    def _name(self, written: str, target: str) -> None:
+        if isinstance(self._fs, fs.LocalFileSystem):
+            Path(written).replace(target)
+        elif written != target:
+            self._fs.move(written, target)
+
     def _make(self) -> None:
+        """Make the folder; object stores have none, but a file of its name is not one either."""
+        if self._made and self._puts_whole:
+            return
         try:
-            self._fs.create_dir(self._root, recursive=True)
+            if self._puts_whole:
+                self._check_no_file()
+            else:
+                self._fs.create_dir(self._root, recursive=True)
         except OSError as error:
             text = " ".join(str(error).split())
+            if "(out=)" in text:
+                raise
             if self._fs.get_file_info(self._root).type == fs.FileType.File:
                 text = "it is a file"
             raise OSError(f"the folder {self.path} cannot be written to (out=): {text}") from error
+        self._made = True
+
+    def _check_no_file(self) -> None:
+        with reaching(self.path):
+            kind = self._fs.get_file_info(self._root).type
+        if kind == fs.FileType.File:
+            raise NotADirectoryError(
+                f"{self.path} is a file (out=); expected the URI of a folder, which need not exist"
+            )
 
     def names(self) -> list[str]:
         """Return what files and folders there are, in no order."""
+        return [info.base_name for info in self._listed()]
+
+    def entries(self) -> dict[str, bool]:
+        """Return what there is by name, and whether it is a folder."""
+        return {info.base_name: info.type == fs.FileType.Directory for info in self._listed()}
+
+    def changed(self) -> list[tuple[str, int, int]]:
+        """Return name, time of the last change in nanoseconds, and size of all files."""
+        files = (info for info in self._listed() if info.type == fs.FileType.File)
+        return sorted((info.base_name, info.mtime_ns or 0, info.size or 0) for info in files)
+
+    def _listed(self) -> list[fs.FileInfo]:
         selector = fs.FileSelector(self._root, allow_not_found=True)
-        return [str(info.base_name) for info in self._fs.get_file_info(selector)]
+        with reaching(self.path):
+            return list(self._fs.get_file_info(selector))
 
     def put(self, source: Path, name: str, *, last: str) -> None:
         """Copy a local folder of files here, in place of what is there.
 
         It has its name only once it is whole; in an object store its file ``last``.
         """
+        self._make()
         local = isinstance(self._fs, fs.LocalFileSystem)
         written = f".{name}.tmp" if local else name
         self._delete(written)
-        self._fs.create_dir(f"{self._root}/{written}", recursive=True)
+        self._make_inside(written)
         for file in sorted(source.iterdir(), key=lambda file: file.name == last):
-            target = f"{self._root}/{written}/{file.name}"
+            inside = f"{written}/{file.name}"
             if file.is_dir():
-                self._fs.create_dir(target)
-            fs.copy_files(str(file), target, destination_filesystem=self._fs)
+                self._make_inside(inside)
+            with reaching(self.path):
+                fs.copy_files(str(file), f"{self._root}/{inside}", destination_filesystem=self._fs)
         if local:
             self.remove(name)
             Path(self._root, written).rename(Path(self._root, name))
 
+    def _make_inside(self, name: str) -> None:
+        if not self._puts_whole:
+            self._fs.create_dir(f"{self._root}/{name}", recursive=True)
+
     def put_file(self, source: Path, name: str) -> None:
         """Copy a local file here; it has its name only once it is whole."""
-        self._fs.create_dir(self._root, recursive=True)
-        local = isinstance(self._fs, fs.LocalFileSystem)
-        target = f"{self._root}/{name}"
-        written = f"{self._root}/.{name}.tmp" if local else target
-        fs.copy_files(str(source), written, destination_filesystem=self._fs)
-        if local:
-            Path(written).replace(target)
+        self._make()
+        target, written = f"{self._root}/{name}", self._written(name)
+        with reaching(self.path):
+            fs.copy_files(str(source), written, destination_filesystem=self._fs)
+            self._name(written, target)
 
     def remove(self, name: str) -> None:
         """Remove a file, or a folder and what is in it; it may be missing.
@@ -167,11 +230,12 @@ class Folder:
 
     def _delete(self, name: str) -> None:
         path = f"{self._root}/{name}"
-        kind = self._fs.get_file_info(path).type
-        if kind == fs.FileType.Directory:
-            self._fs.delete_dir(path)
-        elif kind == fs.FileType.File:
-            self._fs.delete_file(path)
+        with reaching(self.path):
+            kind = self._fs.get_file_info(path).type
+            if kind == fs.FileType.Directory:
+                self._fs.delete_dir(path)
+            elif kind == fs.FileType.File:
+                self._fs.delete_file(path)
 
     def read_config(self) -> SearchConfig:
         """Return the run's configuration.
@@ -189,7 +253,8 @@ class Folder:
             ) from error
 
     def _why_none(self) -> str:
-        kind = self._fs.get_file_info(self._root).type
+        with reaching(self.path):
+            kind = self._fs.get_file_info(self._root).type
         if kind == fs.FileType.File:
             return "it is a file, and a run is a folder"
         return "there is no such folder" if kind == fs.FileType.NotFound else f"it has no {CONFIG}"
@@ -251,7 +316,7 @@ class Folder:
 
     def supernet(self, spec: ComponentSpec, name: str = SUPERNET) -> Path:
         """Return where a supernet of this run lies, or a local copy of it."""
-        return local_copy(str(spec.options.get("path") or f"{self.path}/{name}"))
+        return local_checkpoint(str(spec.options.get("path") or under(self.path, name)))
 
 
 def _plain_classification(task: ComponentSpec) -> bool:
