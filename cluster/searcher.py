@@ -43,6 +43,7 @@ class StudySearcher(Searcher):
         self._flying: dict[str, list[Asked]] = {}
         self._again: deque[Asked] = deque()
         self._deaths: Counter[int] = Counter()
+        self.failure: Exception | None = None
 
     def suggest(self, trial_id: str) -> Any:
         """Return a batch as one short text; None while a lost one may come back; or FINISHED."""
@@ -71,7 +72,20 @@ class StudySearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Tell the study what was measured."""
+        """Tell the study what was measured.
+
+        What fails here, as on a full disk, ends Tune: it calls once more, and would catch another
+        error of its own.
+        """
+        if self.failure is not None:
+            raise self.failure
+        try:
+            self._complete(trial_id, result, error)
+        except Exception as failure:
+            self.failure = failure
+            raise
+
+    def _complete(self, trial_id: str, result: dict[str, Any] | None, error: bool) -> None:
         batch = self._flying.pop(trial_id)
         node = worker = ""
         if result and "broken" in result:

@@ -51,6 +51,7 @@ def run_study(
         progress: told after every batch.
 
     Raises:
+        OSError: what was told cannot be written.
         TypeError: the evaluator cannot be pickled.
         SearchFailed: the objective is not among the metrics, or no evaluator can be made.
         Interrupted: Ctrl-C; what was told is on disk.
@@ -87,6 +88,10 @@ def run_study(
         )
         try:
             _fit(_tuner(task, searcher, spec, config, workers))
+        except Exception:
+            if searcher.failure is not None:  # Tune's own would say nothing of it
+                raise searcher.failure from None
+            raise
         finally:
             if group is not None:
                 group.clear()

@@ -11,6 +11,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -91,7 +92,8 @@ class RunLog(Progress):
             return
         trace = "".join(traceback.format_exception(error))
         text = f"{type(error).__name__}: {error} (after {self._elapsed_s:.1f} s)"
-        self._add("failed", f"{text}\n{trace}")
+        with suppress(OSError):  # a full disk, which may be what has ended the run
+            self._add("failed", f"{text}\n{trace}")
 
     def close(self) -> None:
         """Write what has not been written yet, and log no more."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext, suppress
+
 from raynas.core.errors import Interrupted, SearchFailed
 from raynas.core.fixed import write_arch
 from raynas.core.progress import Progress
@@ -27,12 +29,14 @@ def run_search(run: Prepared, progress: Progress) -> Trial | None:
         The best trial; None where none was completed.
 
     Raises:
+        OSError: the folder cannot be written to.
         SearchFailed: the objective is not among the metrics, or nothing keeps the bounds.
         Interrupted: Ctrl-C; what was told is in the folder.
     """
     config, problem, strategy = run.config, run.problem, run.strategy
     history = load_trials(config.out, problem.space.arch_space)
     study: Study | None = None
+    failure: OSError | None = None
     try:
         if len(history) >= config.trials:
             told = f"{len(history)} of {config.trials} trials"
@@ -54,6 +58,9 @@ def run_search(run: Prepared, progress: Progress) -> Trial | None:
             if not study.told and space.violation is not None:
                 raise SearchFailed(f"no architecture was found that keeps {space.violation}")
             return study.best
+    except OSError as error:
+        failure = error
+        raise
     except KeyboardInterrupt:
         told = "before the first of" if study is None else f"after {study.told} of"
         raise Interrupted(
@@ -62,8 +69,15 @@ def run_search(run: Prepared, progress: Progress) -> Trial | None:
         ) from None
     finally:
         if study is not None:
-            keep_only(config.out, None if study.best is None else study.best.arch)
-        if study is not None and study.best is not None:
-            Folder(config.out).write(BEST, write_arch(study.best.arch))
-        elif study is not None:
-            Folder(config.out).remove(BEST)  # of a run under looser bounds
+            # what cannot be written to any more has been told of already
+            with suppress(OSError) if failure is not None else nullcontext():
+                _leave(config.out, study.best)
+
+
+def _leave(out: str, best: Trial | None) -> None:
+    """Leave the best architecture beside the table."""
+    keep_only(out, None if best is None else best.arch)
+    if best is not None:
+        Folder(out).write(BEST, write_arch(best.arch))
+    else:
+        Folder(out).remove(BEST)  # of a run under looser bounds
