@@ -19,6 +19,7 @@ from ray.exceptions import RayActorError
 from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from raynas.cluster.train_storage import storage_of
 from raynas.cluster.training_group import TrainingGroup
 from raynas.cluster.work_queue import WorkQueue
 from raynas.core.arch import Arch
@@ -128,6 +129,7 @@ class DistributedTrainer(NetworkTrainer):
         raise Described(text)
 
     def _run(self, queue: Any) -> None:
+        self._group.keys.remember()
         name, storage = f"subnets-{uuid.uuid4().hex[:8]}", Folder(self._group.storage)
         trainer = TorchTrainer(
             _rank,
@@ -141,7 +143,7 @@ class DistributedTrainer(NetworkTrainer):
                 use_gpu=self._group.gpus > 0,
                 resources_per_worker=self._group.resources,
             ),
-            run_config=ray.train.RunConfig(name=name, storage_path=storage.path),
+            run_config=ray.train.RunConfig(name=name, **storage_of(storage.path)),
         )
         outcome = "the training job ended, since nobody let it go on"
         try:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from raynas.core.config import RayConfig
+from raynas.core.locations import last_name, parent, under
 from raynas.evaluators.spec import EvaluatorSpec
+from raynas.storage.file_systems import Keys, known_keys
 from raynas.storage.run_folder import Folder
 
 JOBS = "jobs"  # folder of what Ray Train writes for itself while several ranks train a network
@@ -20,12 +22,14 @@ class TrainingGroup:
         cpus: of each, and its torch threads.
         gpus: share of each.
         storage: folder or URI that all of them reach; the job keeps nothing there.
+        keys: that open it.
     """
 
     ranks: int
     cpus: int
     gpus: float
     storage: str
+    keys: Keys
 
     @property
     def resources(self) -> dict[str, float]:
@@ -34,8 +38,7 @@ class TrainingGroup:
 
     def clear(self) -> None:
         """Remove the folder that the jobs had."""
-        parent, _, name = self.storage.rpartition("/")
-        Folder(parent).remove(name)
+        Folder(parent(self.storage)).remove(last_name(self.storage))
 
 
 def training_group(spec: EvaluatorSpec, config: RayConfig, out: str) -> TrainingGroup | None:
@@ -52,5 +55,6 @@ def training_group(spec: EvaluatorSpec, config: RayConfig, out: str) -> Training
         ranks=config.train_workers,
         cpus=config.cpus_per_train_worker or config.cpus_per_worker,
         gpus=config.gpus_per_train_worker or config.gpus_per_worker,
-        storage=f"{out}/{JOBS}",
+        storage=under(out, JOBS),
+        keys=known_keys(),
     )

@@ -21,6 +21,7 @@ from raynas.core.evaluator import Budget, Evaluator, Measurement, describe
 from raynas.core.goals import Goals
 from raynas.core.objectives import MissingObjective
 from raynas.evaluators.spec import EvaluatorSpec, Worker
+from raynas.storage.file_systems import Keys, known_keys
 
 if TYPE_CHECKING:
     from raynas.evaluators.networks import MakeNetworkEvaluator
@@ -44,6 +45,7 @@ class Task:
         timeout_s: the limit.
         weights: references to the evaluator's weights in the object store, at most one; in a list,
             since Ray would fetch a bare one before the worker asks for it.
+        keys: that open the object stores of the process that began the study.
     """
 
     spec: bytes
@@ -58,9 +60,11 @@ class Task:
     timeout: Any = None
     timeout_s: float | None = None
     weights: list[Any] = field(default_factory=list)
+    keys: Keys = field(default_factory=known_keys)
 
     def make(self) -> Evaluator:
         """Return a worker's evaluator; torch, data and weights are loaded here."""
+        self.keys.remember()
         spec: EvaluatorSpec = ray.cloudpickle.loads(self.spec)
         weights = [ray.get(reference) for reference in self.weights]
         return spec.make(

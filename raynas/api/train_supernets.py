@@ -7,6 +7,7 @@ from typing import Any
 
 from raynas.core.config import RayConfig, ray_config
 from raynas.core.errors import Interrupted
+from raynas.core.locations import under
 from raynas.core.metrics import probed
 from raynas.core.progress import Progress, RunInfo, RunSummary
 from raynas.core.termination import terminable
@@ -20,7 +21,7 @@ from raynas.setup.resolve_task import with_task
 from raynas.setup.runner import runner_of
 from raynas.setup.supernet_request import resolve_training
 from raynas.setup.supernets import claim_supernet
-from raynas.storage.run_folder import SUPERNET, absolute, fresh
+from raynas.storage.run_folder import SUPERNET, absolute, fresh, without_keys
 from raynas.storage.run_lock import RunLock
 
 Options = Mapping[str, Any]
@@ -90,7 +91,7 @@ def train_supernet(
     )
     folder = absolute(str(out or fresh(stem(resolved_space, trained.spec))))
     parts = {"space": resolved_space.spec, "data": resolved_data.spec, "supernet": trained.spec}
-    config = {n: part and part.model_dump(mode="json") for n, part in parts.items()}
+    config = without_keys({n: part and part.model_dump(mode="json") for n, part in parts.items()})
     info = RunInfo(
         kind="supernet",
         out=folder,
@@ -107,4 +108,4 @@ def train_supernet(
             except KeyboardInterrupt:
                 raise Interrupted(f"training; go on with out={folder!r}, resume=True") from None
             news.finish(RunSummary())
-    return f"{folder}/{SUPERNET}"
+    return under(folder, SUPERNET)

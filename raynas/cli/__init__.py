@@ -26,6 +26,7 @@ from raynas.cli.common import Answer
 from raynas.cli.common import app as app
 from raynas.cli.common import out_console as out_console
 from raynas.cli.exit_codes import DONE, MISUSED, exit_code
+from raynas.core.locations import masked
 
 # importing one registers its commands
 COMMANDS = (
@@ -99,4 +100,4 @@ def _write(text: str) -> None:
 
 def _sentence(error: Exception) -> str:
     """Return what an error says, without its own name but where it says nothing else."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return masked(" ".join(str(error).split())) or type(error).__name__

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import PurePath
 from typing import Annotated
 
 import typer
@@ -145,6 +144,7 @@ def export(
     as_json: AsJson = False,
 ) -> Answer | None:
     """Write an architecture of a run, or all of its trials, to a file."""
+    from raynas.core.locations import last_name
     from raynas.report.json_objects import Exported
     from raynas.report.outcome import NARROW
     from raynas.results.optuna_study import ENDINGS
@@ -158,7 +158,7 @@ def export(
         result.export(file, force=force)
         if as_json:
             return Exported(file=file, trial=None, key=None, arch=None, whole=False)
-        name = PurePath(result.path).name
+        name = last_name(result.path)
         line = f"{file}: {len(result.trials)} trials as the study {name!r} of Optuna"
         out_console.print(line, highlight=False, soft_wrap=True, markup=False)
         return None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from raynas.core.arch import Arch
 from raynas.core.evaluator import sorted_out
 from raynas.core.goals import Goals
+from raynas.core.locations import under
 from raynas.core.objectives import MissingObjective
 from raynas.storage.run_folder import Folder
 
@@ -36,7 +37,7 @@ class KeptWeights:
     """
 
     def __init__(self, out: str, goals: Goals) -> None:
-        self._folder, self._goals = Folder(f"{out}/{WEIGHTS}"), goals
+        self._folder, self._goals = Folder(under(out, WEIGHTS)), goals
         self._best: tuple[float, str] | None = None
 
     def offer(self, arch: Arch, metrics: Any, weights: Mapping[str, Tensor]) -> None:
@@ -80,7 +81,7 @@ def _write(folder: Folder, key: str, weights: Mapping[str, Tensor]) -> None:
 
 def keep_only(out: str, arch: Arch | None) -> None:
     """Remove the weights of all architectures but one from a run's folder."""
-    folder = Folder(f"{out}/{WEIGHTS}")
+    folder = Folder(under(out, WEIGHTS))
     kept = None if arch is None else f"{arch.key}{SUFFIX}"
     for name in folder.names():
         if name != kept:
@@ -91,9 +92,9 @@ def kept_weights(out: str, arch: Arch) -> dict[str, Tensor] | None:
     """Return the weights that were kept of an architecture; None if there are none."""
     from safetensors.torch import load_file
 
-    from raynas.storage.run_folder import local_copy
+    from raynas.storage.local_copies import local_file
 
     name = f"{arch.key}{SUFFIX}"
-    if not Folder(f"{out}/{WEIGHTS}").has(name):
+    if not Folder(under(out, WEIGHTS)).has(name):
         return None
-    return load_file(local_copy(f"{out}/{WEIGHTS}") / name)
+    return load_file(local_file(under(out, WEIGHTS, name)))

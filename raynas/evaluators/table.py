@@ -20,6 +20,7 @@ from raynas.core.decision import Decision, Subset
 from raynas.core.errors import InvalidArch, nearest
 from raynas.core.evaluator import EVALUATORS, RESERVED
 from raynas.core.plain_values import plain_value
+from raynas.storage.file_systems import opened, reaching
 from raynas.storage.run_folder import absolute
 from raynas.storage.tables import in_json
 
@@ -117,8 +118,10 @@ class TableLookup:
 
 
 def _read(path: str) -> pa.Table:
-    files, name = fs.FileSystem.from_uri(path) if "://" in path else (fs.LocalFileSystem(), path)
-    if files.get_file_info(name).type == fs.FileType.NotFound:
+    files, name = opened(path)
+    with reaching(path):
+        kind = files.get_file_info(name).type
+    if kind == fs.FileType.NotFound:
         raise FileNotFoundError(f"table: there is no file {path}")
     try:
         if name.endswith(".csv"):

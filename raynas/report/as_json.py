@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raynas.core.archspace import ArchSpace
 from raynas.core.decision import Choice, Decision
 from raynas.core.evaluator import RESERVED
+from raynas.core.locations import parent
 from raynas.report.json_objects import (
     ArchAnswer,
     Bound,
@@ -77,7 +77,7 @@ def supernet_answer(path: str) -> Supernet:
     """
     from raynas.storage.tables import read_history
 
-    rows = read_history(str(Path(path).parent)).to_pylist()
+    rows = read_history(parent(path)).to_pylist()
     metrics = {
         name: plain(value)
         for name, value in rows[-1].items()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from raynas.core.locations import parent
 from raynas.report.metric_table import metric_table
 from raynas.report.trial_tables import best_trials, number, trial_table
 
@@ -56,6 +56,7 @@ def show_search(console: Console, result: Any) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    there = result.folder.names()
     for name, what in (
         ("trials/", "every trial, as Parquet"),
         ("history/", "the supernet's training, as Parquet"),
@@ -67,7 +68,7 @@ def show_search(console: Console, result: Any) -> None:
         ("report.html", "pictures"),
         ("run.json", "the configuration"),
     ):
-        if (Path(result.path) / name).exists():
+        if name.rstrip("/") in there:
             console.print(f"  {name:<12} {what}", highlight=False)
 
 
@@ -93,8 +94,7 @@ def show_supernet(console: Console, path: str) -> None:
     """Print what a trained supernet can do, where it lies, and what to do with it."""
     from raynas.storage.tables import read_history
 
-    out = Path(path).parent
-    rows = read_history(str(out)).to_pylist()
+    rows = read_history(parent(path)).to_pylist()
     last = rows[-1]
     metrics = [name for name in last if name not in ("epoch", "step", "lr", "algo", "duration_s")]
     said = ", ".join(

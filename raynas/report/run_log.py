@@ -15,6 +15,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
+from raynas.core.locations import masked, under
 from raynas.core.progress import NOTES, Progress, RunInfo, RunSummary
 from raynas.core.study import Study
 from raynas.core.trial import Trial
@@ -52,7 +53,7 @@ class RunLog(Progress):
         self._add("command", shlex.join(sys.argv))
         self._add("config", json.dumps(run.config))
         with self._lock:
-            self._log = TextLog(Folder(f"{run.out}/{LOGS}"), RUN_LOG)
+            self._log = TextLog(Folder(under(run.out, LOGS)), RUN_LOG)
             self._log.add("".join(self._early))
             self._early.clear()
         self._shows_warning, warnings.showwarning = warnings.showwarning, self._warned
@@ -120,7 +121,7 @@ class RunLog(Progress):
 
     def _add_all(self, lines: Sequence[tuple[str, str]]) -> None:
         stamp = self._now().strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
-        text = "".join(f"{stamp} {word:<8} {_indented(told)}\n" for word, told in lines)
+        text = "".join(f"{stamp} {word:<8} {_indented(masked(told))}\n" for word, told in lines)
         with self._lock:
             if self._log is None:
                 self._early.append(text)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -27,6 +27,7 @@ from raynas.core.config import SearchConfig
 from raynas.core.constraints import Constraint, as_constraints
 from raynas.core.decision import Choice, Decision, Subset
 from raynas.core.errors import InvalidArch
+from raynas.core.locations import last_name
 from raynas.core.plain_values import SCALARS, as_lists
 from raynas.core.trial import Trial
 from raynas.setup.resolve import space_again
@@ -58,7 +59,7 @@ class RecordedRun:
     @property
     def name(self) -> str:
         """The study's name."""
-        return PurePath(self.path).name
+        return last_name(self.path)
 
 
 def space_at_hand(

@@ -13,8 +13,10 @@ from raynas.core.constraints import Constraints, as_constraints
 from raynas.core.errors import Unfinished
 from raynas.core.feasible import Violation
 from raynas.core.fixed import write_arch
+from raynas.core.locations import under
 from raynas.core.objectives import Objective, parse_goal
 from raynas.core.progress import Progress
+from raynas.core.recorded_objects import is_loaded, named_in
 from raynas.core.trial import Trial
 from raynas.report.order import best_first
 from raynas.results import analysis
@@ -271,8 +273,24 @@ class Result:
     def _judgement(self) -> JudgedTrials:
         return JudgedTrials(load_trials(self.path), self.config, self._bounds)
 
+    @property
+    def _needs_no_import(self) -> bool:
+        """Whether space and task can be made of what was given, and what this process has loaded.
+
+        A folder may come from a stranger: to read it runs no code that it names.
+        """
+        config = self.config
+        parts = [
+            None if self._own_space is not None else config.space,
+            None if self._own_task is not None else config.task,
+        ]
+        specs = [part.model_dump() for part in parts if part is not None]
+        return all(map(is_loaded, named_in(specs)))
+
     def _bounds(self) -> Violation | None:
         """Return the run's bounds on costs; None where the space is not at hand, or builds none."""
+        if not self._needs_no_import:
+            return None
         try:
             within = space_within(self.config, *self._problem_parts(), self.folder)
         except (LookupError, TypeError):
@@ -432,7 +450,8 @@ class Result:
         from raynas.results.optuna_study import RecordedRun, space_at_hand
 
         trials = self._judgement.trials
-        space = space_at_hand(self.config, self._own_space, trials)
+        at_hand = self._needs_no_import
+        space = space_at_hand(self.config, self._own_space, trials) if at_hand else None
         return RecordedRun(self.path, self.config, trials, space)
 
     def _signature(self) -> Any:
@@ -463,7 +482,7 @@ class Result:
             Path(file).write_text(page, encoding="utf-8")
             return file
         self.folder.write(REPORT, page)
-        return f"{self.path}/{REPORT}"
+        return under(self.path, REPORT)
 
     @property
     def plot(self) -> Plots:
@@ -486,6 +505,8 @@ class Result:
         from raynas.results.option_names import option_names
 
         if self._own_space is None and ":" not in self.config.space.name:
+            return {}
+        if not self._needs_no_import:
             return {}
         try:
             return option_names(self.rebuilt.space.supernet(self.config.seed))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from raynas.core.arch import Arch
 from raynas.core.config import ComponentSpec
+from raynas.core.locations import under
 from raynas.core.metrics import probed
 from raynas.core.progress import Progress, RunInfo
 from raynas.core.retrain_config import InheritedFrom, RetrainConfig
@@ -222,7 +223,7 @@ def _inheriting(
             "out what changes the space (space_options, data)"
         )
     about = load_about(checkpoint)
-    path = config.supernet.options.get("path") or f"{result.path}/{SUPERNET}"
+    path = config.supernet.options.get("path") or under(result.path, SUPERNET)
     source = InheritedFrom(
         path=str(path), algo=about.get("algo"), seed=about.get("seed", config.seed)
     )

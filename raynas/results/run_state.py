@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from raynas.core.config import SearchConfig
-from raynas.storage.run_folder import BEST, CONFIG
+from raynas.core.locations import under
+from raynas.storage.run_folder import BEST, CONFIG, Folder
 
-LOGS = ("trials", "history", CONFIG)
+LOGS = ("trials", "history")
 Signature = tuple[tuple[str, int, int], ...]
 
 
@@ -18,32 +17,24 @@ def is_over(path: str, config: SearchConfig, told: int) -> bool:
     was killed, or failed before it had any, does not.
 
     Args:
-        path: its folder; of a URI only the trials are counted.
+        path: its folder.
         config: of the run.
         told: how many trials are told.
     """
     if told >= config.trials:
         return True
-    best = Path(path, BEST)
-    if "://" in path or not best.exists():
-        return False
-    return best.stat().st_mtime_ns >= max(when for _, when, _ in signature(path) or [("", 0, 0)])
+    best = [when for name, when, _ in Folder(path).changed() if name == BEST]
+    return bool(best) and best[0] >= max(when for _, when, _ in signature(path) or [("", 0, 0)])
 
 
 def signature(path: str) -> Signature:
     """Return name, time of the last change, and size of a run's files, to see that it goes on.
 
     Args:
-        path: a local folder.
+        path: a folder or URI.
     """
-    files = [Path(path, CONFIG)]
+    files = [file for file in Folder(path).changed() if file[0] == CONFIG]
     for name in LOGS:
-        files += sorted(Path(path, name).glob("*.parquet"))
-    found = []
-    for file in files:
-        try:
-            stat = file.stat()
-        except OSError:  # merged into another in the meantime, or missing
-            continue
-        found.append((file.name, stat.st_mtime_ns, stat.st_size))
-    return tuple(found)
+        inside = Folder(under(path, name)).changed()
+        files += [file for file in inside if file[0].endswith(".parquet")]
+    return tuple(files)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import tempfile
-from pathlib import Path
 
+from raynas.core.locations import under
 from raynas.core.progress import RunSummary
 from raynas.core.trial import Trial
 from raynas.results.result import REPORT, Result
 from raynas.results.trained import Trained
+from raynas.storage.local_copies import local_file
 from raynas.storage.retrain_folder import METRICS
 from raynas.storage.run_folder import BEST, Folder
 
@@ -45,8 +45,4 @@ def retrain_summary(trained: Trained, *, files: bool) -> RunSummary:
 
 def _local(folder: Folder, name: str) -> str:
     """Return the path of a file in a local folder, or of a copy of one in an object store."""
-    if "://" not in folder.path:
-        return f"{folder.path}/{name}"
-    copy = Path(tempfile.mkdtemp(prefix="raynas-"), name)
-    copy.write_text(folder.read(name))
-    return str(copy)
+    return str(local_file(under(folder.path, name)))

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from raynas.core.arch import Arch
 from raynas.core.errors import Unfinished
 from raynas.core.fixed import write_arch
+from raynas.core.locations import under
 from raynas.core.retrain_config import RetrainConfig
 from raynas.setup.algorithms import supernet_space
 from raynas.setup.resolve import space_again
+from raynas.storage.local_copies import local_checkpoint, local_copy
 from raynas.storage.retrain_folder import (
     BEST,
     NETWORK,
@@ -21,7 +23,7 @@ from raynas.storage.retrain_folder import (
     read_retrain_config,
     retrainings,
 )
-from raynas.storage.run_folder import Folder, local_copy
+from raynas.storage.run_folder import Folder
 from raynas.storage.tables import read_history
 
 if TYPE_CHECKING:
@@ -122,7 +124,7 @@ class Trained:
         if last or not self.finished:
             folder = self._checkpoint() / ("" if last else BEST)
         else:
-            folder = local_copy(f"{self.path}/{BEST}")
+            folder = local_copy(under(self.path, BEST))
         Snapshot.load(folder).write(net)
         return net.eval()
 
@@ -170,8 +172,8 @@ class Trained:
     def _checkpoint(self) -> Path:
         from raynas.supernet.checkpoint import checkpoint_in
 
-        where = f"{self.path}/{NETWORK}"
-        checkpoint = checkpoint_in(local_copy(where)) if self.folder.has(NETWORK) else None
+        where = under(self.path, NETWORK)
+        checkpoint = checkpoint_in(local_checkpoint(where)) if self.folder.has(NETWORK) else None
         if checkpoint is None:
             raise Unfinished(f"{self.path} has no checkpoint yet: go on with it (resume=True)")
         return checkpoint

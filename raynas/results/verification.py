@@ -17,6 +17,7 @@ from raynas.core.errors import Exhausted, UnknownName, nearest
 from raynas.core.evaluator import EVALUATORS
 from raynas.core.fixed_list import FixedListSampler
 from raynas.core.goals import goals_of
+from raynas.core.locations import under
 from raynas.core.options import options_of
 from raynas.core.progress import Progress
 from raynas.core.study import Study, StudyInfo
@@ -150,6 +151,20 @@ def verify(
     return summary(rows, best, random, cheap, comparison.data.module.task.objective)
 
 
+def _trained_in(path: str) -> list[str]:
+    """Return the folders of a run's verifications."""
+    from raynas.storage.run_folder import Folder
+
+    place = under(path, VERIFY)
+    keys = (key for key, is_folder in sorted(Folder(place).entries().items()) if is_folder)
+    return [
+        under(place, key, name)
+        for key in keys
+        for name in sorted(Folder(under(place, key)).names())
+        if name.startswith("seed-")
+    ]
+
+
 def _random(comparison: Comparison) -> list[Arch]:
     """Return as many other architectures within the run's bounds on costs, drawn uniformly."""
     space = comparison.space.arch_space
@@ -184,9 +199,9 @@ def _trained(
     standalone = ["standalone", {"early_stopping": False} | dict(options)]
     evaluation = evaluation_of(standalone, problem)
     spec, key = evaluation.evaluator, _key(evaluation.component.options)
-    folders = [f"{comparison.path}/{VERIFY}/{key}/seed-{number}" for number in range(seeds)]
+    folders = [under(comparison.path, VERIFY, key, f"seed-{number}") for number in range(seeds)]
     with RunLock("verification") as lock, runner_of(ray) as runner:
-        lock.take(f"{comparison.path}/{VERIFY}")
+        lock.take(under(comparison.path, VERIFY))
         for number, out in enumerate(folders):
             trained = {t.arch for t in load_trials(out, space.arch_space) if t.scored}
             left = [arch for arch in archs if arch not in trained]
@@ -274,11 +289,9 @@ def scores_by(path: str, judged: pd.DataFrame, first: str, other: str) -> Interv
     """
     import pandas as pd
 
-    from raynas.storage.run_folder import local_copy
     from raynas.storage.tables import read_trials
 
-    folders = sorted(local_copy(path).glob(f"{VERIFY}/*/seed-*"))
-    frames = [judged, *(read_trials(str(folder)).to_pandas() for folder in folders)]
+    frames = [judged, *(read_trials(folder).to_pandas() for folder in _trained_in(path))]
     rows = pd.concat(frames).dropna(subset=["objective"])
     # scores of shorter trainings are another measure
     rows = rows[rows["epochs"] == rows.groupby("evaluator")["epochs"].transform("max")]

@@ -11,6 +11,7 @@ from raynas.core.arch import Arch
 from raynas.core.errors import StoreMismatch, nearest
 from raynas.core.evaluator import Measurement, sorted_out
 from raynas.core.fixed import write_arch
+from raynas.core.locations import under
 from raynas.core.metrics import COSTS
 from raynas.core.sampler import Origin
 from raynas.core.study import Asked, Study
@@ -59,7 +60,7 @@ class AskedRun:
 
     def _state(self) -> tuple[Any, ...]:
         """Return what changes whenever somebody asks or tells."""
-        return sorted(Folder(f"{self.path}/trials").names()), read_pending(self.folder)
+        return sorted(Folder(under(self.path, "trials")).names()), read_pending(self.folder)
 
     def _rebuild(self) -> None:
         """Make the study of what the folder holds."""

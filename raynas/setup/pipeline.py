@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from raynas.core.locations import under
 from raynas.core.pipeline import (
     CommonFields,
     PipelineConfig,
@@ -20,7 +21,7 @@ from raynas.core.pipeline import (
 from raynas.setup.objects import imported
 from raynas.setup.vega import converted, is_vega
 from raynas.setup.yaml_text import read_yaml_file
-from raynas.storage.run_folder import Folder, absolute, fresh
+from raynas.storage.run_folder import Folder, absolute, fresh, without_keys
 
 RESOLVED = "config.yaml"
 NAMED = ("space", "data", "task")  # each with options beside it, which go with the name
@@ -78,9 +79,8 @@ def claimed(config: PipelineConfig, out: str | None, resume: bool) -> tuple[Pipe
     folder = out or config.out
     path = absolute(folder) if folder else fresh("pipeline")
     config = config.model_copy(update={"out": path})
-    text = yaml.safe_dump(
-        config.model_dump(mode="json", exclude_none=True, exclude_defaults=True), sort_keys=False
-    )
+    resolved = config.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    text = yaml.safe_dump(without_keys(resolved), sort_keys=False)
     place = Folder(path)
     if place.has(RESOLVED):
         if not resume:
@@ -121,7 +121,7 @@ def folder_of(config: PipelineConfig, out: str, number: int) -> str:
     """Return where a step leaves what it does: of a lone step, the pipeline's own folder."""
     if len(config.steps) == 1:
         return out
-    return f"{out}/{number + 1}-{config.steps[number].kind}"
+    return under(out, f"{number + 1}-{config.steps[number].kind}")
 
 
 def arguments(config: PipelineConfig, step: Step) -> dict[str, Any]:

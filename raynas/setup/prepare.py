@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ from raynas.setup.resolve import mapping, resolve_space
 from raynas.setup.resolve_data import resolve_data
 from raynas.setup.resolve_task import going_by, task_spec, with_task
 from raynas.setup.strategy import SearchStrategy, search_strategy
-from raynas.storage.run_folder import Folder, absolute, fresh
+from raynas.storage.run_folder import Folder, absolute, fresh, without_keys
 from raynas.storage.run_lock import RunLock
 
 
@@ -148,7 +149,8 @@ def _completed(
         "trials": config.trials if resume or most is None else min(config.trials, most),
         "latency": None if latency is None else latency.source,
     }
-    return config.model_copy(update=parts).normalised()
+    completed = config.model_copy(update=parts)
+    return SearchConfig.from_json(json.dumps(without_keys(completed.model_dump(mode="json"))))
 
 
 def _data_of(request: SearchRequest) -> Data | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from raynas.core.config import RayConfig, ray_config, validated
 from raynas.core.errors import Interrupted, StoreMismatch
+from raynas.core.locations import under
 from raynas.core.progress import Progress
 from raynas.core.retrain_config import RetrainConfig
 from raynas.core.train_settings import TrainSettings
@@ -21,16 +22,18 @@ from raynas.setup.resolve import mapping
 from raynas.setup.resolve_task import task_spec
 from raynas.setup.retrain_request import RetrainRequest, Subject
 from raynas.setup.runner import runner_of
+from raynas.storage.local_copies import local_checkpoint
 from raynas.storage.retrain_folder import (
     BEST,
     METRICS,
     MODEL,
     NETWORK,
     RETRAIN,
+    RETRAINED,
     fresh_retraining,
     read_metrics,
 )
-from raynas.storage.run_folder import Folder, absolute, fresh, local_copy
+from raynas.storage.run_folder import Folder, absolute, fresh, without_keys
 from raynas.storage.run_lock import RunLock
 from raynas.storage.tables import read_history
 
@@ -164,7 +167,8 @@ def _config(subject: Subject, settings: TrainSettings, ray: RayConfig) -> Retrai
         "ray": ray,
         "versions": versions(),
     }
-    return RetrainConfig.from_json(validated(RetrainConfig, fields).to_json())  # as it is read back
+    dumped = validated(RetrainConfig, fields).model_dump(mode="json")
+    return RetrainConfig.from_json(json.dumps(without_keys(dumped)))  # as it is read back
 
 
 def _check(
@@ -222,7 +226,7 @@ def _check_recipe(
 
 def _claimed(out: str | None, subject: Subject, config: RetrainConfig, lock: RunLock) -> str:
     """Return the folder, with the configuration in it."""
-    where = out or (f"{subject.run}/retrained" if subject.run else "runs")
+    where = out or (under(subject.run, RETRAINED) if subject.run else "runs")
     try:
         if out is None:  # nothing can be wrong any more that would leave it empty
             name = subject.space.spec.name.rpartition(":")[2]
@@ -251,7 +255,7 @@ def epochs_done(out: str) -> int:
         return int(metrics["epochs"])
     if not folder.has(NETWORK):
         return 0
-    checkpoint = checkpoint_in(local_copy(f"{folder.path}/{NETWORK}"))
+    checkpoint = checkpoint_in(local_checkpoint(under(folder.path, NETWORK)))
     return 0 if checkpoint is None else int(load_about(checkpoint)["epoch"])
 
 
@@ -269,7 +273,7 @@ def finish(out: str) -> None:
     folder = Folder(out)
     if folder.has(METRICS):
         return
-    checkpoint = find_checkpoint(local_copy(f"{folder.path}/{NETWORK}"))
+    checkpoint = find_checkpoint(local_checkpoint(under(folder.path, NETWORK)))
     about = load_about(checkpoint)
     del about["epoch"]  # the last
     with tempfile.TemporaryDirectory() as temporary:

@@ -14,7 +14,8 @@ from raynas.setup.fit import check_batch, check_fit, check_smoothing
 from raynas.setup.mixed_operator import asked_for, check_mixed_op, explained
 from raynas.setup.problem import Data, Space
 from raynas.setup.supernets import PHASE, START, Supernet, Training
-from raynas.storage.run_folder import absolute, local_copy
+from raynas.storage.local_copies import local_checkpoint
+from raynas.storage.run_folder import absolute
 
 if TYPE_CHECKING:
     from raynas.nn.modelspace import ModelSpace
@@ -244,7 +245,7 @@ def _trained_elsewhere(space: Space, data: Data | None, path: str, epochs: int |
     check_fit(model_space, data.module, trains=False)
     if epochs is not None:
         raise ValueError("epochs are for training a supernet, and a trained one is given")
-    checkpoint = find_checkpoint(local_copy(path))
+    checkpoint = find_checkpoint(local_checkpoint(path))
     trained = trained_space(model_space, checkpoint)
     check_checkpoint(trained, checkpoint, path)
     return Supernet(

@@ -11,12 +11,14 @@ from raynas.core.config import ComponentSpec
 from raynas.core.errors import SearchFailed
 from raynas.core.feasible import Violation
 from raynas.core.fixed_list import FOUND
+from raynas.core.locations import under
 from raynas.core.progress import Progress
 from raynas.core.train_settings import TrainSettings
 from raynas.setup.latency_source import hardware_table
 from raynas.setup.problem import Data, Space
 from raynas.setup.resolve_task import task_spec
-from raynas.storage.run_folder import SUPERNET, Folder, absolute, local_copy
+from raynas.storage.local_copies import local_checkpoint
+from raynas.storage.run_folder import SUPERNET, Folder, absolute, without_keys
 
 if TYPE_CHECKING:
     from raynas.nn.modelspace import ModelSpace
@@ -108,10 +110,8 @@ class Supernet:
         """Return whether a run that goes on has its supernet already; its job takes a while."""
         from raynas.supernet.checkpoint import find_checkpoint, load_about
 
-        if "://" in out:
-            return False
         try:
-            about = load_about(find_checkpoint(Path(out) / self.folder))
+            about = load_about(find_checkpoint(local_checkpoint(under(out, self.folder))))
         except FileNotFoundError:
             return False
         return bool(about["epoch"] >= epochs)
@@ -155,7 +155,11 @@ def _about(space: Space, algo: ComponentSpec, data: Data) -> dict[str, Any]:
         "data": data.spec,
         "task": task_spec(data.module.task),
     }
-    return {name: spec.model_dump(mode="json") for name, spec in specs.items() if spec is not None}
+    return {
+        name: without_keys(spec.model_dump(mode="json"))
+        for name, spec in specs.items()
+        if spec is not None
+    }
 
 
 def trained_on(path: str | Path) -> dict[str, ComponentSpec]:
@@ -167,7 +171,7 @@ def trained_on(path: str | Path) -> dict[str, ComponentSpec]:
     """
     from raynas.supernet.checkpoint import find_checkpoint, load_about
 
-    about = load_about(find_checkpoint(local_copy(absolute(str(path)))))
+    about = load_about(find_checkpoint(local_checkpoint(absolute(str(path)))))
     return {
         name: ComponentSpec(**about[name]) for name in ("space", "data", "task") if name in about
     }

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from raynas.core.arch import Arch
 from raynas.core.errors import InvalidArch, StoreMismatch
+from raynas.core.locations import is_uri
 from raynas.core.study import Asked
 from raynas.storage.run_folder import Folder
 from raynas.storage.run_lock import ASK_TELL, RunLock
@@ -39,7 +40,7 @@ def locked(path: str) -> Iterator[RunLock]:
 
 def check_lockable(path: str) -> None:
     """Raise ValueError unless a run's folder is a local one."""
-    if "://" in path:
+    if is_uri(path):
         raise ValueError(f"asking and telling take a local folder, which can be locked, got {path}")
 
 

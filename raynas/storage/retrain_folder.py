@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from raynas.core.errors import StoreMismatch
+from raynas.core.locations import is_uri, last_name, under
 from raynas.core.retrain_config import RetrainConfig
 from raynas.storage.run_folder import Folder
 
@@ -40,8 +41,8 @@ def read_metrics(folder: Folder) -> dict[str, Any] | None:
 
 def retrainings(run: str) -> list[str]:
     """Return the folders of a run's retrainings, in the order in which they were begun."""
-    names = [name for name in Folder(f"{run}/{RETRAINED}").names() if name.isdigit()]
-    return [f"{run}/{RETRAINED}/{name}" for name in sorted(names, key=int)]
+    names = [name for name in Folder(under(run, RETRAINED)).names() if name.isdigit()]
+    return [under(run, RETRAINED, name) for name in sorted(names, key=int)]
 
 
 def fresh_retraining(run: str) -> str:
@@ -50,9 +51,9 @@ def fresh_retraining(run: str) -> str:
     Of several processes that ask at once on one file system, each gets a folder of its own.
     """
     last = retrainings(run)
-    for number in itertools.count(int(last[-1].rpartition("/")[2]) + 1 if last else 1):
-        folder = f"{run}/{RETRAINED}/{number}"
-        if "://" in run:  # object stores have no folders
+    for number in itertools.count(int(last_name(last[-1])) + 1 if last else 1):
+        folder = under(run, RETRAINED, str(number))
+        if is_uri(run):  # object stores have no folders
             return folder
         try:
             Path(folder).mkdir(parents=True)

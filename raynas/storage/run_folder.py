@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -35,22 +34,18 @@ def absolute(out: str) -> str:
     return opened(uri)[1] if uri.startswith("file://") else uri
 
 
-def without_keys(text: str) -> str:
-    """Return JSON without the keys and passwords of its URIs, which this process remembers."""
-    return text if masked(text) == text else masked(json.dumps(_cleaned(json.loads(text))))
-
-
-def _cleaned(value: Any) -> Any:
+def without_keys(value: Any) -> Any:
+    """Return plain values without the keys and passwords of URIs, which this process remembers."""
     if isinstance(value, dict):
-        return {name: _cleaned(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_cleaned(inner) for inner in value]
-    if isinstance(value, str) and masked(value) != value:
-        try:
-            return clean(value)
-        except ValueError:  # a URI of a server, such as a tracker's, or a text around one
-            return value
-    return value
+        return {name: without_keys(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_keys(inner) for inner in value]
+    if not isinstance(value, str) or masked(value) == value:
+        return value
+    try:
+        return masked(clean(value))
+    except ValueError:  # a URI of a server, such as a tracker's, or a text around one
+        return masked(value)
 
 
 def fresh(stem: str) -> str:

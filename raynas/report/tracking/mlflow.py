@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from raynas.core.locations import is_uri, last_name
 from raynas.core.progress import RunInfo, RunSummary
 from raynas.report.tracking.base import TRACKERS, Point, Status, Tracker, client, flat
 
@@ -49,7 +50,7 @@ class MLflow(Tracker):
         """Make a run, or go on with the one of an earlier start; return its id."""
         uri, artifacts = self._uri or os.environ.get("MLFLOW_TRACKING_URI"), None
         if uri is None:
-            if "://" in run.out:
+            if is_uri(run.out):
                 raise ValueError(
                     f"track: the run's folder {run.out} takes no mlflow.db: set "
                     'MLFLOW_TRACKING_URI, or name a store, track=("mlflow", {"uri": ...})'
@@ -57,7 +58,7 @@ class MLflow(Tracker):
             uri, artifacts = f"sqlite:///{run.out}/mlflow.db", f"file://{run.out}/mlruns"
         self._client = self._module.MlflowClient(tracking_uri=uri)
         if before is None or not self._goes_on(before):
-            name = self._run_name or run.out.rstrip("/").rpartition("/")[2]
+            name = self._run_name or last_name(run.out)
             where = self._experiment_id(artifacts)
             made = self._client.create_run(where, run_name=name, tags=self._tags)
             self._run = made.info.run_id

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from raynas.core.locations import is_uri
 from raynas.core.progress import RunInfo, RunSummary
 from raynas.report.tracking.base import TRACKERS, Point, Status, Tracker, client, flat
 
@@ -27,7 +28,7 @@ class TensorBoard(Tracker):
 
     def begin(self, run: RunInfo, before: str | None) -> None:
         """Begin an event file; those of earlier starts lie beside it."""
-        if self._folder is None and "://" in run.out:
+        if self._folder is None and is_uri(run.out):
             raise ValueError(
                 f"track: tensorboard writes to a local folder, and the run's is {run.out}: name "
                 'one, track=("tensorboard", {"folder": ...})'

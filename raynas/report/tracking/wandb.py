@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from raynas.core.locations import is_uri, last_name
 from raynas.core.progress import RunInfo, RunSummary
 from raynas.report.tracking.base import TRACKERS, Point, Status, Tracker, client
 
@@ -54,11 +55,11 @@ class WandB(Tracker):
         """Begin a run, or go on with the one of an earlier start; return its id."""
         self._run = self._client.init(
             **self._given,
-            name=self._name or run.out.rstrip("/").rpartition("/")[2],
+            name=self._name or last_name(run.out),
             id=before,
             resume=None if before is None else "allow",
             reinit="create_new",  # one that the user has open stays as it is
-            dir=None if "://" in run.out else run.out,
+            dir=None if is_uri(run.out) else run.out,
             config=dict(run.config),
             settings=self._client.Settings(console="off"),  # what is redrawn is no log
         )
