@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -26,24 +27,12 @@ from raynas.core.errors import Interrupted
 from raynas.core.evaluator import describe
 from raynas.core.progress import Progress
 from raynas.storage.run_folder import local_copy
-from raynas.storage.tables import HistoryStore, read_history
+from raynas.storage.tables import read_history
 from raynas.storage.training_record import TrainingRecord
 from raynas.supernet.checkpoint import WEIGHTS, checkpoint_in
 from raynas.supernet.train_job import TrainJob
 
 POLL_S = 0.5
-
-
-class _History(ray.train.UserCallback):
-    """Appends every report of rank 0 to the history; runs in Ray Train's controller."""
-
-    def __init__(self, out: str, columns: Mapping[str, str]) -> None:
-        self._out, self._columns = out, dict(columns)
-
-    def after_report(
-        self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any
-    ) -> None:
-        HistoryStore(self._out).append([{**self._columns, **metrics[0]}])
 
 
 def is_trained_here(config: RayConfig) -> bool:
@@ -80,7 +69,7 @@ def _train_here(job: TrainJob, out: str, config: RayConfig) -> None:
         "job": job,
         "threads": max((config.num_cpus or len(os.sched_getaffinity(0))) - 1, 1),
         "out": out,
-        "record": TrainingRecord(out, job.folder, job.columns, last=WEIGHTS),
+        "keeps": True,
     }
     trainer = TorchTrainer(
         _worker,
@@ -116,7 +105,7 @@ def _train_in_workers(job: TrainJob, out: str, config: RayConfig, progress: Prog
     _check_fits(each, config, progress)
     trainer = TorchTrainer(
         _worker,
-        train_loop_config={"job": job, "threads": _cpus_each(config), "out": out, "record": None},
+        train_loop_config={"job": job, "threads": _cpus_each(config), "out": out, "keeps": False},
         scaling_config=ray.train.ScalingConfig(
             num_workers=config.train_workers,
             use_gpu=config.gpus_per_train_worker > 0,
@@ -125,7 +114,6 @@ def _train_in_workers(job: TrainJob, out: str, config: RayConfig, progress: Prog
         run_config=ray.train.RunConfig(
             name=job.folder,
             storage_path=out,
-            callbacks=[_History(out, job.columns)],  # type: ignore[list-item]
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
             failure_config=ray.train.FailureConfig(max_failures=1),
         ),
@@ -161,22 +149,32 @@ def _cpus_each(config: RayConfig) -> int:
 def _worker(given: dict[str, Any]) -> None:
     """Train on one rank; the loop itself knows nothing of Ray."""
     job: TrainJob = given["job"]
-    record: TrainingRecord | None = given["record"]
     torch.set_num_threads(given["threads"])
-    cuda = record is None and torch.cuda.is_available()
+    cuda = not given["keeps"] and torch.cuda.is_available()
     gpu = cuda and ray.train.torch.get_device().type == "cuda"
     device = ray.train.torch.get_device() if gpu else None
+    folder = f"{given['out']}/{job.folder}"
     # the newest of all: one that was left by a training in this process is on no list of Ray's
-    checkpoint = checkpoint_in(local_copy(f"{given['out']}/{job.folder}"))
-    job.run(partial(_report, record), device=device, checkpoint=checkpoint)
+    checkpoint = checkpoint_in(local_copy(folder))
+    first = ray.train.get_context().get_world_rank() == 0
+    record = TrainingRecord(given["out"], job.folder, job.columns, last=WEIGHTS) if first else None
+    report = partial(_report, record, keeps=given["keeps"])
+    job.run(report, device=device, checkpoint=checkpoint)
 
 
-def _report(record: TrainingRecord | None, row: dict[str, Any], folder: Path | None) -> None:
-    """Hand a row and a checkpoint to Ray Train, and keep them where its controller does not."""
+def _report(
+    record: TrainingRecord | None, row: dict[str, Any], folder: Path | None, *, keeps: bool
+) -> None:
+    """Keep a row on the first rank, and hand it to Ray Train, which keeps checkpoints of others.
+
+    Args:
+        record: of the first rank; None on the others.
+        row: of an epoch.
+        folder: of a checkpoint; None without.
+        keeps: whether the record keeps checkpoints, too.
+    """
     if record is not None:
-        if folder is not None:
-            record.checkpoint(folder, int(row["epoch"]))
-        record.row(row)
+        record.add(row, folder if keeps else None)
     kept = None if folder is None else ray.train.Checkpoint.from_directory(folder)
     ray.train.report(row, checkpoint=kept)
 
@@ -184,13 +182,16 @@ def _report(record: TrainingRecord | None, row: dict[str, Any], folder: Path | N
 @contextmanager
 def _watched(out: str, epochs: int, progress: Progress) -> Iterator[None]:
     """Tell ``progress`` of new history rows: they are written in another process."""
-    over, seen = threading.Event(), len(read_history(out))
+    over, seen = threading.Event(), _history_of(out)
 
     def news() -> None:
-        nonlocal seen
-        for row in read_history(out).to_pylist()[seen:]:
+        rows = _history_of(out)
+        pairs = zip(rows, seen, strict=False)
+        same = sum(1 for _ in takewhile(lambda pair: repr(pair[0]) == repr(pair[1]), pairs))
+        del seen[same:]  # rows of epochs that come again take the place of others
+        for row in rows[same:]:
             progress.trained(row, epochs)
-            seen += 1
+            seen.append(row)
 
     def watch() -> None:
         with suppress(Exception):  # it comes again where it can be raised: at the end
@@ -205,6 +206,12 @@ def _watched(out: str, epochs: int, progress: Progress) -> Iterator[None]:
         over.set()
         watcher.join()
         news()
+
+
+def _history_of(out: str) -> list[dict[str, Any]]:
+    """Return the rows without what they lack: a column may come with a later one."""
+    rows = read_history(out).to_pylist()
+    return [{name: value for name, value in row.items() if value is not None} for row in rows]
 
 
 def _cause(failure: BaseException) -> str:

@@ -19,12 +19,13 @@ from raynas.core.config import RayConfig
 from raynas.core.errors import SearchFailed
 from raynas.core.evaluator import Budget, Evaluator, Measurement, describe
 from raynas.core.halving import Rungs
+from raynas.core.locations import under
 from raynas.core.objectives import MissingObjective
 from raynas.core.progress import Progress
 from raynas.core.study import Asked, Study
 from raynas.evaluators.spec import EvaluatorSpec, Worker
 from raynas.nn.threads import torch_threads
-from raynas.storage.run_folder import local_copy
+from raynas.storage.local_copies import local_checkpoint
 from raynas.storage.training_record import TrainingRecord
 from raynas.supernet.train_job import TrainJob
 
@@ -49,12 +50,10 @@ class InlineRunner:
         record = TrainingRecord(out, job.folder, job.columns, last=WEIGHTS)
 
         def report(row: dict[str, Any], saved: Path | None) -> None:
-            if saved is not None:
-                record.checkpoint(saved, int(row["epoch"]))
-            record.row(row)
+            record.add(row, saved)
             progress.trained(row, job.epochs)
 
-        checkpoint = checkpoint_in(local_copy(f"{out}/{job.folder}"))
+        checkpoint = checkpoint_in(local_checkpoint(under(out, job.folder)))
         with torch_threads(threads):
             job.run(report, device=device, checkpoint=checkpoint)
 

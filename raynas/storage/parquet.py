@@ -7,7 +7,8 @@ same rows, so that
 * a writer only ever adds the next number, by renaming a finished file: what is there is whole;
 * many small parts are merged by writing the range first and deleting its members afterwards: a
   reader that finds both, after a crash in between, takes the range, and the next writer tidies up;
-* a part can be rewritten with more columns at any time, whoever wrote it.
+* a part can be rewritten with more columns at any time, whoever wrote it;
+* rows that are done again, such as epochs after the last checkpoint, are taken out from the end.
 
 Parts of few rows, which a search writes most of, are encoded by ``few_rows``; the rest by Arrow.
 """
@@ -212,21 +213,56 @@ class PartWriter(Parts):
         self._token = secrets.token_hex(4)
         with reaching(out):
             self._fs.create_dir(f"{self._root}/{folder}", recursive=True)
-        kept = self.present()
-        for part in set(self._listed()).difference(kept):
-            if part.writer == writer:  # a merge was cut off before it deleted its members
-                self._fs.delete_file(self._path(part))
-        own = [part for part in kept if part.writer == writer]
-        self._number = own[-1].last if own else 0
+        self._sweep()
         self.schema = schema
         self._encodings: dict[bool, dict[str, Any]] = {}  # of small and of large parts
         self._few: FewRows | None = None
+        self._widen(self._taken_stock())
+
+    def _sweep(self) -> None:
+        """Remove what a killed process of this writer had not finished."""
+        if self._fs.type_name == "local":
+            for name in os.listdir(self._root):
+                if re.fullmatch(rf"\.{self._folder}-{self._writer}[0-9a-f]{{8}}\.tmp", name):
+                    os.unlink(f"{self._root}/{name}")
+        for part in set(self._listed()).difference(self.present()):
+            if part.writer == self._writer:  # a merge was cut off before it deleted its members
+                self._fs.delete_file(self._path(part))
+
+    def _own(self) -> list[Part]:
+        return [part for part in self.present() if part.writer == self._writer]
+
+    def _taken_stock(self) -> dict[Part, pq.FileMetaData]:
+        """See what is there, and return the footers of all parts."""
+        own, footers = self._own(), self._footers()
+        self._number = own[-1].last if own else 0
         # trailing parts of this writer that may still be merged, with their rows where at hand
         self._small: list[tuple[Part, Content | None]] = []
-        footers = self._footers()
         for part in own:
             self._note(part, None, footers[part].num_rows)
-        self._widen(footers)
+        return footers
+
+    def cut(self, column: str, least: float) -> None:
+        """Take out this writer's last rows, those with at least ``least`` in a column.
+
+        They go from the end, so that none is missing between others if this is cut off.
+
+        Args:
+            column: of numbers that never fall.
+            least: of what is taken out.
+        """
+        for part in reversed(self._own()):
+            table = self._load(part)
+            if column not in table.schema.names:
+                break
+            kept = table.filter(~(table[column].to_numpy() >= least))
+            if kept.num_rows == table.num_rows:
+                break
+            if kept.num_rows:
+                self._put(part, fitted(kept, self.schema))
+            else:
+                self._fs.delete_file(self._path(part))
+        self._taken_stock()
 
     def _footers(self) -> dict[Part, pq.FileMetaData]:
         found = {}
@@ -302,7 +338,7 @@ class PartWriter(Parts):
         """Write a file such that its name never stands for a part of it."""
         rows, path = self._encoded(content), self._path(part)
         # beside the folder, not in it: some programs read hidden files as well
-        hidden = f"{self._root}/.{self._folder}-{self._token}.tmp"
+        hidden = f"{self._root}/.{self._folder}-{self._writer}{self._token}.tmp"
         if self._fs.type_name == "local":
             with writing(path, unfinished=hidden):
                 with open(hidden, "wb") as file:

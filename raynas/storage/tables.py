@@ -365,6 +365,10 @@ class HistoryStore:
         if len(schema):
             self._parts.append(Rows(schema, columns))
 
+    def forget_from(self, epoch: float) -> None:
+        """Take out the rows of an epoch and of those after it, which are trained again."""
+        self._parts.cut("epoch", epoch)
+
 
 def _number_or_text(name: str, value: object) -> pa.DataType:
     for kind in (int, float, str):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from raynas.core.locations import under
 from raynas.storage.run_folder import Folder
 from raynas.storage.tables import HistoryStore
 
@@ -25,16 +26,26 @@ class TrainingRecord:
 
     def __init__(self, out: str, folder: str, columns: Mapping[str, str], *, last: str) -> None:
         self._history, self._columns, self._last = HistoryStore(out), dict(columns), last
-        self._folder = Folder(f"{out}/{folder}")
+        self._folder = Folder(under(out, folder))
+        self._folder.sweep()
+        self._keep_newest()
+        self._epoch = -1.0  # of the last row
 
-    def checkpoint(self, written: Path, epoch: int) -> None:
-        """Keep a checkpoint, and remove those of ours before it."""
-        name = f"checkpoint_{epoch:06d}"
-        self._folder.put(written, name, last=self._last)
-        for other in self._folder.names():
-            if other != name and _OWN.fullmatch(other):
-                self._folder.remove(other)
+    def add(self, row: dict[str, Any], checkpoint: Path | None) -> None:
+        """Append an epoch's row to the history, and keep its checkpoint if there is one.
 
-    def row(self, row: dict[str, Any]) -> None:
-        """Append an epoch's row to the history."""
+        The row comes first: of an epoch that a checkpoint has, the row is there. Rows after the
+        checkpoint that a training went on from are those of epochs that come again.
+        """
+        if row["epoch"] <= self._epoch or self._epoch < 0:
+            self._history.forget_from(row["epoch"])
+        self._epoch = row["epoch"]
         self._history.append([{**self._columns, **row}])
+        if checkpoint is not None:
+            self._folder.put(checkpoint, f"checkpoint_{int(row['epoch']):06d}", last=self._last)
+            self._keep_newest()
+
+    def _keep_newest(self) -> None:
+        """Remove all checkpoints of ours but the newest."""
+        for name in sorted(filter(_OWN.fullmatch, self._folder.names()))[:-1]:
+            self._folder.remove(name)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import re
 import warnings
+import zipfile
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,11 +17,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from raynas.core.arch import Arch
+from raynas.core.digests import check_digest, read_sealed, write_digests
 from raynas.core.plain_values import plain_value
 from raynas.nn.buffers import make_room
 from raynas.nn.logits import Logits, Probabilities
@@ -28,6 +31,7 @@ from raynas.supernet.attributes import Attributes, write_attributes
 
 WEIGHTS, STATE, ABOUT = "model.safetensors", "training.pt", "supernet.json"
 NETWORK_ABOUT = "network.json"  # in place of ``ABOUT``
+_OWN = re.compile(r"checkpoint_\d{6}")  # has its name only once it is whole
 BESIDE = "attributes.pt"  # what the weights' file cannot hold; not there if there is none
 Arrays = dict[str, NDArray[Any]]
 
@@ -51,15 +55,23 @@ def save_checkpoint(
         attributes: of the model, as ``read_attributes`` returns them.
         about_file: what the file is called that says what they are.
     """
-    save_weights(folder, model.state_dict(), attributes)
+    _write_weights(folder, model.state_dict(), attributes)
     torch.save(dict(state), folder / STATE)
     save_about(folder, about, about_file)
+    write_digests(folder)
 
 
 def save_weights(
     folder: Path, whole: Mapping[str, Any], attributes: Attributes | None = None
 ) -> None:
     """Write a ``state_dict``, and attributes beside it, into ``folder``."""
+    _write_weights(folder, whole, attributes)
+    write_digests(folder)
+
+
+def _write_weights(
+    folder: Path, whole: Mapping[str, Any], attributes: Attributes | None = None
+) -> None:
     others = {name: value for name, value in whole.items() if not _is_storable(value)}
     # copies, since safetensors refuses tied weights that share memory
     tensors = {
@@ -110,11 +122,26 @@ def find_checkpoint(path: Path) -> Path:
         if (folder / WEIGHTS).is_file():
             return folder
         found = [p.parent for p in folder.glob(f"checkpoint_*/{WEIGHTS}")]
+        found = [p for p in found if _OWN.fullmatch(p.name) or _is_whole(p)]
         if found:
             return max(found, key=lambda p: (load_about(p).get("epoch", 0), p.name))
     raise FileNotFoundError(
         f"no supernet in {path}: expected {WEIGHTS} there, in supernet/ or in a checkpoint_* folder"
     )
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """Return whether a checkpoint that Ray Train copies, which may be killed meanwhile, is there.
+
+    Every file of ours shows by its end whether it is.
+    """
+    state = checkpoint / STATE
+    try:
+        load_about(checkpoint)
+        with safe_open(checkpoint / WEIGHTS, framework="pt"):
+            return zipfile.is_zipfile(state) or not state.exists()
+    except (OSError, ValueError, SafetensorError):
+        return False
 
 
 def checkpoint_in(path: Path) -> Path | None:
@@ -136,6 +163,7 @@ def load_weights(checkpoint: Path) -> dict[str, Any]:
 
 
 def _tensors(file: Path) -> dict[str, Tensor]:
+    check_digest(file)
     try:
         return load_file(file)
     except SafetensorError as error:
@@ -144,13 +172,18 @@ def _tensors(file: Path) -> dict[str, Tensor]:
 
 def _loaded(file: Path) -> dict[str, Any]:
     """Return what a file of PyTorch holds, tensors and plain values; nothing else is unpickled."""
+    check_digest(file)
     try:
-        return torch.load(file, weights_only=True)  # type: ignore[no-any-return]
+        loaded = torch.load(file, weights_only=True)
     except pickle.UnpicklingError as error:
         what = "other things than tensors and plain values, which are not read"
         raise ValueError(f"{file} is damaged, or holds {what}") from error
-    except (RuntimeError, EOFError) as error:
-        raise ValueError(f"{file} is damaged: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # whatever a damaged file makes of itself
+        text = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{file} is damaged: {text}") from error
+    if not isinstance(loaded, dict):
+        raise ValueError(f"{file} is damaged: expected a dict, got {type(loaded).__name__}")
+    return loaded
 
 
 def _state(entries: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -168,7 +201,10 @@ def load_attributes(checkpoint: Path) -> Attributes:
 def _beside(checkpoint: Path) -> dict[str, dict[str, Any]]:
     if not (checkpoint / BESIDE).is_file():
         return {"state": {}, "metadata": {}, "attributes": {}}
-    return _loaded(checkpoint / BESIDE)
+    beside, names = _loaded(checkpoint / BESIDE), ("state", "metadata", "attributes")
+    if not all(isinstance(beside.get(name), dict) for name in names):
+        raise ValueError(f"{checkpoint / BESIDE} is damaged: expected {', '.join(names)}")
+    return beside
 
 
 def load_about(checkpoint: Path) -> dict[str, Any]:
@@ -180,11 +216,19 @@ def load_about(checkpoint: Path) -> dict[str, Any]:
     file = checkpoint / NETWORK_ABOUT
     if not file.is_file():
         file = checkpoint / ABOUT
+    check_digest(file)
     try:
-        about: dict[str, Any] = json.loads(file.read_text())
+        return read_sealed(file.read_text(), _check_about)
     except ValueError as error:
         raise ValueError(f"{file} is damaged: {error}") from error
-    return about
+
+
+def _check_about(about: dict[str, Any]) -> None:
+    """Raise TypeError unless what a checkpoint says of itself is of the types that are read."""
+    kinds = {"epoch": int, "seed": int, "found": list, "distribution": dict}
+    for name, kind in kinds.items():
+        if not isinstance(about.get(name, kind()), kind):
+            raise TypeError(f"{name} is {about[name]!r}")
 
 
 def load_supernet(space: ModelSpace, checkpoint: Path, seed: int) -> nn.Module:
