@@ -184,6 +184,7 @@ def told(folder: Path) -> pd.DataFrame:
     return pd.read_parquet(parts) if any(parts.glob("part-*.parquet")) else pd.DataFrame()
 
 
+@pytest.mark.full
 @pytest.mark.xdist_group("ray")
 def test_ctrl_c_keeps_what_was_told(tmp_path: Path) -> None:
     process = start(tmp_path, "800")

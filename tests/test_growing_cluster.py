@@ -41,6 +41,7 @@ cluster.shutdown()
 """
 
 
+@pytest.mark.full
 @pytest.mark.xdist_group("ray")
 def test_workers_that_were_asked_for_begin_when_a_node_comes(tmp_path: Path) -> None:
     """The first one waits in its evaluation until the other one has begun its own."""

@@ -96,6 +96,13 @@ every = pytest.mark.parametrize("case", CASES, ids=named)
 learners = pytest.mark.parametrize("case", [c for c in CASES if learns(c[0])], ids=named)
 
 
+def in_the_suite(cases: list[tuple[str, dict[str, Any]]]) -> list[Any]:
+    """Return the cases of a law that takes long: variants but an algorithm's first are ``full``."""
+    first = {name: more for name, more in reversed(CASES)}
+    marks = [() if more == first[name] else pytest.mark.full for name, more in cases]
+    return [pytest.param(c, marks=m, id=named(c)) for c, m in zip(cases, marks, strict=True)]
+
+
 def takes(name: str, option: str) -> bool:
     return option in inspect.signature(ONE_SHOTS[name]).parameters
 
@@ -180,7 +187,7 @@ def separable(seed: int) -> TensorData:
     return TensorData((TensorDataset(x[:160], y[:160]), TensorDataset(x[160:], y[160:])))
 
 
-@learners
+@pytest.mark.parametrize("case", in_the_suite([c for c in CASES if learns(c[0])]))
 def test_the_right_candidates_are_found(case: tuple[str, dict[str, Any]]) -> None:
     """All three, on each of 6 seeds, or else on at least 9 of 10; by chance with less than 27^-5.
 
@@ -265,7 +272,7 @@ def saved(run: SupernetTraining) -> bytes:
     return file.getvalue()
 
 
-@every
+@pytest.mark.parametrize("case", in_the_suite(CASES))
 def test_going_on_from_any_epoch_equals_never_stopping(case: tuple[str, dict[str, Any]]) -> None:
     """Bit for bit: history, weights, and all that the algorithm and both optimizers remember."""
     more: dict[str, Any] = {"hardware": {"target": "params"}} if takes(case[0], "hardware") else {}
@@ -551,23 +558,28 @@ def outcome(case: tuple[str, dict[str, Any]], seed: int) -> dict[str, Any]:
     return {"rows": rows, "weights": run.model.state_dict(), "logits": vectors}
 
 
-def on_a_rank(rank: int) -> list[dict[str, Any]]:
-    """What each of two processes finds."""
-    return [outcome(case, seed=rank) for case in CASES]
+def on_a_rank(names: set[str], rank: int) -> dict[str, dict[str, Any]]:
+    """What each of two processes finds in the cases of these names."""
+    return {named(case): outcome(case, seed=rank) for case in CASES if named(case) in names}
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[list[dict[str, Any]]]:
-    """What every algorithm did on two workers."""
-    return on_two_ranks(on_a_rank, tmp_path_factory.mktemp("ranks"))
+def ranks(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> list[dict[str, dict[str, Any]]]:
+    """What the algorithms did on two workers, of the cases that are run."""
+    law = test_two_workers_equal_one.__name__
+    functions = [item for item in request.session.items if isinstance(item, pytest.Function)]
+    names = {item.callspec.id for item in functions if item.originalname == law}
+    return on_two_ranks(partial(on_a_rank, names), tmp_path_factory.mktemp("ranks"))
 
 
-@every
+@pytest.mark.parametrize("case", in_the_suite(CASES))
 def test_two_workers_equal_one(
-    case: tuple[str, dict[str, Any]], ranks: list[list[dict[str, Any]]]
+    case: tuple[str, dict[str, Any]], ranks: list[dict[str, dict[str, Any]]]
 ) -> None:
     """Each with half of every batch; the first one's weights hold for both at the start."""
-    first, second = (found[CASES.index(case)] for found in ranks)
+    first, second = (by_name[named(case)] for by_name in ranks)
     alone = outcome(case, seed=0)
     assert same(first, second)
     for kind, tolerance in (("weights", 1e-9), ("logits", 1e-9)):

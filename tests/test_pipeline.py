@@ -86,7 +86,13 @@ def test_steps_follow_each_other_and_the_resolved_file_runs_again(tmp_path: Path
     again = raynas.run(str(out / "config.yaml"), resume=True)
     assert len(again[1].trials) == 4
     assert again[2].metrics == trained.metrics
-    twin = raynas.run(str(out / "config.yaml"), out=str(tmp_path / "twin"))
+
+
+@pytest.mark.full
+def test_a_resolved_file_gives_the_same_elsewhere(tmp_path: Path) -> None:
+    file, sizes = written(tmp_path, TINY), {"search.trials": 4}
+    _, result, _ = raynas.run(file, smoke=True, sets=sizes, out=str(tmp_path / "out"))
+    twin = raynas.run(str(tmp_path / "out" / "config.yaml"), out=str(tmp_path / "twin"))
     untimed = ["arch", "accuracy", "loss"]
     assert twin[1].trials[untimed].equals(result.trials[untimed])
 

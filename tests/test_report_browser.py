@@ -87,7 +87,7 @@ def _numbered(number: int, trial: Any) -> Any:
     return type(trial)(**fields)
 
 
-@pytest.fixture(params=WIDTHS)
+@pytest.fixture(params=[WIDTHS[0], pytest.param(WIDTHS[1], marks=pytest.mark.full)])
 def page(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
     """Return an empty page, in which nothing may go wrong."""
     faults: list[str] = []
@@ -110,6 +110,7 @@ def fits(page: Page) -> bool:
     return bool(page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"))
 
 
+@pytest.mark.parametrize("page", WIDTHS, indirect=True)
 def test_every_picture_has_content_and_nothing_overlaps(page: Page, root: Path) -> None:
     opened(page, f"file://{root}/whole/report.html")
     assert fits(page)

@@ -24,9 +24,13 @@ SPACES: dict[str, dict[str, Any]] = {
     "mobilenet_v2_cifar": {**SMALL, "width": 0.25},
     "nas_bench_201": {**SMALL, "channels": 4, "cells": 1},
 }
+OTHERS = ("ofa_mobilenet_v3", "nas_bench_201")
 
 
-@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize(
+    "name",
+    ["mobilenet_v2_cifar", *(pytest.param(n, marks=pytest.mark.full) for n in OTHERS)],
+)
 def test_any_space_of_images_takes_resolutions(name: str) -> None:
     space = raynas.space(name, **SPACES[name])
     plain = raynas.space(name, **{k: v for k, v in SPACES[name].items() if k != "resolutions"})

@@ -386,7 +386,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> raynas.Trained:
 
 
 @pytest.mark.parametrize(
-    ("epoch", "every_s"), [(0, -1.0), (1, -1.0), (1, 3600.0)], ids=["first", "second", "unsaved"]
+    ("epoch", "every_s"),
+    [
+        pytest.param(0, -1.0, id="first"),
+        pytest.param(1, -1.0, id="second", marks=pytest.mark.full),
+        pytest.param(1, 3600.0, id="unsaved"),
+    ],
 )
 def test_a_training_that_is_stopped_and_gone_on_with_is_as_if_it_had_not_been(
     epoch: int,
@@ -566,6 +571,7 @@ def test_validation_on_two_ranks_equals_that_on_one(tmp_path: Path) -> None:
             assert of_rank[name] == pytest.approx(metrics, rel=1e-12, abs=1e-12)
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("local_ray")
 def test_two_workers_train_one_network_through_ray(run: raynas.Result, tmp_path: Path) -> None:
     news = News()

@@ -359,7 +359,7 @@ def test_clumsy_is_clumsy() -> None:
 MAKERS: dict[str, Callable[..., Sampler]] = {"clumsy": Clumsy, **SAMPLERS}
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.full)])
 @pytest.mark.parametrize("workers", [1, 3, 6])
 @pytest.mark.parametrize("name", list(MAKERS))
 def test_going_on_after_a_stop_equals_never_stopping(name: str, workers: int, seed: int) -> None:
