@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import (
@@ -17,6 +18,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from raynas.core.digests import EDITED, sealed, unsealed
 from raynas.core.errors import nearest
 
 Goal = Literal["max", "min"]
@@ -129,7 +131,7 @@ class SearchConfig(Strict):
 
     def to_json(self) -> str:
         """Return the configuration as indented JSON."""
-        return json.dumps(self.model_dump(mode="json"), indent=2) + "\n"
+        return json.dumps(sealed(self.model_dump(mode="json")), indent=2) + "\n"
 
     def normalised(self) -> SearchConfig:
         """Return the configuration as it is read back: tuples as lists, for one."""
@@ -166,15 +168,23 @@ def validated(model: type[M], fields: Mapping[str, Any]) -> M:
 
 
 def validated_json(model: type[M], text: str) -> M:
-    """Return a model of the fields that a text in JSON holds.
+    """Return a model of the fields that a text in JSON holds, which may have a digest.
 
     Raises:
-        ValueError: in one sentence, where, what was expected, and what came.
+        ValueError: in one sentence, where, what was expected, and what came; or the text is not as
+            it was written.
     """
+    intact = True
+    with suppress(ValueError, RecursionError):  # which the model says better
+        fields, intact = unsealed(json.loads(text))
+        text = json.dumps(fields)
     try:
-        return model.model_validate_json(text)
+        read = model.model_validate_json(text)
     except ValidationError as error:
         raise ValueError(_explained(error, model)) from None
+    if not intact:
+        raise ValueError(EDITED)
+    return read
 
 
 def _fields_at(model: type[BaseModel], path: Sequence[Any]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from raynas.core.config import ComponentSpec, RayConfig, Strict, validated_json
+from raynas.core.digests import sealed
 from raynas.core.train_settings import TrainSettings
 
 
@@ -55,7 +56,7 @@ class RetrainConfig(Strict):
 
     def to_json(self) -> str:
         """Return the configuration as indented JSON."""
-        return json.dumps(self.model_dump(mode="json"), indent=2) + "\n"
+        return json.dumps(sealed(self.model_dump(mode="json")), indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> RetrainConfig:

@@ -14,6 +14,7 @@ from pydantic import (
 
 from raynas.core.config import Strict
 from raynas.core.errors import nearest
+from raynas.core.recorded_objects import recorded_object
 
 OPTIMIZERS = ("sgd", "adamw", "rmsprop")
 SCHEDULES = ("cosine", "linear", "step", "constant")
@@ -141,16 +142,10 @@ def _named_or_called(what: str, given: Any, names: tuple[str, ...]) -> Any:
 
 
 def _imported(what: str, path: str) -> Any:
-    import importlib
-
-    module, _, name = path.partition(":")
     try:
-        place: Any = importlib.import_module(module)
-        for part in name.split("."):
-            place = getattr(place, part)
-    except (ImportError, AttributeError) as error:
+        return recorded_object(path)
+    except LookupError as error:
         raise ValueError(
             f"the {what} was a function of a user's own, which cannot be imported here ({error}): "
             "pass it anew"
         ) from None
-    return place

@@ -15,6 +15,7 @@ from raynas.core.config import ComponentSpec
 from raynas.core.errors import nearest
 from raynas.core.evaluator import EVALUATORS
 from raynas.core.options import options_of
+from raynas.core.recorded_objects import is_installed, recorded_object
 from raynas.core.split_spec import split_spec
 
 ARGUMENTS = "arguments"  # option under which a partial's arguments stand in a run folder
@@ -76,10 +77,13 @@ def own_factory(spec: ComponentSpec) -> Any:
     """Return the class or function that a run folder names.
 
     Raises:
-        LookupError: it cannot be imported here, or an argument of it was not plain.
+        LookupError: it cannot be imported here, or is none of a user's own, or an argument of it
+            was not plain.
     """
-    factory = imported(spec.name)
+    factory = recorded_object(spec.name)
     arguments: Mapping[str, Any] = spec.options.get(ARGUMENTS, {})
+    if arguments and not inspect.isclass(factory) and is_installed(spec.name):
+        raise LookupError(f"{spec.name} is a library's function, which is not called by a file")
     for name, value in arguments.items():
         if isinstance(value, dict) and KNOWN_AS in value:
             raise LookupError(f"argument {name} of {spec.name} is known as {value[KNOWN_AS]} only")

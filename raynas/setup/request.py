@@ -11,10 +11,10 @@ from raynas.core.archspace import ArchSpace
 from raynas.core.config import ComponentSpec, RayConfig, SearchConfig
 from raynas.core.constraints import Constraints, as_constraints
 from raynas.core.metrics import COSTS, LATENCY
+from raynas.core.recorded_objects import recorded_object
 from raynas.nn.modelspace import ModelSpace
 from raynas.setup.algorithms import name_of, own_words, spelled_out, trains
 from raynas.setup.evaluation import FUNCTION, SHARED, uses_data
-from raynas.setup.objects import imported
 from raynas.setup.proxies import proxies
 from raynas.setup.resolve import mapping
 from raynas.setup.supernet_request import ALGO, phases_of
@@ -183,7 +183,7 @@ class SearchRequest:
             return [spec.name, {k: v for k, v in spec.options.items() if k not in said}]
         path = str(spec.options["path"])
         try:
-            own = imported(path)
+            own = recorded_object(path)
         except LookupError as error:
             raise LookupError(
                 f"the evaluator of this run was a user's own: {error}; pass evaluator="

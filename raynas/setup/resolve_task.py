@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from raynas.core.config import ComponentSpec
-from raynas.setup.objects import KNOWN_AS, imported, recorded
+from raynas.core.recorded_objects import recorded_object
+from raynas.setup.objects import KNOWN_AS, recorded
 from raynas.setup.problem import Data
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def _imported(name: str, part: Any) -> Any:
     try:
         if not isinstance(path, str) or ":" not in path:
             raise LookupError(f"it is known as {path!r} only")
-        return imported(path)
+        return recorded_object(path)
     except LookupError as error:
         raise LookupError(
             f"{name!r} of this run's task was a user's own: {error}; pass task=, or loss= and "

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
+from raynas.core.errors import nearest
+
 Encoded = tuple[str, Any]
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
@@ -163,8 +165,9 @@ def _generator(old: Any, kind: str, content: Any) -> Any:
 def _numpy_generator(old: Any, state: dict[str, Any]) -> np.random.Generator:
     kind, alike = state["bit_generator"], isinstance(old, np.random.Generator)
     alike = alike and old.bit_generator.state["bit_generator"] == kind
-    generator: np.random.Generator = (
-        old if alike else np.random.Generator(getattr(np.random, kind)())
-    )
+    kinds = {cls.__name__: cls for cls in np.random.BitGenerator.__subclasses__()}
+    if not alike and kind not in kinds:
+        raise ValueError(f"no random generator of numpy is a {kind!r}; {nearest(kind, kinds)}")
+    generator: np.random.Generator = old if alike else np.random.Generator(kinds[kind]())
     generator.bit_generator.state = state
     return generator
