@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from raynas.core.locations import under
 from raynas.core.options import options_of
 from raynas.core.progress import Progress
 from raynas.core.study import Study, StudyInfo
+from raynas.core.trial import Trial
 from raynas.results.analysis import Interval, kendall, mean_difference
 from raynas.setup.evaluation import evaluation_of
 from raynas.setup.problem import Data, Problem, Space
@@ -203,7 +204,8 @@ def _trained(
     with RunLock("verification") as lock, runner_of(ray) as runner:
         lock.take(under(comparison.path, VERIFY))
         for number, out in enumerate(folders):
-            trained = {t.arch for t in load_trials(out, space.arch_space) if t.scored}
+            earlier = load_trials(out, space.arch_space)
+            trained = {t.arch for t in earlier if t.scored}
             left = [arch for arch in archs if arch not in trained]
             if not left:
                 continue
@@ -214,12 +216,35 @@ def _trained(
                 setting=StudyInfo(
                     algo=VERIFY, evaluator=spec.name, epochs=spec.epochs, seed=number
                 ),
-                sink=TrialStore(out, space.arch_space, spec.metrics).append,
+                sink=_after(earlier, TrialStore(out, space.arch_space, spec.metrics).append),
             )
             progress.phase(f"training {len(left)} architectures, seed {number}")
             runner.run_study(study, space.arch_space, spec, comparison.path, progress)
     rows: pd.DataFrame = pd.concat([read_trials(folder).to_pandas() for folder in folders])
     return rows
+
+
+def _after(
+    earlier: Sequence[Trial], append: Callable[[Sequence[Trial]], None]
+) -> Callable[[list[Trial]], None]:
+    """Return what appends trials such that numbers and events go on from earlier ones."""
+    number = max((trial.number for trial in earlier), default=-1) + 1
+    event = max((trial.told_event for trial in earlier), default=-1) + 1
+
+    def keep(trials: list[Trial]) -> None:
+        append(
+            [
+                replace(
+                    trial,
+                    number=number + trial.number,
+                    asked_event=event + trial.asked_event,
+                    told_event=event + trial.told_event,
+                )
+                for trial in trials
+            ]
+        )
+
+    return keep
 
 
 def _key(options: Mapping[str, Any]) -> str:
