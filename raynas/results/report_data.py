@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from raynas.core.config import SearchConfig
+from raynas.storage.json_files import read_json, write_json
 from raynas.storage.retrain_folder import read_metrics, retrainings
 from raynas.storage.run_folder import Folder
 
@@ -43,7 +43,7 @@ def read_report_data(
         trials=trials,
         history=history,
         config=config,
-        verified=json.loads(folder.read(VERIFIED)) if folder.has(VERIFIED) else None,
+        verified=read_json(folder, VERIFIED, _verified) if folder.has(VERIFIED) else None,
         tested=read_tested(folder, len(history)),
         retrained=_retrained(folder.path),
         option_names=option_names() if positions else {},
@@ -62,7 +62,7 @@ def write_tested(folder: Folder, epochs: int, rows: Mapping[str, Mapping[str, fl
     """
     kept = {"epochs": epochs, "rows": {**read_tested(folder, epochs), **rows}}
     try:
-        folder.write(TESTED, json.dumps(kept, indent=2) + "\n")
+        write_json(folder, TESTED, kept)
     except OSError:
         return
 
@@ -76,8 +76,15 @@ def read_tested(folder: Folder, epochs: int) -> dict[str, dict[str, float]]:
     """
     if not folder.has(TESTED):
         return {}
-    kept: dict[str, Any] = json.loads(folder.read(TESTED))
+    kept = read_json(folder, TESTED, lambda kept: (kept["epochs"], dict(kept["rows"])))
     return dict(kept["rows"]) if kept["epochs"] == epochs else {}
+
+
+def _verified(kept: dict[str, Any]) -> None:
+    """Raise LookupError or TypeError unless a file holds what ``Result.verify`` wrote."""
+    kept["said"].splitlines()
+    for row in kept["rows"]:
+        [row[name] for name in ("arch_key", "group", "cheap", "mean")]
 
 
 def _retrained(path: str) -> dict[str, float]:

@@ -13,6 +13,7 @@ import numpy as np
 from raynas.core.arch import Arch
 from raynas.core.config import RayConfig
 from raynas.core.deduplicator import Deduplicator
+from raynas.core.digests import sealed
 from raynas.core.errors import Exhausted, UnknownName, nearest
 from raynas.core.evaluator import EVALUATORS
 from raynas.core.fixed_list import FixedListSampler
@@ -80,7 +81,8 @@ class Verification:
         }
         rows = plain.drop(columns="arch").to_dict("records")
         estimates["metric"] = self.metric
-        return json.dumps(estimates | {"said": str(self), "rows": rows}, indent=2) + "\n"
+        kept = sealed(estimates | {"said": str(self), "rows": rows})
+        return json.dumps(kept, indent=2) + "\n"
 
     def __str__(self) -> str:
         share = self.metric.endswith("accuracy")

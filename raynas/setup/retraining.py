@@ -22,6 +22,7 @@ from raynas.setup.resolve import mapping
 from raynas.setup.resolve_task import task_spec
 from raynas.setup.retrain_request import RetrainRequest, Subject
 from raynas.setup.runner import runner_of
+from raynas.storage.json_files import write_json
 from raynas.storage.local_copies import local_checkpoint
 from raynas.storage.retrain_folder import (
     BEST,
@@ -281,4 +282,4 @@ def finish(out: str) -> None:
         torch.save(dict(load_weights(checkpoint / BEST)), weights)
         folder.put(checkpoint / BEST, BEST, last=WEIGHTS)
         folder.put_file(weights, MODEL)
-    folder.write(METRICS, json.dumps(about, indent=2) + "\n")  # last: it says that all is there
+    write_json(folder, METRICS, about)  # last: it says that all is there

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import json
 from pathlib import Path
 from typing import Any
 
 from raynas.core.errors import StoreMismatch
 from raynas.core.locations import is_uri, last_name, under
 from raynas.core.retrain_config import RetrainConfig
+from raynas.storage.json_files import read_json
 from raynas.storage.run_folder import Folder
 
 RETRAIN, METRICS, MODEL = "retrain.json", "metrics.json", "model.pt"
@@ -34,9 +34,7 @@ def read_retrain_config(folder: Folder) -> RetrainConfig:
 
 def read_metrics(folder: Folder) -> dict[str, Any] | None:
     """Return what a finished retraining has measured; None of one that is not finished."""
-    if not folder.has(METRICS):
-        return None
-    return json.loads(folder.read(METRICS))  # type: ignore[no-any-return]
+    return read_json(folder, METRICS) if folder.has(METRICS) else None
 
 
 def retrainings(run: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 import warnings
@@ -13,6 +12,7 @@ from raynas.core.progress import Progress, ProgressGroup, RunInfo, RunSummary
 from raynas.core.study import Study, rank
 from raynas.core.trial import Trial
 from raynas.report.tracking.base import TRACKERS, Axis, Point, Status, Tracker
+from raynas.storage.json_files import read_json, write_json
 from raynas.storage.run_folder import Folder
 
 TRACKING = "tracking.json"
@@ -85,7 +85,7 @@ def _sessions(specs: Specs) -> list[Session]:
 
 def _read(folder: Folder) -> dict[str, dict[str, Any]]:
     """Return what earlier starts have left: options, and by what to go on, by tracker."""
-    return dict(json.loads(folder.read(TRACKING))) if folder.has(TRACKING) else {}
+    return read_json(folder, TRACKING) if folder.has(TRACKING) else {}
 
 
 class Session(Progress):
@@ -124,7 +124,7 @@ class Session(Progress):
         identity = self._tracker.begin(run, before.get(self._name, {}).get("id"))
         self._begun = True
         entry = {"options": self._options, "id": identity}
-        folder.write(TRACKING, json.dumps({**before, self._name: entry}, indent=2) + "\n")
+        write_json(folder, TRACKING, {**before, self._name: entry})
 
     def trained(self, row: Mapping[str, Any], epochs: int) -> None:
         """Send an epoch's numbers."""
