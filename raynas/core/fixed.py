@@ -19,6 +19,7 @@ import numpy as np
 from raynas.core.arch import Arch, Atom, Value
 from raynas.core.archspace import ArchSpace
 from raynas.core.decision import Choice, Decision, Subset, Subspace
+from raynas.core.digests import check_digest
 from raynas.core.errors import InvalidArch, nearest
 from raynas.core.plain_values import plain_value
 
@@ -97,6 +98,10 @@ def mapping_of(description: object) -> Mapping[str, Any]:
 
 
 def _text_of(file: Path) -> str:
+    try:
+        check_digest(file)
+    except ValueError as error:
+        raise InvalidArch(str(error)) from None
     try:
         return file.read_text(encoding="utf-8")
     except FileNotFoundError:

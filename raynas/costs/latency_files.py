@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from raynas.core.arch import Value
 from raynas.core.archspace import ArchSpace
 from raynas.core.decision import Choice, Decision
+from raynas.core.digests import check_digest
 from raynas.core.errors import nearest
 from raynas.core.plain_values import plain_value
 
@@ -65,8 +67,11 @@ def from_json(text: str, space: ArchSpace) -> list[Entry]:
     Raises:
         ValueError: labels or options that the space does not have.
     """
-    rows = ([row[name] for name in COLUMNS] for row in json.loads(text))
-    return [_read(layer, candidate, ms, space) for layer, candidate, ms in rows]
+    try:
+        rows = [[row[name] for name in COLUMNS] for row in json.loads(text)]
+        return [_read(layer, candidate, ms, space) for layer, candidate, ms in rows]
+    except (LookupError, TypeError, RecursionError) as error:
+        raise ValueError(f"expected a list of entries, each with {', '.join(COLUMNS)}") from error
 
 
 def read_entries(
@@ -83,7 +88,12 @@ def read_entries(
     Raises:
         ValueError: other columns, or labels or options that the space does not have.
     """
-    frame = _frame(path)
+    try:
+        check_digest(Path(path))
+        frame = _frame(path)
+    except (pa.ArrowException, RecursionError) as error:
+        text = " ".join(str(error).split())
+        raise ValueError(f"{path}: expected a table of latencies: {text}") from error
     if set(FBNET_COLUMNS) <= set(frame.columns):
         return _fbnet_entries(frame, space, layers, str(path))
     if not set(COLUMNS) <= set(frame.columns):

@@ -19,6 +19,7 @@ from raynas.core.trial import Trial
 from raynas.setup.prepare import Prepared
 from raynas.setup.study_of_run import study_of
 from raynas.setup.told import PROPOSER, Told
+from raynas.storage.json_files import write_text
 from raynas.storage.pending import locked, read_pending, write_pending
 from raynas.storage.run_folder import BEST, Folder
 from raynas.storage.tables import load_trials
@@ -105,7 +106,7 @@ class AskedRun:
         if told:
             write_pending(self.folder, self.pending.values())
         if study.best is not None:
-            self.folder.write(BEST, write_arch(study.best.arch))
+            write_text(self.folder, BEST, write_arch(study.best.arch))
 
     def costs(self, arch: Arch) -> dict[str, float]:
         """Return what is known of an architecture without measuring it."""

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 from raynas.core.arch import Arch
 from raynas.core.config import ComponentSpec, SearchConfig
 from raynas.core.constraints import Constraint
+from raynas.core.locations import is_uri
 from raynas.core.metrics import DEVICES, LATENCY
 from raynas.evaluators.protocols import declaration
 from raynas.evaluators.shared import Shared
 from raynas.setup.objects import named_evaluator
 from raynas.setup.problem import Space
+from raynas.storage.json_files import read_text, write_text
+from raynas.storage.local_copies import local_file
 from raynas.storage.run_folder import CONFIG, Folder, absolute
 
 if TYPE_CHECKING:
@@ -63,7 +66,7 @@ class LatencySource:
 
         arch_space, model_space = self._space.arch_space, self._space.model_space
         if self._recorded and self._folder.has(self.file):
-            entries = from_json(self._folder.read(self.file), arch_space)
+            entries = from_json(read_text(self._folder, self.file), arch_space)
             return LatencyTable(
                 entries, arch_space if model_space is None else model_space.supernet()
             )
@@ -73,9 +76,9 @@ class LatencySource:
                     f"latency {self.source!r}: an ArchSpace has no networks to measure; "
                     "pass the path of a table"
                 )
-            return LatencyTable.load(self.source, arch_space)
+            return LatencyTable.load(_file(self.source), arch_space)
         supernet, example = model_space.supernet(), model_space.example_input()
-        return latency_from(self.source, supernet, example, threads=self._threads)
+        return latency_from(_file(self.source), supernet, example, threads=self._threads)
 
     def costs(self, arch: Arch) -> Mapping[str, float]:
         """Return the latency of an architecture as a metric."""
@@ -86,7 +89,7 @@ class LatencySource:
         from raynas.costs.latency_files import to_json
 
         if not (self._recorded and folder.has(self.file)):
-            folder.write(self.file, to_json(self.table.entries))
+            write_text(folder, self.file, to_json(self.table.entries))
 
 
 def latency_source(
@@ -144,6 +147,11 @@ def hardware_table(algo: ComponentSpec, space: Space, folder: Folder, threads: i
     latencies = LatencySource(hardware.target, space, folder, recorded=True, threads=threads)
     latencies.record(folder)
     return to_json(latencies.table.entries)
+
+
+def _file(source: str) -> str:
+    """Return a table's path, or that of a copy of one in an object store."""
+    return str(local_file(source)) if is_uri(source) else source
 
 
 def _checked(given: Any) -> str | None:

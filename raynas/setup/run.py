@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import nullcontext, suppress
 
 from raynas.core.errors import Interrupted, SearchFailed
@@ -14,6 +15,7 @@ from raynas.evaluators.with_latency import with_latency
 from raynas.setup.prepare import Prepared
 from raynas.setup.runner import runner_of
 from raynas.setup.study_of_run import study_of
+from raynas.storage.json_files import write_text
 from raynas.storage.run_folder import BEST, Folder
 from raynas.storage.tables import load_trials
 
@@ -65,7 +67,7 @@ def run_search(run: Prepared, progress: Progress) -> Trial | None:
         told = "before the first of" if study is None else f"after {study.told} of"
         raise Interrupted(
             f"{told} {config.trials} trials; go on with out={config.out!r}, resume=True "
-            f"(--out {config.out} --resume)"
+            f"(--out {shlex.quote(config.out)} --resume)"
         ) from None
     finally:
         if study is not None:
@@ -78,6 +80,6 @@ def _leave(out: str, best: Trial | None) -> None:
     """Leave the best architecture beside the table."""
     keep_only(out, None if best is None else best.arch)
     if best is not None:
-        Folder(out).write(BEST, write_arch(best.arch))
+        write_text(Folder(out), BEST, write_arch(best.arch))
     else:
         Folder(out).remove(BEST)  # of a run under looser bounds

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from raynas.core.arch import Arch
+from raynas.core.digests import read_sealed, sealed
 from raynas.core.errors import InvalidArch, StoreMismatch
 from raynas.core.locations import is_uri
 from raynas.core.study import Asked
@@ -47,7 +48,7 @@ def check_lockable(path: str) -> None:
 def write_pending(folder: Folder, pending: Iterable[Asked]) -> None:
     """Keep what was handed out and not told, in the order of asks; the file is there whole."""
     lines = (
-        json.dumps({"trial": asked.number, "event": asked.event, "arch": dict(asked.arch)})
+        json.dumps(sealed({"trial": asked.number, "event": asked.event, "arch": dict(asked.arch)}))
         for asked in sorted(pending, key=lambda asked: asked.event)
     )
     folder.write(ASKED, "".join(line + "\n" for line in lines))
@@ -64,7 +65,7 @@ def read_pending(folder: Folder) -> list[tuple[int, Arch]]:
     found = []
     for number, line in enumerate(folder.read(ASKED).splitlines(), 1):
         try:
-            entry = json.loads(line)
+            entry = read_sealed(line)
             found.append((int(entry["trial"]), Arch.from_json(json.dumps(entry["arch"]))))
         except (ValueError, TypeError, KeyError, InvalidArch) as error:
             raise StoreMismatch(
