@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from fractions import Fraction
 from typing import Any
 
@@ -161,13 +162,76 @@ def test_a_bare_nan_is_the_metric_that_it_stands_for() -> None:
     assert sorted_out(math.nan, ["loss"]).unusable == {"loss": "metric 'loss' is nan"}
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
-def test_a_stop_is_no_failure(stop: type[BaseException]) -> None:
+def test_ctrl_c_is_no_failure() -> None:
     def stopped() -> object:
-        raise stop
+        raise KeyboardInterrupt
 
-    with pytest.raises(stop):
+    with pytest.raises(KeyboardInterrupt):
         measure(stopped)
+
+
+@pytest.mark.parametrize("kind", [SystemExit, GeneratorExit, BaseException])
+def test_an_exit_is_a_failure_like_any_other(kind: type[BaseException]) -> None:
+    def leaving() -> object:
+        raise kind(3)
+
+    assert str(measure(leaving).error).startswith(f"{kind.__name__}: 3 (in leaving, line ")
+
+
+class Nameless:
+    """Cannot be shown."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no name")
+
+
+class Mute(Exception):
+    """Has no text."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def mute() -> object:
+    raise Mute
+
+
+def long_winded() -> object:
+    raise ValueError("caf\udce9 " * 10**6)
+
+
+def test_what_an_evaluator_says_fits_a_table() -> None:
+    assert "<its repr raised RuntimeError> (Nameless)" in str(measure(Nameless).error)
+    assert str(measure(mute).error).startswith("Mute: <its text raised RuntimeError> (in mute")
+    said = measure(long_winded)
+    assert "(5000000 characters)" in str(said.error)
+    assert len(str(said.error)) < 2_500
+    assert len(str(said.traceback)) < 60_000
+    texts = {"where": "caf\udce9", "log": "x" * 2_000_000, "\udce9": "a"}
+    found = sorted_out({**texts, "bad": Nameless()})
+    assert found.text_metrics == {"where": "caf\\udce9"}
+    assert found.unusable == {
+        "log": "metric 'log' has 2000000 characters, and 1000000 are kept",
+        "\\udce9": "metric '\\udce9' has a name that is no text in UTF-8; rename it",
+        "bad": "metric 'bad' must be a number, got <its repr raised RuntimeError> (Nameless)",
+    }
+    all_said = [said.error, said.traceback, *found.unusable, *found.unusable.values()]
+    "".join(map(str, all_said)).encode("utf-8")
+
+
+def test_a_forked_child_ends_with_its_evaluation() -> None:
+    reader, writer = os.pipe()
+
+    def forking() -> float:
+        os.write(writer, b"x" if os.fork() else b"c")
+        return 0.5
+
+    assert measure(forking, ["accuracy"]).metrics == {"accuracy": 0.5}
+    os.close(writer)
+    _, status = os.wait()
+    with os.fdopen(reader, "rb") as pipe:
+        assert sorted(pipe.read()) == sorted(b"xc")
+    assert status == 0
 
 
 def test_an_exception_that_was_never_raised_has_no_place() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 import traceback
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -10,6 +11,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from raynas.core.arch import Arch
+from raynas.core.plain_text import (
+    LONGEST_SENTENCE,
+    LONGEST_TEXT,
+    LONGEST_TRACEBACK,
+    is_plain,
+    plain_text,
+)
 from raynas.core.registry import Registry
 from raynas.core.trial import Trial
 
@@ -95,18 +103,23 @@ def measure(function: Callable[[], object], names: Sequence[str] = ()) -> Measur
     """Time ``function`` and turn what it returns or raises into a measurement.
 
     A value that is no number costs no evaluation: which ones a search cannot do without, its
-    goals say (see ``Goals.checked``).
+    goals say (see ``Goals.checked``). An exit is a failure like any other, but for Ctrl-C; a forked
+    child that comes back from the evaluation ends here.
 
     Args:
         function: returns a mapping from metric name to value, or a bare number if ``names`` has
             one name to give it.
         names: the metric names that a bare number may stand for.
     """
-    started_s, clock = time.time(), time.perf_counter()
+    started_s, clock, process = time.time(), time.perf_counter(), os.getpid()
     try:
         measured = sorted_out(function(), names)
-    except Exception as failure:
-        measured = Measurement(error=describe(failure), traceback=_traceback(failure))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as failure:
+        measured = failed(failure)
+    if os.getpid() != process:
+        os._exit(0)
     return replace(measured, started_s=started_s, duration_s=time.perf_counter() - clock)
 
 
@@ -131,11 +144,12 @@ def sorted_out(returned: object, names: Sequence[str] = ()) -> Measurement:
     for name, value in _mapping(returned, names).items():
         try:
             if isinstance(value, str):
-                texts[_metric_name(name)] = str(value)
+                texts[_metric_name(name)] = _text(name, value)
             else:
                 metrics[_metric_name(name)] = _number(name, value)
         except (TypeError, ValueError) as error:
-            unusable[name if isinstance(name, str) else repr(name)] = str(error)
+            key = name if isinstance(name, str) else _repr(name)
+            unusable[_sentence(key)] = _sentence(str(error))
     return Measurement(metrics=metrics, text_metrics=texts, unusable=unusable)
 
 
@@ -170,7 +184,15 @@ def _metric_name(name: object) -> str:
         raise TypeError(f"a metric's name must be a non-empty string, got {shown(name)}")
     if name in RESERVED or name.startswith("choice."):
         raise ValueError(f"metric {name!r} is named like a column of the trial table; rename it")
+    if not is_plain(name):
+        raise ValueError(f"metric {name!r} has a name that is no text in UTF-8; rename it")
     return name
+
+
+def _text(name: str, text: str) -> str:
+    if len(text) > LONGEST_TEXT:
+        raise ValueError(f"metric {name!r} has {len(text)} characters, and {LONGEST_TEXT} are kept")
+    return plain_text(str(text), LONGEST_TEXT)
 
 
 def _number(name: str, value: object) -> float:
@@ -187,8 +209,15 @@ def _number(name: str, value: object) -> float:
 
 def shown(value: object) -> str:
     """Return a value and its type, short enough for a sentence."""
-    text = repr(value)
+    text = _repr(value)
     return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
+
+
+def _repr(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception as failure:  # a user's own
+        return f"<its repr raised {type(failure).__name__}>"
 
 
 class Described(RuntimeError):
@@ -198,16 +227,28 @@ class Described(RuntimeError):
 def describe(failure: BaseException) -> str:
     """Return an exception as one line: its type, its text, and the line that raised it."""
     if isinstance(failure, Described):
-        return str(failure)
+        return _sentence(str(failure))
     frames = traceback.extract_tb(failure.__traceback__)
     own = [frame for frame in frames if frame.filename != __file__]
     place = f" (in {own[-1].name}, line {own[-1].lineno})" if own else ""
-    text = " ".join(str(failure).split())
+    try:
+        text = _sentence(str(failure))
+    except Exception as own_failure:  # a user's own
+        text = f"<its text raised {type(own_failure).__name__}>"
     return f"{type(failure).__name__}: {text}{place}"
+
+
+def failed(failure: BaseException) -> Measurement:
+    """Return the measurement of an evaluation that raised."""
+    return Measurement(error=describe(failure), traceback=_traceback(failure))
+
+
+def _sentence(text: str) -> str:
+    return " ".join(plain_text(text, LONGEST_SENTENCE).split())
 
 
 def _traceback(failure: BaseException) -> str | None:
     """Return where an exception came from, in several lines; None if from another process."""
     if isinstance(failure, Described):
         return None
-    return "".join(traceback.format_exception(failure))
+    return plain_text("".join(traceback.format_exception(failure)), LONGEST_TRACEBACK)
