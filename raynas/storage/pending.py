@@ -14,7 +14,7 @@ from raynas.core.errors import InvalidArch, StoreMismatch
 from raynas.core.locations import is_uri
 from raynas.core.study import Asked
 from raynas.storage.run_folder import Folder
-from raynas.storage.run_lock import ASK_TELL, RunLock
+from raynas.storage.run_lock import ASK_TELL, RunLock, open_lock
 
 ASKED, LOCK = "asked.jsonl", ".lock"
 
@@ -32,8 +32,7 @@ def locked(path: str) -> Iterator[RunLock]:
     Raises:
         FolderInUse: a search runs in it.
     """
-    Path(path).mkdir(parents=True, exist_ok=True)
-    with open(Path(path) / LOCK, "w") as file, RunLock(ASK_TELL) as lock:
+    with open_lock(Path(path), f"{path}/{LOCK}") as file, RunLock(ASK_TELL) as lock:
         fcntl.flock(file, fcntl.LOCK_EX)
         lock.take(path)
         yield lock

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from raynas.core.train_settings import TrainSettings
 from raynas.storage.file_systems import OBJECT_STORES, clean, is_misspelt_uri, opened, reaching
 from raynas.storage.local_copies import local_checkpoint
 from raynas.storage.local_copies import local_copy as local_copy
+from raynas.storage.unwritable import writing
 
 CONFIG, BEST, SUPERNET = "run.json", "best.json", "supernet"
 LATENCIES = ("latency_cpu.json", "latency_gpu.json", "latency_table.json")
@@ -94,7 +97,7 @@ class Folder:
         """
         self._make()
         target, written = f"{self._root}/{name}", self._written(name)
-        with reaching(self.path):
+        with reaching(self.path), self._writing(target, written):
             with self._fs.open_output_stream(written) as file:
                 file.write(text.encode())
             self._name(written, target)
@@ -111,8 +114,14 @@ class Folder:
             OSError: the folder cannot be made, or written to.
         """
         self._make()
-        with self._fs.open_append_stream(f"{self._root}/{name}", compression=None) as file:
+        target = f"{self._root}/{name}"
+        with writing(target), self._fs.open_append_stream(target, compression=None) as file:
             file.write(text.encode())
+
+    def _writing(self, target: str, written: str) -> AbstractContextManager[None]:
+        """Say why something cannot be written, and remove what there is of it, which takes room."""
+        local = isinstance(self._fs, fs.LocalFileSystem)
+        return writing(target, unfinished=os.path.join(self._root, written) if local else None)
 
     @property
     def _puts_whole(self) -> bool:
@@ -186,8 +195,9 @@ class Folder:
             inside = f"{written}/{file.name}"
             if file.is_dir():
                 self._make_inside(inside)
-            with reaching(self.path):
-                fs.copy_files(str(file), f"{self._root}/{inside}", destination_filesystem=self._fs)
+            target = f"{self._root}/{inside}"
+            with reaching(self.path), self._writing(f"{self._root}/{name}", written):
+                fs.copy_files(str(file), target, destination_filesystem=self._fs)
         if local:
             self.remove(name)
             Path(self._root, written).rename(Path(self._root, name))
@@ -200,7 +210,7 @@ class Folder:
         """Copy a local file here; it has its name only once it is whole."""
         self._make()
         target, written = f"{self._root}/{name}", self._written(name)
-        with reaching(self.path):
+        with reaching(self.path), self._writing(target, written):
             fs.copy_files(str(source), written, destination_filesystem=self._fs)
             self._name(written, target)
 

@@ -12,7 +12,7 @@ import time
 import weakref
 from pathlib import Path
 from types import TracebackType
-from typing import TextIO
+from typing import BinaryIO
 
 from pyarrow import fs
 
@@ -38,7 +38,7 @@ class RunLock:
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._files: dict[str, TextIO] = {}
+        self._files: dict[str, BinaryIO] = {}
 
     def __enter__(self) -> RunLock:
         _ALL.add(self)
@@ -86,10 +86,10 @@ class RunLock:
             time.sleep(POLL_S)
         self._files[name] = file
 
-    def _tried(self, folder: Path, name: str) -> TextIO | None:
+    def _tried(self, folder: Path, name: str) -> BinaryIO | None:
         """Return the file if its lock is ours now; None if somebody else has it."""
         while True:
-            file = _opened(folder, name)
+            file = open_lock(folder, name)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -103,8 +103,7 @@ class RunLock:
         said = {"what": self._what, "pid": os.getpid(), "host": platform.node()}
         with contextlib.suppress(OSError):  # a full disk; the lock itself takes no room
             file.truncate(0)
-            file.write(json.dumps(said))
-            file.flush()
+            file.write(json.dumps(said).encode())
         return file
 
     def forget(self) -> None:
@@ -136,16 +135,25 @@ def _local(path: str) -> Path | None:
     return Path(root)
 
 
-def _opened(folder: Path, name: str) -> TextIO:
+def open_lock(folder: Path, name: str) -> BinaryIO:
+    """Return an open file of a folder, both of which are made.
+
+    Args:
+        folder: local.
+        name: of the file, with its folder.
+
+    Raises:
+        OSError: the folder cannot be made, or written to.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return open(name, "a+")
+        return open(name, "ab", buffering=0)  # nothing is left to be written when it is closed
     except OSError as error:
         why = "it is a file" if folder.is_file() else error.strerror or str(error)
         raise OSError(f"the folder {folder} cannot be written to (out=): {why}") from error
 
 
-def _is_at(file: TextIO, name: str) -> bool:
+def _is_at(file: BinaryIO, name: str) -> bool:
     """Return whether an open file is the one of this name."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), os.stat(name))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -20,7 +21,7 @@ def writing(path: str, unfinished: str | None = None) -> Iterator[None]:
 
     Args:
         path: of what is written.
-        unfinished: local file that holds a part of it; it is removed, since it takes room.
+        unfinished: local file or folder that holds a part of it; it is removed, for it takes room.
 
     Raises:
         OSError: there is no room, no permission, or the disk fails.
@@ -30,10 +31,17 @@ def writing(path: str, unfinished: str | None = None) -> Iterator[None]:
     except OSError as error:
         if unfinished is not None:
             with suppress(OSError):
-                os.unlink(unfinished)
+                _remove(unfinished)
         if error.errno not in _ADVICE:
             raise
         raise OSError(
             f"{path} cannot be written: {os.strerror(error.errno)}; {_ADVICE[error.errno]}, and go "
             "on with resume=True (--resume)"
         ) from error
+
+
+def _remove(path: str) -> None:
+    if os.path.isdir(path):
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
