@@ -22,17 +22,21 @@ from ray.train.torch import TorchTrainer
 
 from raynas.cluster.connect import address_of, is_on_this_machine, own_sigint, resource
 from raynas.cluster.resources import processes_that_fit, too_large
+from raynas.cluster.train_storage import storage_of
 from raynas.core.config import RayConfig
 from raynas.core.errors import Interrupted
 from raynas.core.evaluator import describe
+from raynas.core.locations import is_uri, under
 from raynas.core.progress import Progress
-from raynas.storage.run_folder import local_copy
-from raynas.storage.tables import read_history
+from raynas.storage.file_systems import known_keys
+from raynas.storage.local_copies import forget_copies, local_checkpoint
+from raynas.storage.parquet import Parts
+from raynas.storage.tables import history_of
 from raynas.storage.training_record import TrainingRecord
 from raynas.supernet.checkpoint import WEIGHTS, checkpoint_in
 from raynas.supernet.train_job import TrainJob
 
-POLL_S = 0.5
+POLL_S, REMOTE_POLL_S = 0.5, 2.0  # of a local folder, and of an object store
 
 
 def is_trained_here(config: RayConfig) -> bool:
@@ -70,12 +74,13 @@ def _train_here(job: TrainJob, out: str, config: RayConfig) -> None:
         "threads": max((config.num_cpus or len(os.sched_getaffinity(0))) - 1, 1),
         "out": out,
         "keeps": True,
+        "keys": known_keys(),
     }
     trainer = TorchTrainer(
         _worker,
         train_loop_config=given,
         scaling_config=ray.train.ScalingConfig(num_workers=0),
-        run_config=ray.train.RunConfig(name=job.folder, storage_path=out),
+        run_config=ray.train.RunConfig(name=job.folder, **storage_of(out)),
     )
     try:
         with torch.random.fork_rng(devices=[]), _without("LOCAL_RANK"):
@@ -105,7 +110,13 @@ def _train_in_workers(job: TrainJob, out: str, config: RayConfig, progress: Prog
     _check_fits(each, config, progress)
     trainer = TorchTrainer(
         _worker,
-        train_loop_config={"job": job, "threads": _cpus_each(config), "out": out, "keeps": False},
+        train_loop_config={
+            "job": job,
+            "threads": _cpus_each(config),
+            "out": out,
+            "keeps": False,
+            "keys": known_keys(),
+        },
         scaling_config=ray.train.ScalingConfig(
             num_workers=config.train_workers,
             use_gpu=config.gpus_per_train_worker > 0,
@@ -113,7 +124,7 @@ def _train_in_workers(job: TrainJob, out: str, config: RayConfig, progress: Prog
         ),
         run_config=ray.train.RunConfig(
             name=job.folder,
-            storage_path=out,
+            **storage_of(out),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
             failure_config=ray.train.FailureConfig(max_failures=1),
         ),
@@ -153,13 +164,17 @@ def _worker(given: dict[str, Any]) -> None:
     cuda = not given["keeps"] and torch.cuda.is_available()
     gpu = cuda and ray.train.torch.get_device().type == "cuda"
     device = ray.train.torch.get_device() if gpu else None
-    folder = f"{given['out']}/{job.folder}"
+    given["keys"].remember()
     # the newest of all: one that was left by a training in this process is on no list of Ray's
-    checkpoint = checkpoint_in(local_copy(folder))
+    checkpoint = checkpoint_in(local_checkpoint(under(given["out"], job.folder)))
     first = ray.train.get_context().get_world_rank() == 0
     record = TrainingRecord(given["out"], job.folder, job.columns, last=WEIGHTS) if first else None
     report = partial(_report, record, keeps=given["keeps"])
-    job.run(report, device=device, checkpoint=checkpoint)
+    try:
+        job.run(report, device=device, checkpoint=checkpoint)
+    finally:
+        if not given["keeps"]:  # Ray ends the processes of its workers
+            forget_copies()
 
 
 def _report(
@@ -182,10 +197,11 @@ def _report(
 @contextmanager
 def _watched(out: str, epochs: int, progress: Progress) -> Iterator[None]:
     """Tell ``progress`` of new history rows: they are written in another process."""
-    over, seen = threading.Event(), _history_of(out)
+    history = history_of(out)
+    over, seen = threading.Event(), _rows_of(history)
 
     def news() -> None:
-        rows = _history_of(out)
+        rows = _rows_of(history)
         pairs = zip(rows, seen, strict=False)
         same = sum(1 for _ in takewhile(lambda pair: repr(pair[0]) == repr(pair[1]), pairs))
         del seen[same:]  # rows of epochs that come again take the place of others
@@ -195,7 +211,7 @@ def _watched(out: str, epochs: int, progress: Progress) -> Iterator[None]:
 
     def watch() -> None:
         with suppress(Exception):  # it comes again where it can be raised: at the end
-            while not over.wait(POLL_S):
+            while not over.wait(REMOTE_POLL_S if is_uri(out) else POLL_S):
                 news()
 
     watcher = threading.Thread(target=watch, daemon=True)
@@ -208,9 +224,9 @@ def _watched(out: str, epochs: int, progress: Progress) -> Iterator[None]:
         news()
 
 
-def _history_of(out: str) -> list[dict[str, Any]]:
+def _rows_of(history: Parts) -> list[dict[str, Any]]:
     """Return the rows without what they lack: a column may come with a later one."""
-    rows = read_history(out).to_pylist()
+    rows = history.read().to_pylist()
     return [{name: value for name, value in row.items() if value is not None} for row in rows]
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from raynas.core.locations import is_uri, last_name, under
 from raynas.report.run_rows import RunRow
 from raynas.results.result import Result
 from raynas.results.run_state import Signature, is_over, signature
 from raynas.storage.retrain_folder import RETRAIN
-from raynas.storage.run_folder import CONFIG
+from raynas.storage.run_folder import CONFIG, Folder, absolute
 
 DEPTH = 3  # folders below which no run is sought
 ERROR = 160  # characters of an error
@@ -22,15 +23,15 @@ class RunList:
     """Runs below a folder, read again only where their files have changed.
 
     Args:
-        root: a local folder: of runs, or of one.
+        root: a folder or URI: of runs, or of one.
 
     Raises:
         NotADirectoryError: there is no such folder.
     """
 
     def __init__(self, root: str) -> None:
-        self.root = Path(root).expanduser().resolve()
-        if not self.root.is_dir():
+        self.root = absolute(root)
+        if not is_uri(self.root) and not Path(self.root).is_dir():
             raise NotADirectoryError(f"there is no folder {root} of runs")
         self._lock = threading.Lock()
         self._read: dict[str, tuple[Signature, Result, RunRow]] = {}
@@ -39,12 +40,12 @@ class RunList:
         """Return a row for every run, by name."""
         return [self._entry(name, path)[1] for name, path in self.paths().items()]
 
-    def paths(self) -> dict[str, Path]:
+    def paths(self) -> dict[str, str]:
         """Return the folders of runs by name, which is their path below the root."""
-        if (self.root / CONFIG).exists():
-            return {self.root.name: self.root}
-        found = sorted(_runs_below(self.root, DEPTH))
-        return {path.relative_to(self.root).as_posix(): path for path in found}
+        there = Folder(self.root).entries()
+        if CONFIG in there:
+            return {last_name(self.root): self.root}
+        return dict(sorted(_runs_below(self.root, there, (), DEPTH)))
 
     def result(self, name: str) -> Result:
         """Return a run by its name in the list.
@@ -60,14 +61,14 @@ class RunList:
             raise LookupError(f"{name}: {row.error}")
         return result
 
-    def _entry(self, name: str, path: Path) -> tuple[Result | None, RunRow]:
+    def _entry(self, name: str, path: str) -> tuple[Result | None, RunRow]:
         with self._lock:
-            found = signature(str(path))
+            found = signature(path)
             before = self._read.get(name)
             if before is not None and before[0] == found:
                 return before[1], _now(before[1], before[2])
             try:
-                result = Result(str(path))
+                result = Result(path)
                 row = _row(name, result)
             except Exception as error:  # a broken folder must not end the page
                 text = " ".join(str(error).split())
@@ -77,22 +78,33 @@ class RunList:
             return result, row
 
 
-def _runs_below(folder: Path, depth: int) -> Iterator[Path]:
-    """Yield the folders that hold runs, and those that hold nothing of ours."""
-    for path in folder.iterdir():
-        if path.name.startswith(".") or not path.is_dir():
+def _runs_below(
+    root: str, there: Mapping[str, bool], above: tuple[str, ...], depth: int
+) -> Iterator[tuple[str, str]]:
+    """Yield the folders that hold runs, and those that hold nothing of ours.
+
+    Args:
+        root: of all.
+        there: what a folder below it holds, and whether that is a folder.
+        above: names from the root to that folder.
+        depth: folders that are looked into, one in the other.
+    """
+    for name, is_folder in there.items():
+        if name.startswith(".") or not is_folder:
             continue
-        if (path / CONFIG).exists():
-            yield path
-        elif (path / RETRAIN).exists():
+        names = (*above, name)
+        path = under(root, *names)
+        inside = Folder(path).entries()
+        if CONFIG in inside:
+            yield "/".join(names), path
+        elif RETRAIN in inside:
             continue
         else:
-            below = list(_runs_below(path, depth - 1)) if depth > 1 else []
-            nested = [run for run in below if (run / CONFIG).exists()]
-            if nested:
-                yield from nested
-            elif folder.name and depth == DEPTH:
-                yield path  # said to hold no run
+            below = list(_runs_below(root, inside, names, depth - 1)) if depth > 1 else []
+            if below:
+                yield from below
+            elif last_name(root) and depth == DEPTH:
+                yield "/".join(names), path  # said to hold no run
 
 
 def _row(name: str, result: Result) -> RunRow:

@@ -92,6 +92,13 @@ def _kept(path: str, system: fs.FileSystem, root: str, files: list[fs.FileInfo])
     return folder
 
 
+def forget_copies() -> None:
+    """Remove all copies now, in a process that may be killed at its end."""
+    _COPIES.clear()
+    _remove(_scratch(os.getpid()), os.getpid())
+    _scratch.cache_clear()
+
+
 @cache
 def _scratch(pid: int) -> str:
     """Return the folder of this process's copies, which a process that it forks leaves alone."""

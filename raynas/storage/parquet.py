@@ -43,6 +43,7 @@ TRIES = 3  # a reader that meets a merge half way looks again
 
 # Makes one schema of several, each with the name of its file; raises StoreMismatch if it cannot.
 Combine = Callable[[Iterable[tuple[str, pa.Schema]]], pa.Schema]
+Version = tuple[int | None, int | None]  # of a file: time of its last change, and its size
 
 
 @dataclass(frozen=True, order=True)
@@ -86,6 +87,7 @@ class Parts:
     def __init__(self, out: str, folder: str, combine: Combine) -> None:
         self._fs, self._root = opened(out)
         self._out, self._folder, self._combine = out, folder, combine
+        self._versions: dict[Part, Version] = {}
 
     @property
     def _puts_whole(self) -> bool:
@@ -102,11 +104,13 @@ class Parts:
         """
         folder = fs.FileSelector(f"{self._root}/{self._folder}", allow_not_found=True)
         with reaching(self._out):
-            names = [file.base_name for file in self._fs.get_file_info(folder)]
-        parts = []
-        for name in names:
+            files = {file.base_name: file for file in self._fs.get_file_info(folder)}
+        parts: list[Part] = []
+        self._versions = {}
+        for name, file in files.items():
             if part := Part.parse(name):
                 parts.append(part)
+                self._versions[part] = file.mtime_ns, file.size
             elif name.endswith(".parquet") and not name.startswith((".", "_")):
                 raise StoreMismatch(
                     f"{self._root}/{self._folder} holds {name}, which is not a part of it: "

@@ -21,6 +21,7 @@ from raynas.core.errors import InvalidArch, StoreMismatch
 from raynas.core.evaluator import RESERVED, shown
 from raynas.core.trial import Trial
 from raynas.storage.parquet import Parts, PartWriter
+from raynas.storage.parts_read_again import PartsReadAgain
 from raynas.storage.rows import Rows
 
 _UTC = pa.timestamp("us", tz="UTC")
@@ -392,6 +393,11 @@ def _one_history_schema(found: Iterable[tuple[str, pa.Schema]]) -> pa.Schema:
                     f"column {field.name!r} of {where} holds {field.type}, expected {expected}"
                 )
     return pa.schema(columns)
+
+
+def history_of(out: str) -> Parts:
+    """Return what reads a run's training history again and again while it is written."""
+    return PartsReadAgain(out, "history", _one_history_schema)
 
 
 def read_history(out: str) -> pa.Table:
