@@ -22,6 +22,7 @@ from ray.train.torch import TorchTrainer
 
 from raynas.cluster.connect import address_of, is_on_this_machine, own_sigint, resource
 from raynas.cluster.resources import processes_that_fit, too_large
+from raynas.cluster.train_snapshot import drop_unsound_snapshot
 from raynas.cluster.train_storage import storage_of
 from raynas.core.config import RayConfig
 from raynas.core.errors import Interrupted
@@ -31,6 +32,7 @@ from raynas.core.progress import Progress
 from raynas.storage.file_systems import known_keys
 from raynas.storage.local_copies import forget_copies, local_checkpoint
 from raynas.storage.parquet import Parts
+from raynas.storage.run_folder import Folder
 from raynas.storage.tables import history_of
 from raynas.storage.training_record import TrainingRecord
 from raynas.supernet.checkpoint import WEIGHTS, checkpoint_in
@@ -108,6 +110,7 @@ def _train_in_workers(job: TrainJob, out: str, config: RayConfig, progress: Prog
     each = {"CPU": float(_cpus_each(config)), "GPU": config.gpus_per_train_worker}
     each = {name: share for name, share in each.items() if share}
     _check_fits(each, config, progress)
+    drop_unsound_snapshot(Folder(under(out, job.folder)))
     trainer = TorchTrainer(
         _worker,
         train_loop_config={
