@@ -8,7 +8,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,11 @@ import ray
 from raynas.cluster.kept_signals import kept_sigterm
 from raynas.cluster.local_token import own_token
 from raynas.cluster.loopback import on_loopback
+from raynas.cluster.lost_head import LOOK_S, HeadWatch, end_without_head
+from raynas.cluster.own_session import own_session
+from raynas.cluster.processes import descendants, end
 from raynas.cluster.reach import check_reachable, silent
+from raynas.cluster.worker_logs import diverted
 from raynas.core.config import RayConfig
 
 # Ray's own loggers write five files a trial, and its snapshots grow with the trials: raynas keeps
@@ -94,8 +98,8 @@ class RayStart:
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-        if self._ready.is_set():  # else it waits for a cluster that does not answer
-            self._thread.join()
+        if self._ready.is_set() or address_of(self._config) is None:
+            self._thread.join()  # else it may wait for a cluster that does not answer
         self._warnings.__exit__(None, None, None)
 
     def wait(self) -> None:
@@ -108,26 +112,49 @@ class RayStart:
             raise self._failure
 
     def _run(self) -> None:
-        with nullcontext() if address_of(self._config) else own_token():
+        with ExitStack() as stack:
             try:
-                _start(self._config)
+                _start(self._config, stack)
             except BaseException as failure:
                 self._failure = failure
             self._ready.set()
-            self._over.wait()
+            if self._failure is None:
+                self._watch(HeadWatch(address_of(self._config)), stack)
+            started = descendants(_own_processes())
             ray.shutdown()
+            end(started)  # Ray's agents, which watch it, would end within a minute
+
+    def _watch(self, head: HeadWatch, left: ExitStack) -> None:
+        """Wait for the end of the run, or of Ray."""
+        while not self._over.wait(LOOK_S):
+            why = head.lost()
+            if why is not None and not self._over.is_set():
+                left.callback(end, descendants(_own_processes()))
+                end_without_head(address_of(self._config), why, left.close)
 
 
-def _start(config: RayConfig) -> None:
+def _own_processes() -> list[int]:
+    """Return the numbers of the processes of a Ray that was started here."""
+    node = ray._private.worker._global_node
+    if node is None or not node.is_head():
+        return []
+    return [info.process.pid for infos in node.all_processes.values() for info in infos]
+
+
+def _start(config: RayConfig, stack: ExitStack) -> None:
+    """Connect; what a Ray of this machine alone takes is given back when the stack is closed."""
     address = address_of(config)
+    stack.enter_context(diverted())
     with kept_sigterm():
         if address:
             check_reachable(address, said_by(config))
             ray.init(address=address, runtime_env=_runtime_env(), **_silent())
         else:
-            cpus = config.num_cpus
+            session = stack.enter_context(own_session())
+            stack.enter_context(own_token())
+            given = {"num_cpus": config.num_cpus, "_temp_dir": session}
             with on_loopback():
-                ray.init(address="local", num_cpus=cpus, include_dashboard=False, **_silent())
+                ray.init(address="local", include_dashboard=False, **given, **_silent())
 
 
 def address_of(config: RayConfig) -> str | None:
@@ -161,7 +188,7 @@ def own_sigint() -> Iterator[None]:
 
 
 def _silent() -> dict[str, Any]:
-    return {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    return {"log_to_driver": True, "logging_level": logging.ERROR, "configure_logging": True}
 
 
 def _runtime_env() -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from raynas.cluster.worker_logs import kept_in
 from raynas.core.archspace import ArchSpace
 from raynas.core.config import RayConfig
 from raynas.core.progress import Progress
@@ -32,7 +33,8 @@ class RayRunner:
         else:
             self._connected(progress)
             progress.phase("starting Ray Train")
-        train(job, out, self.config, progress)
+        with kept_in(out):
+            train(job, out, self.config, progress)
 
     def run_study(
         self,
@@ -47,7 +49,8 @@ class RayRunner:
         progress.phase("starting workers")
         from raynas.cluster.tune import run_study
 
-        run_study(study, space, spec, out, self.config, progress)
+        with kept_in(out):
+            run_study(study, space, spec, out, self.config, progress)
 
     def _connected(self, progress: Progress) -> None:
         progress.phase("starting Ray")
