@@ -112,8 +112,8 @@ def _split(uri: str) -> SplitResult:
         raise ValueError(f"{masked(uri)} names no bucket (out=): {LIKE}")
     if scheme == "s3" and ":" in parts.netloc and "@" not in parts.netloc:
         raise ValueError(
-            f"{scheme}://{MASK} has no bucket behind its keys (out=): expected "
-            "s3://KEY:SECRET@bucket/run, with %2F in place of a slash in a key"
+            f"{scheme}://{MASK} has no bucket behind its keys (out=): expected the key, a colon, "
+            "the secret, @, and the bucket, with %2F in place of a slash in a key"
         )
     return parts
 

@@ -231,7 +231,7 @@ class PartWriter(Parts):
                     os.unlink(f"{self._root}/{name}")
         for part in set(self._listed()).difference(self.present()):
             if part.writer == self._writer:  # a merge was cut off before it deleted its members
-                self._fs.delete_file(self._path(part))
+                self._delete(part)
 
     def _own(self) -> list[Part]:
         return [part for part in self.present() if part.writer == self._writer]
@@ -265,7 +265,7 @@ class PartWriter(Parts):
             if kept.num_rows:
                 self._put(part, fitted(kept, self.schema))
             else:
-                self._fs.delete_file(self._path(part))
+                self._delete(part)
         self._taken_stock()
 
     def _footers(self) -> dict[Part, pq.FileMetaData]:
@@ -322,7 +322,7 @@ class PartWriter(Parts):
         whole = Part(self._writer, parts[0].first, parts[-1].last)
         self._put(whole, table)
         for part in parts:
-            self._fs.delete_file(self._path(part))
+            self._delete(part)
         self._small.clear()
         self._note(whole, None, table.num_rows)
 
@@ -369,6 +369,10 @@ class PartWriter(Parts):
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, **self._encodings[large])
         return seal(sink.getvalue().to_pybytes())
+
+    def _delete(self, part: Part) -> None:
+        with reaching(self._out):
+            self._fs.delete_file(self._path(part))
 
     def _write(self, path: str, rows: bytes) -> None:
         with reaching(self._out), self._fs.open_output_stream(path) as stream:
