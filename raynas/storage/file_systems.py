@@ -103,10 +103,6 @@ def _split(uri: str) -> SplitResult:
             f"{masked(uri)} is neither a folder nor a URI: {LIKE} (out=); did you mean "
             f"'{scheme}://{rest.lstrip('/')}'?"
         )
-    if scheme not in SCHEMES and not scheme.startswith("fsspec+"):
-        raise ValueError(
-            f"no file system has URIs like {masked(uri)} (out=): {LIKE}; {nearest(scheme, SCHEMES)}"
-        )
     parts = urlsplit(uri)
     if scheme == "s3" and not parts.netloc.rpartition("@")[2]:
         raise ValueError(f"{masked(uri)} names no bucket (out=): {LIKE}")
@@ -155,6 +151,11 @@ def opened(path: str) -> tuple[fs.FileSystem, str]:
             urlunsplit(parts._replace(netloc=netloc, query=query))
         )
     except (pa.ArrowInvalid, ValueError, ImportError, OSError) as error:
+        if "Unrecognized filesystem" in str(error):
+            raise ValueError(
+                f"no file system has URIs like {masked(path)} (out=): {LIKE}; "
+                f"{nearest(parts.scheme, SCHEMES)}"
+            ) from None
         text = masked(" ".join(str(error).split()))
         raise ValueError(f"{masked(path)} cannot be opened (out=): {text}") from None
     return system, root.rstrip("/")
