@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter, deque
 from typing import Any
 
@@ -43,6 +44,7 @@ class StudySearcher(Searcher):
         self._flying: dict[str, list[Asked]] = {}
         self._again: deque[Asked] = deque()
         self._deaths: Counter[int] = Counter()
+        self._cpu_s: float | None = None  # of this thread, when the last batch came back
         self.failure: Exception | None = None
 
     def suggest(self, trial_id: str) -> Any:
@@ -86,6 +88,7 @@ class StudySearcher(Searcher):
             raise
 
     def _complete(self, trial_id: str, result: dict[str, Any] | None, error: bool) -> None:
+        self._count_driver_time()
         batch = self._flying.pop(trial_id)
         node = worker = ""
         if result and "broken" in result:
@@ -101,6 +104,13 @@ class StudySearcher(Searcher):
         if told:
             self._study.tell(told, node=node, worker=worker)
             self._progress.told(self._study)
+
+    def _count_driver_time(self) -> None:
+        """Learn what a batch costs this thread, which is Tune's as well; waiting is no cost."""
+        cpu_s = time.thread_time()
+        if self._cpu_s is not None:
+            self._sizes.handled(cpu_s - self._cpu_s)
+        self._cpu_s = cpu_s
 
     def _lost(self, batch: list[Asked]) -> list[tuple[Asked, Measurement]]:
         """Return what is to be told of a batch whose process died; keep the others for later."""

@@ -285,6 +285,26 @@ def test_a_sampler_that_never_learns_may_fly_blind() -> None:
     assert [batch.next(asked=0, told=0) for _ in range(6)] == [1, 2, 4, 8, 16, 32]
 
 
+@pytest.mark.parametrize(
+    ("workers", "driver_s", "seconds", "expected"),
+    [
+        (1000, 0.008, 1.0, 10),  # 1,000 batches a second would take the driver 8 s
+        (1000, 0.008, 60.0, 1),
+        (1000, 0.1, 1.0, LARGEST),
+        (50, 0.008, 1.0, 1),
+        (1000, 0.008, 0.01, 1),  # trials are cheap: what counts is what the sampler knows
+    ],
+)
+def test_workers_do_not_wait_for_a_driver_that_cannot_keep_up(
+    workers: int, driver_s: float, seconds: float, expected: int
+) -> None:
+    batch = BatchSize(workers=workers)
+    batch.measured(seconds=seconds, count=1)
+    for _ in range(100):
+        batch.handled(driver_s)
+    assert sizes(batch, 8, told=workers)[-1] == expected
+
+
 def test_a_fixed_size_is_kept() -> None:
     batch = BatchSize(workers=1, fixed=5)
     batch.measured(seconds=100.0, count=1)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 LARGEST = 32
 TARGET_S = 0.3
 PER_FLYING = 8  # told trials for each that may be in flight (ours: a tenth more queries)
+LOAD = 0.8  # share of the driver's time that batches may take; beyond it workers wait for theirs
 
 
 @dataclass
@@ -16,7 +17,8 @@ class BatchSize:
 
     The size is at most what fits into ``target_s``, ``LARGEST``, and twice the last one; beyond one
     for each worker, no more are in flight than an eighth of what was told. First asks that no tell
-    can change (``startup``) are exempt from that.
+    can change (``startup``) are exempt from that. So are batches that one driver cannot hand out
+    as fast as so many workers evaluate them: more workers than that would only wait.
 
     Args:
         workers: how many workers are asked for.
@@ -31,18 +33,23 @@ class BatchSize:
     target_s: float = TARGET_S
     _last: int = field(default=0, init=False)
     _seconds: float | None = field(default=None, init=False)
+    _driver_s: float = field(default=0.0, init=False)
 
     def measured(self, seconds: float, count: int) -> None:
         """Learn how long the evaluations of a batch of ``count`` took."""
         each = max(seconds, 0.0) / max(count, 1)
         self._seconds = each if self._seconds is None else 0.7 * self._seconds + 0.3 * each
 
+    def handled(self, driver_s: float) -> None:
+        """Learn what handing out and taking back a batch costs the driver, all in all."""
+        self._driver_s = 0.9 * self._driver_s + 0.1 * driver_s
+
     def next(self, asked: int, told: int) -> int:
         """Return the next batch's size, at least 1."""
         if self.fixed is not None:
             return self.fixed
-        size = min(self._informed(asked, told), self._timely(), LARGEST, max(2 * self._last, 1))
-        self._last = max(size, 1)
+        wanted = max(min(self._informed(asked, told), self._timely()), self._bearable())
+        self._last = max(min(wanted, LARGEST, 2 * self._last), 1)
         return self._last
 
     def _informed(self, asked: int, told: int) -> int:
@@ -50,6 +57,12 @@ class BatchSize:
             return LARGEST
         free = math.ceil((self.startup - asked) / self.workers)
         return max(told // (PER_FLYING * self.workers), free)
+
+    def _bearable(self) -> int:
+        """Return how many it takes for the driver to keep up; where it is its work that counts."""
+        if self._seconds is None or self._seconds < self.target_s:
+            return 1
+        return math.ceil(self.workers * self._driver_s / (LOAD * self._seconds))
 
     def _timely(self) -> int:
         if self._seconds is None:

@@ -102,6 +102,7 @@ class Study:
         self._all = replace(goals, constraints=(*goals.constraints, *beforehand))
         self._known = ResultCache()
         self._flying: dict[str, list[Asked]] = {}
+        self._in_flight = 0  # counted, since thousands may be, and every ask wants to know
         self._event = self._number = 0
         self._exhausted = False
         self._again = self._recover(sorted(history, key=lambda trial: trial.told_event))
@@ -109,7 +110,7 @@ class Study:
     @property
     def asked(self) -> int:
         """How many trials are told or in flight."""
-        return self.told + sum(len(group) for group in self._flying.values())
+        return self.told + self._in_flight
 
     @property
     def startup(self) -> int | None:
@@ -140,10 +141,12 @@ class Study:
                 self._repeat(asked, result)
             elif (group := self._flying.get(asked.arch.key)) is not None:
                 group.append(asked)
+                self._in_flight += 1
             elif self._bounds is not None and self._bounds(asked.arch) > 0.0:
                 self._refuse(asked, self._bounds.costs(asked.arch))
             else:
                 self._flying[asked.arch.key] = [asked]
+                self._in_flight += 1
                 return asked
         return None
 
@@ -161,6 +164,7 @@ class Study:
         self._number += 1
         asked = Asked(self._number - 1, arch, self._event, origin or Origin(), proposer)
         self._flying[arch.key] = [asked]
+        self._in_flight += 1
         return asked
 
     def refused(self, asked: Asked) -> Trial | None:
@@ -171,6 +175,7 @@ class Study:
         if self._bounds is None or self._bounds(asked.arch) == 0.0:
             return None
         del self._flying[asked.arch.key]
+        self._in_flight -= 1
         return self._refuse(asked, self._bounds.costs(asked.arch))
 
     def _next(self) -> Asked | None:
@@ -191,9 +196,9 @@ class Study:
         results = list(results)
         trials = [self._trial(asked, found, node, worker) for asked, found in results]
         self._record(trials)
-        followers = [
-            follower for asked, _ in results for follower in self._flying.pop(asked.arch.key)[1:]
-        ]
+        groups = [self._flying.pop(asked.arch.key) for asked, _ in results]
+        self._in_flight -= sum(map(len, groups))
+        followers = [follower for group in groups for follower in group[1:]]
         for follower in sorted(followers, key=lambda asked: asked.event):
             result = self._known.result(follower.arch.key)
             assert result is not None
