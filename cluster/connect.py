@@ -152,9 +152,9 @@ def _start(config: RayConfig, stack: ExitStack) -> None:
         else:
             session = stack.enter_context(own_session())
             stack.enter_context(own_token())
-            given = {"num_cpus": config.num_cpus, "_temp_dir": session}
+            given = {"num_cpus": config.num_cpus, "_temp_dir": session, **_silent()}
             with on_loopback():
-                ray.init(address="local", include_dashboard=False, **given, **_silent())
+                ray.init(address="local", include_dashboard=False, **given)
 
 
 def address_of(config: RayConfig) -> str | None:

@@ -13,6 +13,7 @@ import ray
 
 LOOK_S = 1.0
 PATIENCE_S = 40.0  # for a head that restarts, or a network that is cut; Ray gives up after 60
+LOCAL_S = 3.0  # for this machine's own process
 FATAL = ("gcs_server", "raylet")  # processes without which nothing goes on
 
 
@@ -27,7 +28,7 @@ class HeadWatch:
     def __init__(self, address: str | None, patience_s: float = PATIENCE_S) -> None:
         self._address, self._patience_s = address, patience_s
         self._node: Any = ray._private.worker._global_node
-        self._seen_s = time.monotonic()
+        self._head_s = self._local_s = time.monotonic()  # when each was there
 
     def lost(self) -> str | None:
         """Return what is gone, in words; None while all is there."""
@@ -37,23 +38,31 @@ class HeadWatch:
             dead = {kind for kind, _ in self._node.dead_processes()}
             gone = [name for name in FATAL if name in dead]
             return f"its process {gone[0]} has died" if gone else None
-        if not _answers(socket.AF_UNIX, self._node.raylet_socket_name):
-            return "the process raylet of this machine has died"
+        return self._silent(time.monotonic())
+
+    def _silent(self, now_s: float) -> str | None:
         host, _, port = self._node.gcs_address.rpartition(":")
-        if _answers(socket.AF_INET, (host.strip("[]"), int(port))):
-            self._seen_s = time.monotonic()
-        silent_s = time.monotonic() - self._seen_s
-        return f"its head was silent for {silent_s:.0f} s" if silent_s > self._patience_s else None
+        if is_there(socket.AF_INET, (host.strip("[]"), int(port))):
+            self._head_s = now_s
+        if is_there(socket.AF_UNIX, self._node.raylet_socket_name):
+            self._local_s = now_s
+        if now_s - self._local_s > LOCAL_S:
+            return "its process raylet on this machine has died"
+        if (silent_s := now_s - self._head_s) > self._patience_s:
+            return f"its head was silent for {silent_s:.0f} s"
+        return None
 
 
-def _answers(family: socket.AddressFamily, address: Any) -> bool:
-    """Return whether somebody listens; a busy one does, since the system answers for it."""
+def is_there(family: socket.AddressFamily, address: Any) -> bool:
+    """Return whether somebody listens; a busy process does, since the system answers for it."""
     try:
         with socket.socket(family) as probe:
             probe.settimeout(LOOK_S)
             probe.connect(address)
-    except OSError:
+    except (ConnectionRefusedError, FileNotFoundError):
         return False
+    except OSError:  # a process of this machine whose queue is full, or a host that is far away
+        return family == socket.AF_UNIX
     return True
 
 

@@ -70,9 +70,10 @@ def kept_in(out: str) -> Iterator[None]:
         _logs.remove(log)
 
 
-def _take(said: dict[str, Any], **_: bool) -> None:
-    if said.get("pid") == "autoscaler":  # a table of the cluster's nodes every few seconds
+def _take(data: Any, ignore_prefix: bool) -> None:
+    del ignore_prefix  # as Ray calls it
+    if data.get("pid") == "autoscaler":  # a table of the cluster's nodes every few seconds
         return
     for log in _logs[-1:]:
         with contextlib.suppress(OSError):  # a full disk is the run's own to say
-            log.add(said)
+            log.add(data)
