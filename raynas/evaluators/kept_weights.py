@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raynas.core.arch import Arch
@@ -12,6 +10,7 @@ from raynas.core.evaluator import sorted_out
 from raynas.core.goals import Goals
 from raynas.core.locations import under
 from raynas.core.objectives import MissingObjective
+from raynas.core.temporary import temporary_folder
 from raynas.storage.run_folder import Folder
 
 if TYPE_CHECKING:
@@ -70,8 +69,8 @@ class KeptWeights:
 def _write(folder: Folder, key: str, weights: Mapping[str, Tensor]) -> None:
     from safetensors.torch import save_file
 
-    with tempfile.TemporaryDirectory() as place:
-        file = Path(place) / f"{key}{SUFFIX}"
+    with temporary_folder() as place:
+        file = place / f"{key}{SUFFIX}"
         # copied: names may share memory, which the format refuses
         save_file(
             {name: t.detach().cpu().clone().contiguous() for name, t in weights.items()}, file

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -16,6 +14,7 @@ from torch import Tensor, nn
 from raynas.core.config import validated
 from raynas.core.metrics import DEVICES, LATENCY
 from raynas.core.nest import Nest
+from raynas.core.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from raynas.costs.cost_table import CostTable
@@ -79,8 +78,8 @@ def options_with_latency(
     if latency is None or hardware is None:
         yield options
         return
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "latency.json"
+    with temporary_folder() as folder:
+        file = folder / "latency.json"
         file.write_text(latency, encoding="utf-8")
         yield {**options, "hardware": hardware.model_copy(update={"table": str(file)})}
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raynas.core.config import RayConfig, ray_config, validated
@@ -15,6 +13,7 @@ from raynas.core.errors import Interrupted, StoreMismatch
 from raynas.core.locations import under
 from raynas.core.progress import Progress
 from raynas.core.retrain_config import RetrainConfig
+from raynas.core.temporary import temporary_folder
 from raynas.core.train_settings import TrainSettings
 from raynas.core.versions import versions
 from raynas.setup.fit import check_batch, check_network, check_smoothing
@@ -277,8 +276,8 @@ def finish(out: str) -> None:
     checkpoint = find_checkpoint(local_checkpoint(under(folder.path, NETWORK)))
     about = load_about(checkpoint)
     del about["epoch"]  # the last
-    with tempfile.TemporaryDirectory() as temporary:
-        weights = Path(temporary) / MODEL
+    with temporary_folder() as temporary:
+        weights = temporary / MODEL
         torch.save(dict(load_weights(checkpoint / BEST)), weights)
         folder.put(checkpoint / BEST, BEST, last=WEIGHTS)
         folder.put_file(weights, MODEL)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from raynas.core.temporary import temporary_folder
 from raynas.nn.buffers import make_room
 from raynas.supernet.attributes import read_attributes, write_attributes
 from raynas.supernet.checkpoint import load_attributes, load_state, load_weights
@@ -98,9 +98,9 @@ def run_epochs(
             training.averaged.write()
         due = over or time.monotonic() - saved_s > every_s
         if due and training.rank == 0:
-            with tempfile.TemporaryDirectory() as folder:
-                save(Path(folder))
-                report(row, Path(folder))
+            with temporary_folder() as folder:
+                save(folder)
+                report(row, folder)
         else:
             report(row, None)
         saved_s = time.monotonic() if due else saved_s
