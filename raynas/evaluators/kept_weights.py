@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WEIGHTS = "weights"  # folder in that of a run
-SUFFIX = ".safetensors"
+SUFFIX, DIGEST = ".safetensors", "digest"
 
 
 def split_weights(returned: Any) -> tuple[Any, Mapping[str, Tensor] | None]:
@@ -72,10 +73,20 @@ def _write(folder: Folder, key: str, weights: Mapping[str, Tensor]) -> None:
     with temporary_folder() as place:
         file = place / f"{key}{SUFFIX}"
         # copied: names may share memory, which the format refuses
-        save_file(
-            {name: t.detach().cpu().clone().contiguous() for name, t in weights.items()}, file
-        )
+        tensors = {name: t.detach().cpu().clone().contiguous() for name, t in weights.items()}
+        save_file(tensors, file, {DIGEST: _digest(tensors)})
         folder.put_file(file, file.name)
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """Return a digest of names, types, shapes and values."""
+    import torch
+
+    whole = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        whole.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
+        whole.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return whole.hexdigest()[:16]
 
 
 def keep_only(out: str, arch: Arch | None) -> None:
@@ -88,12 +99,25 @@ def keep_only(out: str, arch: Arch | None) -> None:
 
 
 def kept_weights(out: str, arch: Arch) -> dict[str, Tensor] | None:
-    """Return the weights that were kept of an architecture; None if there are none."""
-    from safetensors.torch import load_file
+    """Return the weights that were kept of an architecture; None if there are none.
+
+    Raises:
+        ValueError: their file is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
 
     from raynas.storage.local_copies import local_file
 
     name = f"{arch.key}{SUFFIX}"
     if not Folder(under(out, WEIGHTS)).has(name):
         return None
-    return load_file(local_file(under(out, WEIGHTS, name)))
+    file = local_file(under(out, WEIGHTS, name))
+    try:
+        with safe_open(file, framework="pt") as opened:
+            said = (opened.metadata() or {}).get(DIGEST)  # releases before wrote none
+            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{file} is damaged: {error}") from error
+    if said is not None and said != _digest(tensors):
+        raise ValueError(f"{file} is damaged: it is not as it was written; restore it from a copy")
+    return tensors

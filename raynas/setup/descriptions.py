@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from raynas.core.arch import Arch
+from raynas.core.file_names import file_name
 from raynas.core.locations import under
 from raynas.core.pipeline import PipelineConfig
 from raynas.storage.run_folder import Folder
@@ -31,4 +32,4 @@ def describe_best(config: PipelineConfig, space: ModelSpace, arch: Arch, out: st
     for name, exporter in config.descriptions.items():
         description = export(space.supernet(), arch, exporter)
         text = yaml.safe_dump(description, default_flow_style=None, sort_keys=False)
-        Folder(under(out, OUTPUTS)).write(f"arch_{name}_best.yaml", text)
+        Folder(under(out, OUTPUTS)).write(f"arch_{file_name(name)}_best.yaml", text)

@@ -13,6 +13,7 @@ from pyarrow import fs
 
 from raynas.core.config import ComponentSpec, SearchConfig
 from raynas.core.errors import StoreMismatch
+from raynas.core.file_names import check_inside, file_name
 from raynas.core.locations import is_uri, masked, under
 from raynas.core.train_settings import TrainSettings
 from raynas.storage.file_systems import OBJECT_STORES, clean, is_misspelt_uri, opened, reaching
@@ -57,7 +58,7 @@ def fresh(stem: str) -> str:
     Of several processes that ask at once, each gets a folder of its own.
     """
     for number in itertools.count(1):
-        folder = Path("runs", f"{stem}-{number}")
+        folder = Path("runs", f"{file_name(stem)}-{number}")
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
@@ -113,8 +114,11 @@ class Folder:
         Raises:
             OSError: the folder cannot be made, or written to.
         """
+        check_inside(name)
         self._make()
         target = f"{self._root}/{name}"
+        if Path(target).is_symlink():
+            raise OSError(f"{target} is a link, through which nothing is written (out=)")
         with writing(target), self._fs.open_append_stream(target, compression=None) as file:
             file.write(text.encode())
 
@@ -129,7 +133,13 @@ class Folder:
 
     def _written(self, name: str) -> str:
         """Return where a file is written before it has its name; object stores put it whole."""
-        return f"{self._root}/{name}" if self._puts_whole else f"{self._root}/.{name}.tmp"
+        check_inside(name)
+        if self._puts_whole:
+            return f"{self._root}/{name}"
+        written = Path(self._root, f".{name}.tmp")
+        if self.appends and written.is_symlink():  # planted: it would be written through
+            written.unlink()
+        return str(written)
 
     def _name(self, written: str, target: str) -> None:
         if isinstance(self._fs, fs.LocalFileSystem):
@@ -186,6 +196,7 @@ class Folder:
 
         It has its name only once it is whole; in an object store its file ``last``.
         """
+        check_inside(name)
         self._make()
         local = isinstance(self._fs, fs.LocalFileSystem)
         written = f".{name}.tmp" if local else name
@@ -219,6 +230,7 @@ class Folder:
 
         A local folder is gone at once: a process may be killed before all is deleted.
         """
+        check_inside(name)
         path, hidden = f"{self._root}/{name}", f".{name}.old"
         local = isinstance(self._fs, fs.LocalFileSystem)
         if local and self._fs.get_file_info(path).type == fs.FileType.Directory:

@@ -147,10 +147,15 @@ def open_lock(folder: Path, name: str) -> BinaryIO:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return open(name, "ab", buffering=0)  # nothing is left to be written when it is closed
+        # unbuffered: nothing is left to be written when it is closed
+        return open(name, "ab", buffering=0, opener=_through_no_link)
     except OSError as error:
         why = "it is a file" if folder.is_file() else error.strerror or str(error)
         raise OSError(f"the folder {folder} cannot be written to (out=): {why}") from error
+
+
+def _through_no_link(name: str, flags: int) -> int:
+    return os.open(name, flags | os.O_NOFOLLOW, 0o666)
 
 
 def _is_at(file: BinaryIO, name: str) -> bool:
