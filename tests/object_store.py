@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -41,10 +42,20 @@ class Server:
     Args:
         port: of it.
         log: file of its log.
+        process: that it is.
     """
 
-    def __init__(self, port: int, log: Path) -> None:
-        self.endpoint, self._log = f"http://127.0.0.1:{port}", log
+    def __init__(self, port: int, log: Path, process: subprocess.Popen[bytes]) -> None:
+        self.endpoint, self._log, self._process = f"http://127.0.0.1:{port}", log, process
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Let it answer nobody meanwhile."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def uri(self, path: str, bucket: str = BUCKET, keys: str = "") -> str:
         """Return the URI of a folder there, with all that it takes to reach it."""
@@ -96,7 +107,7 @@ def serving(folder: Path, environment: Mapping[str, str] | None = None) -> Itera
             command, stdout=file, stderr=file, env={**os.environ, **(environment or {})}
         )
     try:
-        server = Server(_port(process, log), log)
+        server = Server(_port(process, log), log, process)
         _make_bucket(server)
         yield server
     finally:

@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ from raynas.storage.file_systems import known_keys
 from raynas.storage.local_copies import local_copy
 from raynas.storage.run_folder import CONFIG, Folder, absolute
 from raynas.storage.tables import TrialStore, load_trials, read_history
-from raynas.supernet.checkpoint import WEIGHTS, find_checkpoint, load_about
+from raynas.supernet.checkpoint import WEIGHTS, find_checkpoint, load_about, load_weights
 from tests.inline import INLINE
 from tests.object_store import BUCKET, KEYS, Server, serving
 from tests.toynet import ToyNet
@@ -663,6 +664,21 @@ def slowly(arch: raynas.Arch) -> dict[str, Any]:
 
 @pytest.mark.full
 @over(["query"])
+def test_a_store_that_is_silent_for_a_while_is_waited_for(place: Place) -> None:
+    server = place.server
+    assert server is not None
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(searched, place.at("run"), trials=60, evaluator=slowly)
+        while not server.requests(f"{place.folder.name}/run/trials/part-000005"):
+            time.sleep(0.05)
+        with server.stopped():
+            time.sleep(9)  # longer than two tries
+        result = running.result()
+    assert told(result).equals(told(searched(place.at("other"), trials=60, evaluator=slowly)))
+
+
+@pytest.mark.full
+@over(["query"])
 def test_a_driver_that_is_killed_while_it_writes_there_goes_on(place: Place) -> None:
     """Whatever it was doing: every told row stays, and none is there twice."""
     out, kept = place.at("run"), 0
@@ -680,6 +696,42 @@ def test_a_driver_that_is_killed_while_it_writes_there_goes_on(place: Place) -> 
     ended = searched(out, trials=kept + 3, resume=True, evaluator=slowly)
     undisturbed = searched(place.at("undisturbed"), trials=kept + 3, evaluator=slowly)
     assert told(ended).equals(told(undisturbed))
+
+
+TRAINER = """
+import sys
+from tests.test_object_store import supernet_trained
+from raynas.supernet.train_job import run_epochs
+
+if __name__ == "__main__":
+    run_epochs.__kwdefaults__["every_s"] = 0.0  # a checkpoint after every epoch
+    supernet_trained(sys.argv[1])
+"""
+
+
+def supernet_trained(out: str) -> str:
+    spos = {"algo": "spos", "epochs": 12, **TRAINING}
+    return raynas.train_supernet(
+        ToyNet, [spos], data=(IMAGES, IMAGES), out=out, resume=True, ray=INLINE
+    )
+
+
+@pytest.mark.full
+@over(["query"])
+def test_a_training_that_is_killed_while_it_writes_there_goes_on(place: Place) -> None:
+    out = place.at("run")
+    for least in (2, 5):
+        process = subprocess.Popen([sys.executable, "-c", TRAINER, out], cwd=ROOT)
+        try:
+            _wait_until(lambda least=least: read_history(out).num_rows >= least, process)
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    paths = supernet_trained(out), supernet_trained(place.at("undisturbed"))
+    assert [row["epoch"] for row in read_history(out).to_pylist()] == list(range(12))
+    first, second = (load_weights(find_checkpoint(local_copy(path))) for path in paths)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert len([n for n in place.files("run", "supernet") if n.endswith(WEIGHTS)]) == 1
 
 
 ROOT = Path(__file__).parent.parent
@@ -705,7 +757,7 @@ def _wait_until(holds: Any, process: subprocess.Popen[bytes]) -> None:
 
 
 COPIES = """
-import sys
+import os, signal, sys
 import torch
 import raynas
 from tests.test_object_store import IMAGES, ToyNet
@@ -713,17 +765,25 @@ from tests.test_object_store import IMAGES, ToyNet
 if __name__ == "__main__":
     result = raynas.load(sys.argv[1], space=ToyNet, data=(IMAGES, IMAGES))
     assert isinstance(result.model(), torch.nn.Module)
+    if sys.argv[2] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 @pytest.mark.full
 @over(["query"])
-def test_copies_are_removed_when_a_process_ends(place: Place, tmp_path: Path) -> None:
+def test_copies_are_removed_when_a_process_ends_or_the_next_one_begins(
+    place: Place, tmp_path: Path
+) -> None:
     raynas.search(ToyNet, "random", data=(IMAGES, IMAGES), supernet=TRAINING, epochs=1, trials=2,
                   out=place.at("run"), ray=INLINE)  # fmt: skip
-    command = [sys.executable, "-c", COPIES, place.at("run")]
-    subprocess.run(command, cwd=ROOT, check=True, env={**os.environ, "TMPDIR": str(tmp_path)})
-    assert not list(tmp_path.glob("raynas-*"))
+    for end, left, code in (("killed", True, -signal.SIGKILL), ("ended", False, 0)):
+        command = [sys.executable, "-c", COPIES, place.at("run"), end]
+        process = subprocess.run(
+            command, cwd=ROOT, check=False, env={**os.environ, "TMPDIR": str(tmp_path)}
+        )
+        assert process.returncode == code
+        assert bool(list(tmp_path.glob("raynas-*"))) is left
 
 
 # --- on Ray: other processes write there ----------------------------------------------------------

@@ -8,9 +8,9 @@ from __future__ import annotations
 import atexit
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path, PurePosixPath
 
@@ -18,11 +18,10 @@ from pyarrow import fs
 
 from raynas.core.errors import StoreMismatch
 from raynas.core.locations import masked
+from raynas.core.temporary import temporary_folder
 from raynas.storage.file_systems import opened, reaching
 
-WEIGHTS = (
-    "model.safetensors"  # what a checkpoint that is whole has, as ``supernet.checkpoint`` says
-)
+WEIGHTS = "model.safetensors"  # of a whole checkpoint, as ``supernet.checkpoint`` names them
 _PLACES = re.compile(r"(?:supernet/?)?(?:checkpoint_[^/]+)?")  # below a folder that names one
 State = tuple[tuple[str, int | None, int | None], ...]
 _COPIES: dict[str, tuple[State, Path]] = {}  # by what is copied; made anew where that has changed
@@ -80,7 +79,7 @@ def _kept(path: str, system: fs.FileSystem, root: str, files: list[fs.FileInfo])
     before = _COPIES.get(path)
     if before is not None and before[0] == state:
         return before[1]
-    folder = Path(tempfile.mkdtemp(dir=_scratch(os.getpid())))
+    folder = Path(tempfile.mkdtemp(dir=_scratch(os.getpid())[1]))
     for info in files:
         name = PurePosixPath(info.path[len(root) + 1 :])
         if name.is_absolute() or ".." in name.parts:
@@ -94,22 +93,24 @@ def _kept(path: str, system: fs.FileSystem, root: str, files: list[fs.FileInfo])
 
 def forget_copies() -> None:
     """Remove all copies now, in a process that may be killed at its end."""
-    _COPIES.clear()
-    _remove(_scratch(os.getpid()), os.getpid())
-    _scratch.cache_clear()
+    if _COPIES:
+        _COPIES.clear()
+        _scratch(os.getpid())[0].close()
+        _scratch.cache_clear()
 
 
 @cache
-def _scratch(pid: int) -> str:
+def _scratch(pid: int) -> tuple[ExitStack, Path]:
     """Return the folder of this process's copies, which a process that it forks leaves alone."""
-    folder = tempfile.mkdtemp(prefix="raynas-")
-    atexit.register(_remove, folder, pid)
-    return folder
+    stack = ExitStack()
+    folder = stack.enter_context(temporary_folder())
+    atexit.register(_close, stack, pid)
+    return stack, folder
 
 
-def _remove(folder: str, pid: int) -> None:
+def _close(stack: ExitStack, pid: int) -> None:
     if os.getpid() == pid:
-        shutil.rmtree(folder, ignore_errors=True)
+        stack.close()
 
 
 def _of_checkpoints(names: list[str]) -> list[str]:
