@@ -1,0 +1,268 @@
+"""Runs that are killed at chosen changes of their folder, and what they come to when they go on.
+
+A program: ``python -m tests.killed_runs FOLDER NAME:FIRST:STEP ...`` with ``fixtures/kill_at.c``
+loaded before everything else. Every life is a fork of this process, which has imported all that a
+run needs; it prints a line of JSON for every scenario.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import shutil
+import sys
+import traceback
+from collections import Counter
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+import torch
+
+import raynas
+from raynas.storage.tables import read_history, read_trials
+from raynas.supernet import job, network_job
+from raynas.supernet.checkpoint import find_checkpoint, load_weights
+from tests.toynet import ToyNet
+
+KILLED = -9
+SPACE = raynas.ArchSpace.of(depth=[2, 3, 4, 5], width=[16, 32, 64])
+TIMES = ["started_utc", "finished_utc", "duration_s", "node", "worker"]
+INLINE: dict[str, Any] = {"inline": True}
+LIBRARY = ctypes.CDLL(None)
+
+
+def same(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows without what differs from run to run."""
+    kept = frame.drop(columns=[name for name in TIMES if name in frame.columns])
+    rows: list[dict[str, Any]] = json.loads(kept.to_json(orient="records", double_precision=12))
+    return rows
+
+
+def told(out: Path) -> list[dict[str, Any]]:
+    """Return the rows of a table of trials, none of which stands there twice."""
+    frame = read_trials(str(out)).to_pandas()
+    assert frame["trial"].is_unique
+    plain = pd.concat([pd.read_parquet(part) for part in out.glob("trials/part-*.parquet")])
+    assert sorted(plain["trial"]) == sorted(frame["trial"])
+    return same(frame)
+
+
+def epochs(out: Path) -> list[dict[str, Any]]:
+    """Return the rows of the history, one an epoch."""
+    frame = read_history(str(out)).to_pandas()
+    assert frame["epoch"].is_unique
+    return same(frame)
+
+
+def sums(state: dict[str, Any]) -> dict[str, float]:
+    """Return a number for the weights of every layer."""
+    return {name: float(tensor.double().sum()) for name, tensor in state.items()}
+
+
+def left(out: Path) -> list[str]:
+    """Return what lies in a folder, but for what only comes of a kill and is swept later."""
+    return sorted(file.name for file in out.iterdir() if not file.name.startswith("."))
+
+
+def score(arch: raynas.Arch, place: Path) -> float:
+    """Return a score, and note that it was asked for."""
+    with (place / "evaluated.txt").open("a") as file:
+        file.write(f"{arch.key}\n")
+    return float(arch["depth"]) * float(arch["width"])  # type: ignore[arg-type]
+
+
+# --- scenarios: each goes on with what is in its folder, and says what that holds -----------------
+
+
+def search(place: Path) -> None:
+    """Search with an evaluator that returns weights as well."""
+
+    def evaluate(arch: raynas.Arch) -> Any:
+        weights = {"w": torch.full((3,), float(arch["depth"]))}  # type: ignore[arg-type]
+        return {"accuracy": score(arch, place)}, weights
+
+    out, options = str(place / "run"), {"population": 3, "tournament": 2}
+    raynas.search(
+        SPACE,
+        "regularized_evolution",
+        evaluator=evaluate,
+        trials=6,
+        out=out,
+        resume=True,
+        ray=INLINE,
+        options=options,
+    )
+
+
+def search_outcome(place: Path) -> Any:
+    """Return table, best architecture and files of a search."""
+    out = place / "run"
+    return [told(out), (out / "best.json").read_text(), left(out), left(out / "weights")]
+
+
+def ask_tell(place: Path) -> None:
+    """Ask two at a time, and tell."""
+    run = raynas.ask_tell(SPACE, "regularized_evolution", out=str(place / "run"), trials=6, seed=1)
+    while not run.done:
+        for proposal in run.pending() or run.ask(2):
+            run.tell(proposal, score(proposal.arch, place))
+
+
+def ask_tell_outcome(place: Path) -> Any:
+    """Return table, best architecture and files."""
+    out = place / "run"
+    return [told(out), (out / "best.json").read_text(), left(out)]
+
+
+def always_due(module: ModuleType) -> None:
+    """Have a training save a checkpoint after every epoch; it is this process's alone."""
+    assert vars(module)["CHECKPOINT_S"] > 0.0
+    vars(module)["CHECKPOINT_S"] = 0.0
+
+
+def supernet(place: Path) -> None:
+    """Train two supernets one after the other, with a checkpoint for every epoch, and search."""
+    always_due(job)
+    phases = [{"algo": "spos", "epochs": 2}, {"algo": "spos", "epochs": 1}]
+    raynas.search(
+        ToyNet,
+        "random",
+        supernet=phases,
+        trials=3,
+        out=str(place / "run"),
+        resume=True,
+        ray=INLINE,
+    )
+
+
+def supernet_outcome(place: Path) -> Any:
+    """Return history, weights, table and files."""
+    out = place / "run"
+    weights = sums(load_weights(find_checkpoint(out)))
+    return [epochs(out), weights, told(out), (out / "best.json").read_text(), left(out)]
+
+
+def retrain(place: Path) -> None:
+    """Train one architecture, with a checkpoint for every epoch."""
+    always_due(network_job)
+    out = str(place / "run")
+    arch = {"first": "k3", "second": 1, "third": 1}
+    raynas.retrain(arch, space=ToyNet, epochs=3, out=out, resume=True, ray=INLINE)
+
+
+def retrain_outcome(place: Path) -> Any:
+    """Return history, weights, metrics and files."""
+    out = place / "run"
+    weights = sums(torch.load(out / "model.pt", weights_only=True))
+    return [epochs(out), weights, (out / "metrics.json").read_text(), left(out)]
+
+
+def verify(place: Path) -> None:
+    """Verify a search."""
+    raynas.load(str(place / "run")).verify(1, 2, options={"epochs": 1}, ray=INLINE)
+
+
+def verify_outcome(place: Path) -> Any:
+    """Return the tables of both seeds, and the outcome."""
+    out = place / "run"
+    tables = [told(folder) for folder in sorted(out.glob("verify/*/seed-*"))]
+    return [tables, (out / "verified.json").read_text(), left(out)]
+
+
+# --- lives ----------------------------------------------------------------------------------------
+
+
+class Lives:
+    """The lives of one scenario.
+
+    Args:
+        name: of its functions.
+        root: for its folders.
+    """
+
+    def __init__(self, name: str, root: Path) -> None:
+        self.run, self.outcome = globals()[name], globals()[f"{name}_outcome"]
+        self._root, self._begun = root, root / "begun"
+        if name == "verify":
+            out = str(self._begun / "run")
+            raynas.search(ToyNet, "gdas", epochs=1, trials=4, out=out, ray=INLINE)
+
+    def place(self, name: str) -> Path:
+        """Return a folder with what a scenario begins with."""
+        place = self._root / name
+        if self._begun.exists():
+            shutil.copytree(self._begun, place)
+        else:
+            place.mkdir(parents=True)
+        return place
+
+    def live(self, place: Path, limit: int) -> int:
+        """Run in a fork until the change of that number (0: to the end); return its exit code."""
+        pid = os.fork()
+        if pid == 0:
+            self._child(place, limit)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    def _child(self, place: Path, limit: int) -> None:
+        code = 1
+        try:
+            LIBRARY.kill_at(os.fsencode(f"{place}/run"), ctypes.c_long(limit))
+            self.run(place)
+            (place / "changes").write_text(str(LIBRARY.changes()))
+            code = 0
+        except BaseException:
+            (place / "error").write_text(traceback.format_exc())
+        finally:
+            os._exit(code)
+
+    def failure(self, limit: int, expected: Any) -> str | None:
+        """Return what is wrong with a run that was killed at a change, and has gone on."""
+        place = self.place(str(limit))
+        if (code := self.live(place, limit)) != KILLED:
+            return f"{code} where it was to be killed"
+        known = self._told(place)
+        if self.live(place, 0) != 0:
+            return (place / "error").read_text()[-1500:]
+        again = [key for key in known if self._evaluated(place)[key] > 1]
+        if again:
+            return f"evaluated again, though told: {again}"
+        found = self.outcome(place)
+        if found != expected:
+            pairs = zip(found, expected, strict=True)
+            return "; ".join(f"{a} where {b} was expected" for a, b in pairs if a != b)[:1500]
+        shutil.rmtree(place)
+        return None
+
+    def _told(self, place: Path) -> list[str]:
+        keys: list[str] = read_trials(str(place / "run"))["arch_key"].to_pylist()
+        return keys
+
+    def _evaluated(self, place: Path) -> Counter[str]:
+        log = place / "evaluated.txt"
+        return Counter(log.read_text().split() if log.exists() else [])
+
+
+def main() -> None:
+    """Run the scenarios that the command names."""
+    torch.set_num_threads(1)
+    for spec in sys.argv[2:]:
+        name, first, step = spec.split(":")
+        lives = Lives(name, Path(sys.argv[1], name))
+        whole = lives.place("whole")
+        assert lives.live(whole, 0) == 0, (whole / "error").read_text()
+        expected, changes = lives.outcome(whole), int((whole / "changes").read_text())
+        limits = range(int(first), changes + 1, int(step))
+        failures = {limit: lives.failure(limit, expected) for limit in limits}
+        wrong = {limit: failure for limit, failure in failures.items() if failure is not None}
+        print(
+            json.dumps({"name": name, "changes": changes, "kills": len(limits), "wrong": wrong}),
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    LIBRARY.changes.restype = ctypes.c_long
+    main()
