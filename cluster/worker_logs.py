@@ -11,7 +11,7 @@ from typing import Any
 
 from ray._private import worker
 
-from raynas.core.locations import under
+from raynas.core.locations import masked, under
 from raynas.storage.run_folder import Folder
 from raynas.storage.text_log import TextLog
 
@@ -38,7 +38,7 @@ class _Log:
         stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
         who = f"{said.get('ip') or 'ray'}/{said.get('pid')}"
         lines = [line for text in said["lines"] for line in str(text).splitlines()]
-        self._log.add("".join(f"{stamp} {who} {line}\n" for line in lines))
+        self._log.add("".join(f"{stamp} {who} {masked(line)}\n" for line in lines))
 
     def close(self) -> None:
         """Write what has not been written yet."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from raynas.core.digests import DIGESTS, changed, digest_of, read_digests, read_sealed, sealed
 from raynas.core.errors import StoreMismatch
+from raynas.core.locations import under
 from raynas.storage.run_folder import Folder
 
 
@@ -32,7 +33,7 @@ def read_json(
     try:
         return read_sealed(folder.read(name), wanted)
     except ValueError as error:
-        raise StoreMismatch(f"{folder.path}/{name} is damaged: {error}") from error
+        raise StoreMismatch(f"{under(folder.path, name)} is damaged: {error}") from error
 
 
 def write_text(folder: Folder, name: str, text: str) -> None:
@@ -58,9 +59,9 @@ def read_text(folder: Folder, name: str) -> str:
     try:
         text = folder.read(name)
     except ValueError as error:  # no UTF-8
-        raise StoreMismatch(f"{folder.path}/{name} is damaged: {error}") from error
+        raise StoreMismatch(f"{under(folder.path, name)} is damaged: {error}") from error
     if _digests(folder).get(name, digest := digest_of(text.encode())) != digest:
-        raise StoreMismatch(changed(f"{folder.path}/{name}"))
+        raise StoreMismatch(changed(under(folder.path, name)))
     return text
 
 
@@ -68,6 +69,8 @@ def _digests(folder: Folder) -> dict[str, str]:
     if not folder.has(DIGESTS):
         return {}
     try:
-        return read_digests(folder.read(DIGESTS).encode(), f"{folder.path}/{DIGESTS}")
+        return read_digests(folder.read(DIGESTS).encode(), under(folder.path, DIGESTS))
     except ValueError as error:
-        raise StoreMismatch(str(error)) from error
+        where = under(folder.path, DIGESTS)  # which text that is no UTF-8 does not name
+        text = str(error) if where in str(error) else f"{where} is damaged: {error}"
+        raise StoreMismatch(text) from error

@@ -29,7 +29,9 @@ def read_retrain_config(folder: Folder) -> RetrainConfig:
     try:
         return RetrainConfig.from_json(folder.read(RETRAIN))
     except ValueError as error:
-        raise StoreMismatch(f"{folder.path}/{RETRAIN} is not a retraining's: {error}") from error
+        raise StoreMismatch(
+            f"{under(folder.path, RETRAIN)} is not a retraining's: {error}"
+        ) from error
 
 
 def read_metrics(folder: Folder) -> dict[str, Any] | None:

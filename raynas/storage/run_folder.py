@@ -266,7 +266,7 @@ class Folder:
             return SearchConfig.from_json(self.read(CONFIG))
         except ValueError as error:
             raise StoreMismatch(
-                f"{self.path}/{CONFIG} is not a run's configuration: {error}"
+                f"{under(self.path, CONFIG)} is not a run's configuration: {error}"
             ) from error
 
     def _why_none(self) -> str:
