@@ -44,7 +44,8 @@ class _Log:
         """Write what has not been written yet."""
         if self.used:
             time.sleep(LAST_S)
-        self._log.flush()
+        with contextlib.suppress(OSError):
+            self._log.flush()
 
 
 @contextmanager
