@@ -17,6 +17,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -139,12 +140,10 @@ def _resident(pid: int) -> int:
 def _named(text: str) -> list[int]:
     """Return the processes below this one whose command line holds a text."""
     found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            mine = int(entry.name) in _below() and text.encode() in (entry / "cmdline").read_bytes()
-        except OSError:
-            continue
-        found += [int(entry.name)] if mine else []
+    for pid in _below():
+        with suppress(OSError):  # it has just ended
+            if text.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
     return found
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -45,11 +47,13 @@ class StudySearcher(Searcher):
         self._again: deque[Asked] = deque()
         self._deaths: Counter[int] = Counter()
         self._cpu_s: float | None = None  # of this thread, when the last batch came back
+        self._own_s = 0.0  # of it since, in here
         self.failure: Exception | None = None
 
     def suggest(self, trial_id: str) -> Any:
         """Return a batch as one short text; None while a lost one may come back; or FINISHED."""
-        batch = self._next()
+        with self._own_time():
+            batch = self._next()
         if not batch:
             return None if self._flying else str(Searcher.FINISHED)
         self._flying[trial_id] = batch
@@ -82,13 +86,14 @@ class StudySearcher(Searcher):
         if self.failure is not None:
             raise self.failure
         try:
-            self._complete(trial_id, result, error)
+            self._count_driver_time(len(self._flying[trial_id]))
+            with self._own_time():
+                self._complete(trial_id, result, error)
         except Exception as failure:
             self.failure = failure
             raise
 
     def _complete(self, trial_id: str, result: dict[str, Any] | None, error: bool) -> None:
-        self._count_driver_time()
         batch = self._flying.pop(trial_id)
         node = worker = ""
         if result and "broken" in result:
@@ -105,12 +110,20 @@ class StudySearcher(Searcher):
             self._study.tell(told, node=node, worker=worker)
             self._progress.told(self._study)
 
-    def _count_driver_time(self) -> None:
+    def _count_driver_time(self, archs: int) -> None:
         """Learn what a batch costs this thread, which is Tune's as well; waiting is no cost."""
         cpu_s = time.thread_time()
         if self._cpu_s is not None:
-            self._sizes.handled(cpu_s - self._cpu_s)
-        self._cpu_s = cpu_s
+            self._sizes.handled(cpu_s - self._cpu_s - self._own_s, self._own_s / archs)
+        self._cpu_s, self._own_s = cpu_s, 0.0
+
+    @contextmanager
+    def _own_time(self) -> Iterator[None]:
+        began_s = time.thread_time()
+        try:
+            yield
+        finally:
+            self._own_s += time.thread_time() - began_s
 
     def _lost(self, batch: list[Asked]) -> list[tuple[Asked, Measurement]]:
         """Return what is to be told of a batch whose process died; keep the others for later."""

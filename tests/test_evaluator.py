@@ -286,22 +286,24 @@ def test_a_sampler_that_never_learns_may_fly_blind() -> None:
 
 
 @pytest.mark.parametrize(
-    ("workers", "driver_s", "seconds", "expected"),
+    ("workers", "batch_s", "arch_s", "seconds", "expected"),
     [
-        (1000, 0.008, 1.0, 10),  # 1,000 batches a second would take the driver 8 s
-        (1000, 0.008, 60.0, 1),
-        (1000, 0.1, 1.0, LARGEST),
-        (50, 0.008, 1.0, 1),
-        (1000, 0.008, 0.01, 1),  # trials are cheap: what counts is what the sampler knows
+        (1000, 0.008, 0.0, 1.0, 10),  # 1,000 batches a second would take the driver 8 s
+        (1000, 0.008, 0.0004, 1.0, 20),
+        (1000, 0.008, 0.0, 60.0, 1),
+        (1000, 0.1, 0.0, 1.0, LARGEST),
+        (50, 0.008, 0.0, 1.0, 1),
+        (1000, 0.008, 0.0, 0.01, 1),  # trials are cheap: what counts is what the sampler knows
+        (1000, 0.008, 0.02, 1.0, 1),  # a slow sampler is no faster in batches
     ],
 )
 def test_workers_do_not_wait_for_a_driver_that_cannot_keep_up(
-    workers: int, driver_s: float, seconds: float, expected: int
+    workers: int, batch_s: float, arch_s: float, seconds: float, expected: int
 ) -> None:
     batch = BatchSize(workers=workers)
     batch.measured(seconds=seconds, count=1)
     for _ in range(100):
-        batch.handled(driver_s)
+        batch.handled(batch_s, arch_s)
     assert sizes(batch, 8, told=workers)[-1] == expected
 
 

@@ -33,16 +33,23 @@ class BatchSize:
     target_s: float = TARGET_S
     _last: int = field(default=0, init=False)
     _seconds: float | None = field(default=None, init=False)
-    _driver_s: float = field(default=0.0, init=False)
+    _batch_s: float = field(default=0.0, init=False)
+    _arch_s: float = field(default=0.0, init=False)
 
     def measured(self, seconds: float, count: int) -> None:
         """Learn how long the evaluations of a batch of ``count`` took."""
         each = max(seconds, 0.0) / max(count, 1)
         self._seconds = each if self._seconds is None else 0.7 * self._seconds + 0.3 * each
 
-    def handled(self, driver_s: float) -> None:
-        """Learn what handing out and taking back a batch costs the driver, all in all."""
-        self._driver_s = 0.9 * self._driver_s + 0.1 * driver_s
+    def handled(self, batch_s: float, arch_s: float) -> None:
+        """Learn what handing out and taking back a batch costs the driver.
+
+        Args:
+            batch_s: whatever its size.
+            arch_s: besides, for each of its architectures.
+        """
+        self._batch_s = 0.9 * self._batch_s + 0.1 * batch_s
+        self._arch_s = 0.9 * self._arch_s + 0.1 * arch_s
 
     def next(self, asked: int, told: int) -> int:
         """Return the next batch's size, at least 1."""
@@ -59,10 +66,15 @@ class BatchSize:
         return max(told // (PER_FLYING * self.workers), free)
 
     def _bearable(self) -> int:
-        """Return how many it takes for the driver to keep up; where it is its work that counts."""
+        """Return how many it takes for the driver to keep up, where evaluations are not cheap.
+
+        Where it cannot, since each architecture costs it too much, as a slow sampler's does, a
+        batch may cost as much again as half of its architectures, and no less.
+        """
         if self._seconds is None or self._seconds < self.target_s:
             return 1
-        return math.ceil(self.workers * self._driver_s / (LOAD * self._seconds))
+        spare_s = LOAD * self._seconds / self.workers - self._arch_s
+        return math.ceil(self._batch_s / max(spare_s, self._arch_s / 2))
 
     def _timely(self) -> int:
         if self._seconds is None:
