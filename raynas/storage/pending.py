@@ -46,28 +46,30 @@ def check_lockable(path: str) -> None:
 
 def write_pending(folder: Folder, pending: Iterable[Asked]) -> None:
     """Keep what was handed out and not told, in the order of asks; the file is there whole."""
-    lines = (
-        json.dumps(sealed({"trial": asked.number, "event": asked.event, "arch": dict(asked.arch)}))
-        for asked in sorted(pending, key=lambda asked: asked.event)
+    asks = sorted(pending, key=lambda asked: asked.event)
+    entries = (
+        {"trial": a.number, "event": a.event, "arch": dict(a.arch), "of": len(asks)} for a in asks
     )
-    folder.write(ASKED, "".join(line + "\n" for line in lines))
+    folder.write(ASKED, "".join(json.dumps(sealed(entry)) + "\n" for entry in entries))
 
 
 def read_pending(folder: Folder) -> list[tuple[int, Arch]]:
     """Return number and architecture of what was handed out, in the order of asks.
 
     Raises:
-        StoreMismatch: the file holds something else.
+        StoreMismatch: the file holds something else, or is damaged.
     """
     if not folder.has(ASKED):
         return []
-    found = []
-    for number, line in enumerate(folder.read(ASKED).splitlines(), 1):
-        try:
+    found: list[tuple[int, Arch]] = []
+    try:
+        lines = folder.read(ASKED).splitlines()
+        for line in lines:
             entry = read_sealed(line)
+            if entry.get("of", len(lines)) != len(lines):  # releases before wrote none
+                raise ValueError(f"{entry['of']} lines were written, and there are {len(lines)}")
             found.append((int(entry["trial"]), Arch.from_json(json.dumps(entry["arch"]))))
-        except (ValueError, TypeError, KeyError, InvalidArch) as error:
-            raise StoreMismatch(
-                f"{folder.path}/{ASKED}, line {number} is no proposal: {error}"
-            ) from error
+    except (ValueError, TypeError, KeyError, InvalidArch) as error:
+        where = f"{folder.path}/{ASKED}, line {len(found) + 1}"
+        raise StoreMismatch(f"{where} is no proposal: {error}") from error
     return found
