@@ -61,6 +61,7 @@ def run_study(
     sent = packed(spec)
     group = training_group(spec, config, out)
     workers = _workers(config, group)
+    group = group and replace(group, groups=workers)
     fixed = 1 if spec.epochs else config.batch
     first = min(math.ceil((study.trials - study.told) / (fixed or 1)), space.size())
     with _helpers(min(workers, first), config) as (barrier, timeout):
@@ -173,8 +174,9 @@ def _scheduler(spec: EvaluatorSpec) -> AsyncHyperBandScheduler | None:
 def _workers(config: RayConfig, group: TrainingGroup | None) -> int:
     """Return how many workers run at a time: as many as are asked for and fit.
 
-    On a cluster that was reached by its address, more may be asked for than fit now: they begin
-    when its nodes come, for which Ray's autoscaler looks at what waits.
+    On a cluster that was reached by its address, more may be asked for than fit now: they, or the
+    ranks that train for them, begin when its nodes come, for which Ray's autoscaler looks at what
+    waits.
 
     Raises:
         ValueError: not even one worker, or one training group, fits now.
@@ -182,10 +184,10 @@ def _workers(config: RayConfig, group: TrainingGroup | None) -> int:
     each: dict[str, float] = {"CPU": config.cpus_per_worker, "GPU": config.gpus_per_worker}
     if group is not None:
         each = group.resources
-    ranks = 1 if group is None else group.ranks
+    ranks = 1 if group is None else group.least
     fit = processes_that_fit(each) // ranks
     if fit < 1:
         what = "cpus_per_worker: a worker" if group is None else f"train_workers: {ranks} processes"
         raise too_large(what, each)
     asked = config.workers or fit
-    return asked if group is None and address_of(config) else min(fit, asked)
+    return asked if address_of(config) else min(fit, asked)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PositiveInt,
@@ -20,6 +21,7 @@ from pydantic.fields import FieldInfo
 
 from raynas.core.digests import EDITED, sealed, unsealed
 from raynas.core.errors import nearest
+from raynas.core.rank_counts import count_or_range
 
 Goal = Literal["max", "min"]
 
@@ -54,7 +56,11 @@ class RayConfig(Strict):
             ended and its trial failed; None sets no limit. Loading data and weights is not counted,
             nor is the start of a job that trains it.
         train_workers: ranks of the supernet's training job; with an evaluator that trains, of a job
-            for each architecture, if there are several.
+            for each architecture, if there are several. A pair such as ``(1, 4)``, or the text
+            ``1-4``, lets it be as many as fit, of the numbers that the batch divides by: fewer
+            after nodes were lost, more once others have come. Batches, augmentation and paths are
+            the same with any number; ``sync_batch_norm`` of the training makes BatchNorm alike,
+            what layers such as dropout draw differs.
         cpus_per_train_worker: CPU share, and torch threads, of each; None shares out all CPUs
             but one, or takes ``cpus_per_worker`` where each architecture has its own job.
         gpus_per_train_worker: GPU share of each rank; 0 takes ``gpus_per_worker`` where each
@@ -70,10 +76,22 @@ class RayConfig(Strict):
     gpus_per_worker: float = Field(default=0.0, ge=0.0)
     batch: PositiveInt | None = None
     timeout_s: float | None = Field(default=None, gt=0.0)
-    train_workers: PositiveInt = 1
+    train_workers: Annotated[int | tuple[int, int], BeforeValidator(count_or_range)] = 1
     cpus_per_train_worker: PositiveInt | None = None
     gpus_per_train_worker: float = Field(default=0.0, ge=0.0)
     inline: bool = False
+
+    @property
+    def min_train_workers(self) -> int:
+        """How many ranks there are at least."""
+        ranks = self.train_workers
+        return ranks if isinstance(ranks, int) else ranks[0]
+
+    @property
+    def max_train_workers(self) -> int:
+        """How many ranks there are at most."""
+        ranks = self.train_workers
+        return ranks if isinstance(ranks, int) else ranks[1]
 
     @model_validator(mode="after")
     def _one_process(self) -> RayConfig:
