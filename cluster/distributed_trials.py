@@ -19,6 +19,7 @@ from ray.exceptions import RayActorError
 from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from raynas.cluster.lost_processes import cause, could_not_start, lost_processes
 from raynas.cluster.train_storage import storage_of
 from raynas.cluster.training_group import TrainingGroup
 from raynas.cluster.work_queue import WorkQueue
@@ -26,7 +27,10 @@ from raynas.core.arch import Arch
 from raynas.core.evaluator import Described, Measurement, describe
 from raynas.evaluators.loaded import Loaded
 from raynas.evaluators.networks import MakeNetworkEvaluator, Networks, NetworkTrainer
+from raynas.evaluators.standalone import Standalone
 from raynas.storage.run_folder import Folder
+
+train_v2: Any = ray.train  # whose types are those of its first version
 
 
 class ProcessLost(RuntimeError):
@@ -48,6 +52,7 @@ class DistributedTrainer(NetworkTrainer):
         data = Loaded(make.data, torch.device("cpu"))
         super().__init__(make.evaluator, make.model_space, data, make.epochs)
         self._pickled, self._group = ray.cloudpickle.dumps(make), group
+        self._batch_size = batch_size_of(make)
         self._queue: Any = None
         self._job: threading.Thread | None = None
         self._failure: Exception | None = None  # of the job
@@ -61,9 +66,10 @@ class DistributedTrainer(NetworkTrainer):
         self.close()
         near = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         queue: Any = ray.remote(WorkQueue)
-        self._queue = queue.options(num_cpus=0, scheduling_strategy=near).remote(self._group.ranks)
+        ranks = self._group.ranks(self._batch_size)
+        self._queue = queue.options(num_cpus=0, scheduling_strategy=near).remote(ranks)
         self._failure = None
-        self._job = threading.Thread(target=self._run, args=(self._queue,), daemon=True)
+        self._job = threading.Thread(target=self._run, args=(self._queue, ranks), daemon=True)
         self._job.start()
         with suppress(RayActorError):  # the order says so again
             ray.get(self._queue.ready.remote())
@@ -122,15 +128,18 @@ class DistributedTrainer(NetworkTrainer):
         failure = self._failure
         if failure is None:
             raise ProcessLost(text)
-        failures = getattr(failure, "worker_failures", {0: failure}).values()
-        for error in (getattr(lost, "health_check_failure", lost) for lost in failures):
-            if isinstance(error, RayActorError):
-                raise ProcessLost(describe(error))
+        if lost_processes(failure) or could_not_start(failure):
+            raise ProcessLost(cause(failure))
         raise Described(text)
 
-    def _run(self, queue: Any) -> None:
+    def _run(self, queue: Any, ranks: int) -> None:
         self._group.keys.remember()
         name, storage = f"subnets-{uuid.uuid4().hex[:8]}", Folder(self._group.storage)
+        # orders are not repeated by Ray; where fewer ranks would do, a start is not waited for
+        waits = ranks == self._group.least
+        failures: Any = train_v2.FailureConfig(
+            max_preemption_failures=0, controller_failure_limit=-1 if waits else 0
+        )
         trainer = TorchTrainer(
             _rank,
             train_loop_config={
@@ -139,11 +148,13 @@ class DistributedTrainer(NetworkTrainer):
                 "threads": self._group.cpus,
             },
             scaling_config=ray.train.ScalingConfig(
-                num_workers=self._group.ranks,
+                num_workers=ranks,
                 use_gpu=self._group.gpus > 0,
                 resources_per_worker=self._group.resources,
             ),
-            run_config=ray.train.RunConfig(name=name, **storage_of(storage.path)),
+            run_config=ray.train.RunConfig(
+                name=name, **storage_of(storage.path), failure_config=failures
+            ),
         )
         outcome = "the training job ended, since nobody let it go on"
         try:
@@ -154,6 +165,12 @@ class DistributedTrainer(NetworkTrainer):
         finally:
             queue.over.remote(outcome)
             storage.remove(name)
+
+
+def batch_size_of(make: MakeNetworkEvaluator) -> int:
+    """Return the size of a training's batches, as far as it is known here: else the data's own."""
+    own = make.evaluator.settings.batch_size if isinstance(make.evaluator, Standalone) else None
+    return own or make.data.batch_size
 
 
 def _rank(given: dict[str, Any]) -> None:

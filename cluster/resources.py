@@ -18,6 +18,20 @@ def processes_that_fit(each: Mapping[str, float]) -> int:
     return sum(_fitting(node, each) for node in nodes)
 
 
+def room_for(each: Mapping[str, float], now: int, count: int) -> bool:
+    """Return whether some more processes fit, beside all that runs.
+
+    Args:
+        each: resources of a process.
+        now: how many run.
+        count: how many there would be.
+    """
+    if processes_that_fit(each) < count:
+        return False
+    free = ray.available_resources()
+    return all(free.get(name, 0.0) + 1e-9 >= (count - now) * share for name, share in each.items())
+
+
 def too_large(what: str, each: Mapping[str, float]) -> ValueError:
     """Return the error that says that processes do not fit, and what there is.
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from raynas.cluster.resources import processes_that_fit
 from raynas.core.config import RayConfig
 from raynas.core.locations import last_name, parent, under
+from raynas.core.rank_counts import equal_shares
 from raynas.evaluators.spec import EvaluatorSpec
 from raynas.storage.file_systems import Keys, known_keys
 from raynas.storage.run_folder import Folder
@@ -18,23 +20,42 @@ class TrainingGroup:
     """Who trains one subnet.
 
     Attributes:
-        ranks: how many processes.
+        least: number of processes.
+        most: number of processes.
         cpus: of each, and its torch threads.
         gpus: share of each.
         storage: folder or URI that all of them reach; the job keeps nothing there.
         keys: that open it.
+        groups: how many train at a time, each another subnet.
     """
 
-    ranks: int
+    least: int
+    most: int
     cpus: int
     gpus: float
     storage: str
     keys: Keys
+    groups: int = 1
 
     @property
     def resources(self) -> dict[str, float]:
         """What each process takes."""
         return {"CPU": self.cpus, **({"GPU": self.gpus} if self.gpus else {})}
+
+    def ranks(self, batch_size: int) -> int:
+        """Return how many processes fit now, if all groups have as many.
+
+        Args:
+            batch_size: of each training, which it is to divide by where there is a choice.
+
+        Raises:
+            ValueError: there is a choice, and it divides by none of the numbers.
+        """
+        if self.least == self.most:
+            return self.least
+        counts = equal_shares(batch_size, self.least, self.most)
+        fit = processes_that_fit(self.resources) // self.groups
+        return max((count for count in counts if count <= fit), default=counts[0])
 
     def clear(self) -> None:
         """Remove the folder that the jobs had."""
@@ -49,10 +70,11 @@ def training_group(spec: EvaluatorSpec, config: RayConfig, out: str) -> Training
         config: how many ranks, and on what.
         out: run folder.
     """
-    if spec.epochs == 0 or config.train_workers == 1:
+    if spec.epochs == 0 or config.max_train_workers == 1:
         return None
     return TrainingGroup(
-        ranks=config.train_workers,
+        least=config.min_train_workers,
+        most=config.max_train_workers,
         cpus=config.cpus_per_train_worker or config.cpus_per_worker,
         gpus=config.gpus_per_train_worker or config.gpus_per_worker,
         storage=under(out, JOBS),

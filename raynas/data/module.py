@@ -180,8 +180,16 @@ class DataModule:
         """Read the data; called once in every process that needs it."""
         raise TypeError(f"{type(self).__name__} must define load()")
 
+    @property
+    def augments(self) -> bool:
+        """Whether ``augment`` may change a batch."""
+        return type(self).augment is not DataModule.augment
+
     def augment(self, x: Tensor, rng: torch.Generator) -> Tensor:
-        """Return the inputs of a training batch, changed at random or as they are."""
+        """Return the inputs of a training batch, changed at random or as they are.
+
+        The batch is that of all ranks, each of which does the same to all of it.
+        """
         return x
 
     def as_loaded(self) -> DataModule:

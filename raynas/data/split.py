@@ -29,6 +29,11 @@ class Split(ABC):
 
     in_memory: ClassVar[bool]
 
+    @property
+    def alike(self) -> bool:
+        """Whether examples have one shape, so that ranks can exchange theirs."""
+        return True
+
     @abstractmethod
     def __len__(self) -> int:
         """How many examples there are."""

@@ -57,6 +57,11 @@ class StreamedSplit(Split):
     def __len__(self) -> int:
         return self._count
 
+    @property
+    def alike(self) -> bool:
+        """Whether items are stacked; what a ``collate_fn`` makes may have any shape."""
+        return self.reading.collate_fn is None
+
     def batches(
         self,
         order: Order | None,

@@ -34,6 +34,11 @@ class Loaded(DataModule):
         """Return the splits, always the same tensors."""
         return self._splits
 
+    @property
+    def augments(self) -> bool:
+        """Whether the module does."""
+        return self._source.augments
+
     def augment(self, x: Tensor, rng: torch.Generator) -> Tensor:
         """Return a training batch as the module changes it."""
         return self._source.augment(x, rng)

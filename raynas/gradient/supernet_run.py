@@ -38,6 +38,11 @@ class SupernetRun:
         """The number of the last epoch in the history."""
         return self.first_epoch + self.job.settings.epochs
 
+    @property
+    def batch_size(self) -> int:
+        """The training's, or the data's own."""
+        return self.job.settings.batch_size or self.job.data.batch_size
+
     def run(self, report: Report, *, device: torch.device | None, checkpoint: Path | None) -> None:
         """Train on one rank; see ``TrainJob.run``."""
 

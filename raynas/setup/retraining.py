@@ -12,6 +12,7 @@ from raynas.core.config import RayConfig, ray_config, validated
 from raynas.core.errors import Interrupted, StoreMismatch
 from raynas.core.locations import under
 from raynas.core.progress import Progress
+from raynas.core.rank_counts import equal_shares
 from raynas.core.retrain_config import RetrainConfig
 from raynas.core.temporary import temporary_folder
 from raynas.core.train_settings import TrainSettings
@@ -181,10 +182,7 @@ def _check(
     check_smoothing(options, data)
     size = settings.batch_size or data.batch_size
     check_batch(size, data)
-    if size % ray.train_workers:
-        raise ValueError(
-            f"batch_size {size} does not divide by {ray.train_workers} training workers"
-        )
+    equal_shares(size, ray.min_train_workers, ray.max_train_workers)
     _check_columns(data)
     inherited = subject.inherited
     net = space.build(subject.arch) if inherited is None else inherited.network()

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from raynas.core.nest import Nest, mapped, taken
+
+_divisor: ContextVar[int] = ContextVar("shared_equally", default=1)
+
+
+@contextmanager
+def shared_equally(numbers: Sequence[int]) -> Iterator[None]:
+    """Let trainings that begin inside choose batches as any of these numbers of ranks can share."""
+    token = _divisor.set(math.lcm(*numbers))
+    try:
+        yield
+    finally:
+        _divisor.reset(token)
 
 
 class ProcessGroup:
@@ -16,12 +33,15 @@ class ProcessGroup:
     Attributes:
         rank: from 0.
         world: how many there are.
+        divisor: what batches divide by, so that the ranks, and any other number of them that may
+            go on with the training, have equal shares.
     """
 
     def __init__(self) -> None:
         self.rank, self.world = 0, 1
         if dist.is_available() and dist.is_initialized():
             self.rank, self.world = dist.get_rank(), dist.get_world_size()
+        self.divisor = math.lcm(self.world, _divisor.get())
 
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by their means over the ranks, in one flat exchange."""
@@ -58,6 +78,22 @@ class ProcessGroup:
         if self.world > 1:
             dist.broadcast_object_list(values, 0)
         return values[0]
+
+    def joined(self, share: Nest) -> Nest:
+        """Return a batch of which every rank has ``batch[rank::world]``, all shares being alike."""
+        return mapped(self._joined, share)
+
+    def share(self, batch: Nest) -> Nest:
+        """Return this rank's share of a batch."""
+        return taken(batch, slice(self.rank, None, self.world))
+
+    def _joined(self, share: Tensor) -> Tensor:
+        # as bytes, which every backend exchanges
+        own = share.reshape(len(share), -1).contiguous().view(torch.uint8)
+        shares = [torch.empty_like(own) for _ in range(self.world)]
+        dist.all_gather(shares, own)
+        whole = torch.stack(shares, 1).flatten(0, 1).view(share.dtype)
+        return whole.reshape(-1, *share.shape[1:])
 
     def check_batch(self, size: int, examples: int) -> None:
         """Raise ValueError unless a batch can be taken, and shared out equally."""

@@ -21,7 +21,7 @@ from raynas.supernet.averaging import WeightAverage
 from raynas.supernet.distillation import Taught, Teacher
 from raynas.supernet.distributed import ProcessGroup
 from raynas.supernet.explaining import explained
-from raynas.supernet.mixing import Mixed, check_mixing, mixed_and_cut
+from raynas.supernet.mixing import Mixed, check_mixing, mixed_and_cut, mixes
 from raynas.supernet.optimizers import optimizer_of
 from raynas.supernet.precision import PrecisionPolicy
 from raynas.supernet.protocol import Batch, cosine
@@ -35,11 +35,12 @@ ORDER = 0  # the stream of the training split's order
 class TrainingLoop(ABC):
     """Trains a model by SGD, epoch by epoch, on one rank or several.
 
-    The order of examples, their augmentation, what a dataset draws that is read anew each epoch,
-    and what layers such as dropout draw are functions of seed, epoch or step, and rank. So a result
-    depends on model, data, settings and seed alone, whatever the process did before, and a
-    checkpoint needs no random states, neither of this device nor of other ranks, to go on as if it
-    had not stopped.
+    The order of examples, their augmentation and what a dataset draws that is read anew each epoch
+    are functions of seed, epoch or step, and of where an example stands in the batch of all ranks;
+    what layers such as dropout draw is one of seed, epoch and rank. So a result depends on model,
+    data, settings and seed alone, whatever the process did before, and a checkpoint needs no random
+    states, neither of this device nor of other ranks, to go on as if it had not stopped, with as
+    many ranks or with others.
 
     Args:
         model: trained in place; it is moved to the device.
@@ -252,14 +253,43 @@ class TrainingLoop(ABC):
             scale = self._lr_scale() if named is None else named(self.step, self.steps)
             for group in self.optimizer.param_groups:
                 group["lr"] = self.settings.lr * scale
-            yield mixed_and_cut(self._augmented(inputs), targets, self.settings, self._mixing())
+            yield self._changed(inputs, targets)
             self.step += 1
         if self._waiting:  # fewer batches than ``accumulate`` are left: a smaller step
             self._take_step([])
 
+    def _changed(self, inputs: Nest, targets: Nest) -> Batch:
+        """Return this rank's share of a batch, augmented, mixed and cut."""
+        if not self._changes_whole:
+            inputs = self._precision.laid_out(self._augmented(inputs))
+            return mixed_and_cut(inputs, targets, self.settings, self._mixing())
+        inputs = self._augmented(self._group.joined(inputs))
+        if mixes(self.settings) and targets is not None:
+            targets = self._group.joined(targets)
+        inputs, targets = mixed_and_cut(inputs, targets, self.settings, self._mixing())
+        if isinstance(targets, Mixed):
+            targets = targets.mapped(self._group.share)
+        return self._precision.laid_out(self._group.share(inputs)), targets
+
+    @property
+    def _changes_whole(self) -> bool:
+        """Whether every rank changes the batch of all ranks, and takes its share of that.
+
+        What an example becomes may depend on all of its batch. Batches of many shapes, of which
+        ranks cannot put one together, are changed by each rank for itself.
+        """
+        changed = self._data.augments or mixes(self.settings) or self.settings.cutout > 0
+        return self.world > 1 and changed and self._train.alike
+
+    @property
+    def _changing_rank(self) -> int:
+        """The rank in what augmentation draws: the first one's holds for the batch of all."""
+        return 0 if self._changes_whole else self.rank
+
     def _mixing(self) -> np.random.Generator:
         """Return what draws how examples of this step are mixed and cut."""
-        return np.random.default_rng([self.seed, self.step, self.augmentation_stream, self.rank, 1])
+        words = [self.seed, self.step, self.augmentation_stream, self._changing_rank, 1]
+        return np.random.default_rng(words)
 
     def _epoch_examples(self) -> Split:
         """Return the epoch's training split; all ranks have the same."""
@@ -289,9 +319,8 @@ class TrainingLoop(ABC):
         return first_inputs(self._data, self._train, count, self.device)
 
     def _augmented(self, inputs: Nest) -> Nest:
-        seed = stream_seed(self.seed, self.step, self.augmentation_stream, self.rank)
-        rng = torch.Generator().manual_seed(seed)
-        return self._precision.laid_out(self._data.augment(inputs, rng))
+        seed = stream_seed(self.seed, self.step, self.augmentation_stream, self._changing_rank)
+        return self._data.augment(inputs, torch.Generator().manual_seed(seed))
 
     def _own_random_state(self, position: int, number: int) -> AbstractContextManager[None]:
         seed = stream_seed(self.seed, position, number, self.rank)

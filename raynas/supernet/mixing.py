@@ -7,6 +7,7 @@ and Taylor, 2017, arXiv:1708.04552 (Cutout).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,17 @@ class Mixed:
     first: Nest
     second: Nest
     share: float
+
+    def mapped(self, function: Callable[[Nest], Nest]) -> Mixed:
+        """Return what a function makes of both; where there are no targets, there are none."""
+        if self.first is None:
+            return self
+        return Mixed(function(self.first), function(self.second), self.share)
+
+
+def mixes(settings: TrainSettings) -> bool:
+    """Return whether examples, and with them their targets, are mixed."""
+    return settings.mixup > 0 or settings.cutmix > 0
 
 
 def mixed_and_cut(

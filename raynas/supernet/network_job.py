@@ -65,6 +65,11 @@ class NetworkJob:
         return self.settings.epochs
 
     @property
+    def batch_size(self) -> int:
+        """The settings', or the data's own."""
+        return self.settings.batch_size or self.data.batch_size
+
+    @property
     def columns(self) -> dict[str, str]:
         """None: the history is of one training."""
         return {}

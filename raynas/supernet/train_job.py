@@ -45,6 +45,11 @@ class TrainJob(Protocol):
         """The number of the last epoch in the history."""
         ...
 
+    @property
+    def batch_size(self) -> int:
+        """Of all ranks together."""
+        ...
+
     def run(self, report: Report, *, device: torch.device | None, checkpoint: Path | None) -> None:
         """Train on one rank, and report every epoch.
 

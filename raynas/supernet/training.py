@@ -69,10 +69,10 @@ class SupernetTraining(TrainingLoop):
         super().__init__(model, data, settings, seed=seed, device=device or torch.device("cpu"))
         self.inherited = inherited
         self._algo = algo
-        if len(self._valid) < self.world:
+        if len(self._valid) < self._group.divisor:
             raise ValueError(
-                f"{len(self._valid)} validation examples are too few for {self.world} training "
-                "workers"
+                f"{len(self._valid)} validation examples are too few for {self._group.divisor} "
+                "training workers"
             )
         self._space = space_of(self.model)
         self._scorer = SubnetScorer(
@@ -206,7 +206,7 @@ class SupernetTraining(TrainingLoop):
     def _size(self, split: Split) -> int:
         """Return the batch size of this epoch: the algorithm's, in equal shares for the ranks."""
         size = min(self._algo.batch_size(self._base_batch), len(split))
-        return size - size % self.world
+        return size - size % self._group.divisor
 
     @property
     def _probed(self) -> str:
