@@ -506,3 +506,28 @@ def test_two_loops_at_once_lose_nothing_when_one_is_killed(tmp_path: Path) -> No
     assert study.pending() == []
     events = [*after["asked_event"], *after["told_event"]]
     assert sorted(events) == list(range(80)), "one order of all asks and tells"
+
+
+@pytest.mark.full
+def test_three_drivers_on_one_archive_evaluate_nothing_twice(tmp_path: Path) -> None:
+    """As each would with an evaluator of its own; one is killed, and frees what it held."""
+    study = begun(tmp_path, trials=90)
+    drivers = [loop(tmp_path, study.path) for _ in range(3)]
+    deadline = time.monotonic() + HANGS_S
+    while len(set(rows(study)["worker"])) < 3:
+        assert time.monotonic() < deadline
+        assert all(driver.poll() is None for driver in drivers)
+        time.sleep(0.1)
+    drivers[0].send_signal(signal.SIGKILL)
+    for driver in drivers:
+        _, said = driver.communicate(timeout=HANGS_S)
+        assert driver.returncode in (0, -signal.SIGKILL), said
+    table = rows(study)
+    assert table["arch_key"].is_unique
+    assert sorted(table["trial"]) == list(range(90)), "what the killed one held is told as well"
+    assert set(table["status"]) == {"completed"}
+    events = [*table["asked_event"], *table["told_event"]]
+    assert sorted(events) == list(range(180))
+    assert study.pending() == []
+    replayed = ask_tell(out=study.path)
+    assert (replayed.told, replayed.done) == (90, True)
