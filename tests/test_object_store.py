@@ -189,6 +189,8 @@ def test_all_that_is_asked_of_a_run_is_answered_wherever_it_lies(
     assert main(["export", out, str(tmp_path / "other.json")]) == 0
     assert main(["ui", place.at("runs"), "--json"]) == 0
     capsys.readouterr()
+    assert main(["report", out, "--out", "s3://bucket/report.html"]) == 2
+    assert "s3://bucket/report.html is a URI: expected a local file" in capsys.readouterr().err
 
 
 @over(ONE_KIND)

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from raynas.cli.completion import complete_run, completes
 from raynas.cli.exit_codes import STOPPED
+from raynas.core.locations import is_uri
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -144,7 +145,10 @@ def writable(file: str, *, force: bool) -> None:
 
     Raises:
         OSError: a file or a folder is there, or no folder to write it to.
+        ValueError: it is a URI.
     """
+    if is_uri(file):
+        raise ValueError(f"{file} is a URI: expected a local file, which may be copied there")
     path = Path(file)
     if path.is_dir():
         raise IsADirectoryError(f"{file} is a folder; name a file")

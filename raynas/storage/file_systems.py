@@ -64,7 +64,7 @@ def known_keys() -> Keys:
 def clean(uri: str) -> str:
     """Return a URI without keys and passwords, which this process remembers for its bucket.
 
-    >>> clean("s3://AKIA:secret@bucket-of-a-doctest/run?region=eu-west-1")
+    >>> clean("s3://AKIA:secret@bucket-of-a-doctest/run/?region=eu-west-1")
     's3://bucket-of-a-doctest/run?region=eu-west-1'
 
     Raises:
@@ -83,7 +83,8 @@ def clean(uri: str) -> str:
         query = urlencode(open_ones, safe=":/")
         secret = urlencode([option for option in options if option not in open_ones])
         _KEYS.by_place[parts.scheme, netloc] = (user, secret)
-    return urlunsplit(parts._replace(netloc=netloc, query=query))
+    path = parts.path if parts.scheme == "file" else parts.path.rstrip("/")
+    return urlunsplit(parts._replace(netloc=netloc, path=path, query=query))
 
 
 def _is_secret(option: str) -> bool:
