@@ -80,7 +80,7 @@ class RankedTraining:
                         f"{self._job.title} failed: processes were lost {losses} times before the "
                         f"next checkpoint; the last time: {cause(failure)}"
                     ) from failure
-                news = "a training process was lost" if lost == 1 else f"{lost} were lost"
+                news = _lost(lost)
             done = self._epochs_done()
             progress.phase(f"{news}; going on from epoch {done + 1} with {self._shares()}")
 
@@ -160,6 +160,10 @@ class RankedTraining:
             return 0
         about: dict[str, Any] = load_about(checkpoint)
         return int(about["epoch"]) + self._job.epochs - int(about["epochs"])
+
+
+def _lost(count: int) -> str:
+    return "a training process was lost" if count == 1 else f"{count} training processes were lost"
 
 
 def _cpus_each(config: RayConfig) -> int:
