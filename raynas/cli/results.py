@@ -33,7 +33,7 @@ def trials(
     from raynas.core.errors import nearest
     from raynas.report.as_json import trials_answer
     from raynas.report.order import best_first
-    from raynas.report.trial_tables import flat, trial_table
+    from raynas.report.trial_tables import flat, for_spreadsheets, trial_table
     from raynas.results.result import Result
 
     result = Result(run)
@@ -46,7 +46,7 @@ def trials(
     if as_json:
         return trials_answer(result, frame)
     if csv:
-        sys.stdout.write(flat(frame).to_csv(index=False))
+        sys.stdout.write(for_spreadsheets(flat(frame)).to_csv(index=False))
         return None
     metrics = [*result.config.objectives, "loss", "params", "macs"]
     out_console.print(trial_table(frame, list(dict.fromkeys(metrics)), result.path))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LISTS = (np.ndarray, list)  # what cells with several values are
+FORMULAS = ("=", "+", "-", "@", "\t")  # what they begin with in spreadsheets
 RESCORED = "the cheap score with the supernet's weights, measured again on all validation examples"
 
 
@@ -48,6 +49,37 @@ def flat(frame: pd.DataFrame) -> pd.DataFrame:
 
     lists = [name for name in frame if any(isinstance(cell, LISTS) for cell in frame[name])]
     return frame.assign(**{str(name): frame[name].map(text) for name in lists})
+
+
+def for_spreadsheets(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table no text of which a spreadsheet takes for a formula; numbers stay as they are.
+
+    >>> import pandas as pd
+    >>> cells = pd.DataFrame({"=SUM(A1)": ["@x", "-5", "plain", None], "b": [-1.5, 2.0, 0.0, 1.0]})
+    >>> print(for_spreadsheets(cells).to_csv(index=False), end="")
+    '=SUM(A1),b
+    '@x,-1.5
+    -5,2.0
+    plain,0.0
+    ,1.0
+    """
+    names = [str(name) for name in frame if frame[name].dtype.kind in "OTU"]
+    texts = {name: frame[name].map(_inert) for name in names}
+    return frame.assign(**texts).rename(columns=_inert)
+
+
+def _inert(cell: Any) -> Any:
+    """Return a text with an apostrophe in front where it begins as a formula does."""
+    if not isinstance(cell, str):
+        return cell
+    cell = cell.replace("\r", "\\r")  # else the end of a row to some programs
+    if not cell.startswith(FORMULAS):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
 
 
 def best_trials(count: int) -> str:
