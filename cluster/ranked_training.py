@@ -70,19 +70,20 @@ class RankedTraining:
             except (ray.train.TrainingFailedError, RayActorError) as failure:
                 if ranks > min(self._counts) and could_not_start(failure):
                     most = max(count for count in self._counts if count < ranks)
-                    continue
-                lost, most = lost_processes(failure), max(self._counts)
-                if not lost:
-                    raise RuntimeError(f"{self._job.title} failed: {cause(failure)}") from failure
-                losses = losses + 1 if self._epochs_done() == done else 1
-                if losses == MOST_LOSSES:
-                    raise RuntimeError(
-                        f"{self._job.title} failed: processes were lost {losses} times before the "
-                        f"next checkpoint; the last time: {cause(failure)}"
-                    ) from failure
-                news = _lost(lost)
+                    news = f"{ranks} training processes did not start"
+                else:
+                    most = max(self._counts)
+                    lost = self._lost(failure)
+                    losses = losses + 1 if self._epochs_done() == done else 1
+                    if losses == MOST_LOSSES:
+                        raise RuntimeError(
+                            f"{self._job.title} failed: processes were lost {losses} times before "
+                            f"the next checkpoint; the last time: {cause(failure)}"
+                        ) from failure
+                    news = f"{lost} training processes were lost"
+                    news = "a training process was lost" if lost == 1 else news
             done = self._epochs_done()
-            progress.phase(f"{news}; going on from epoch {done + 1} with {self._shares()}")
+            progress.phase(f"{news}; going on from epoch {done + 1} with {self._shares(most)}")
 
     def _attempt(self, ranks: int) -> bool:
         """Run one job, and return whether the training is over."""
@@ -148,10 +149,20 @@ class RankedTraining:
         fit = min(processes_that_fit(self._each), most)
         return max((count for count in self._counts if count <= fit), default=None)
 
-    def _shares(self) -> str:
+    def _shares(self, most: int) -> str:
         """Return how many ranks there will be, of how many."""
-        most = max(self._counts)
-        return f"{self._fitting(most) or min(self._counts)} of {most}"
+        return f"{self._fitting(most) or min(self._counts)} of {max(self._counts)}"
+
+    def _lost(self, failure: Exception) -> int:
+        """Return how many processes were lost.
+
+        Raises:
+            RuntimeError: none was; the training itself failed.
+        """
+        lost = lost_processes(failure)
+        if not lost:
+            raise RuntimeError(f"{self._job.title} failed: {cause(failure)}") from failure
+        return lost
 
     def _epochs_done(self) -> int:
         """Return how many epochs the newest checkpoint has, those of earlier phases included."""
@@ -160,10 +171,6 @@ class RankedTraining:
             return 0
         about: dict[str, Any] = load_about(checkpoint)
         return int(about["epoch"]) + self._job.epochs - int(about["epochs"])
-
-
-def _lost(count: int) -> str:
-    return "a training process was lost" if count == 1 else f"{count} training processes were lost"
 
 
 def _cpus_each(config: RayConfig) -> int:

@@ -9,6 +9,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from ray.exceptions import RayActorError
+from ray.train import ControllerError, WorkerGroupError
+from ray.train.v2._internal.exceptions import (
+    WorkerGroupStartupTimeoutError,
+    WorkerHealthCheckFailedError,
+)
+
+from raynas.cluster.lost_processes import cause, could_not_start, lost_processes
 
 EPOCHS = 6
 TRAINING = """
@@ -156,3 +164,34 @@ def test_a_training_goes_on_with_fewer_ranks_when_a_node_goes_and_more_when_one_
 def test_an_error_of_ones_own_ends_a_training_at_once(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="supernet training failed: ArithmeticError: as planned"):
         trained("faulty", tmp_path / "faulty")
+
+
+DEAD = WorkerHealthCheckFailedError("it is silent", RayActorError())
+MISSES = RuntimeError("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]")
+OWN = ArithmeticError("as planned")
+
+
+@pytest.mark.parametrize(
+    ("errors", "lost"),
+    [
+        ([DEAD], 1),
+        ([DEAD, MISSES], 1),
+        ([DEAD, DEAD], 2),
+        ([MISSES], 1),
+        ([OWN], 0),
+        ([OWN] * 2, 0),
+    ],
+)
+def test_processes_that_were_lost_are_told_from_errors(errors: list[Exception], lost: int) -> None:
+    failure = WorkerGroupError("failed", dict(enumerate(errors)))
+    assert lost_processes(failure) == lost
+    assert not could_not_start(failure)
+
+
+def test_what_a_controller_fails_of_is_no_lost_process() -> None:
+    full = ControllerError(OSError("no space left on device"))
+    assert (lost_processes(full), could_not_start(full)) == (0, False)
+    assert cause(full) == "no space left on device"
+    late = ControllerError(WorkerGroupStartupTimeoutError(2))
+    assert (lost_processes(late), could_not_start(late)) == (0, True)
+    assert lost_processes(RayActorError()) == 1  # the controller's own process
