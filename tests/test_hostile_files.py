@@ -181,9 +181,10 @@ def test_no_module_within_a_run_is_imported(
 @pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/../../x", "", "a\0b"])
 def test_names_lead_nowhere_outside_a_folder(name: str, tmp_path: Path) -> None:
     folder = Folder(str(tmp_path / "out"))
-    for act in (lambda: folder.write(name, ""), lambda: folder.append(name, "")):
-        with pytest.raises(ValueError, match="no name of a file"):
-            act()
+    with pytest.raises(ValueError, match="no name of a file"):
+        folder.write(name, "")
+    with pytest.raises(ValueError, match="no name of a file"):
+        folder.append(name, "")
     with pytest.raises(ValueError, match="no name of a file"):
         folder.remove(name)
 
