@@ -103,8 +103,8 @@ if sys.argv[2] == "search":
                   ray=RAY)
     sys.exit()
 raynas.train_supernet(ToyNet, epochs=3, out=str(place / "supernet"), resume=True, ray=RAY)
-result = raynas.search(ToyNet, "random", evaluator=score, trials=12, out=str(place / "run"),
-                       resume=True, ray=RAY)
+result = raynas.search(ToyNet, "random", evaluator=score, data="digits", trials=12,
+                       out=str(place / "run"), resume=True, ray=RAY)
 result.verify(1, 1, options={"epochs": 1}, ray=RAY)
 raynas.retrain(result, epochs=3, out=str(place / "retrained"), resume=True, ray=RAY)
 """
