@@ -133,8 +133,7 @@ with RunLock("search") as lock:
     lock.take(sys.argv[1])
     child = os.fork()
     if child == 0:
-        time.sleep(600)
-    print(child, flush=True)
+        print(os.getpid(), flush=True)
     time.sleep(600)
 """
 
