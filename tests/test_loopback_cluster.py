@@ -32,7 +32,7 @@ SEARCH = [
 # The machines reach no package registry, and share this one's memory.
 PREPARED = """
 export PIP_NO_INDEX=1 PIP_NO_BUILD_ISOLATION=false OMP_NUM_THREADS=1
-export RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES=200000000
+export RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES=200000000 RAY_raylet_start_wait_time_s=300
 """
 
 

@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("ray")]
 ROOT = Path(__file__).parent.parent
 RAY = str(Path(sys.prefix) / "bin" / "ray")
 ENVIRONMENT = {"PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"}
+ENVIRONMENT |= {"RAY_raylet_start_wait_time_s": "300"}  # on a machine that is busy
 CUT_S = 20
 TRIALS = 60
 SEARCH = f"""
