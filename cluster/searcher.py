@@ -12,13 +12,18 @@ from typing import Any
 import ray
 from ray.tune.search import Searcher
 
+from raynas.cluster.memory_limit import OVER_MEMORY
+from raynas.cluster.trial_failures import TrialFailures
+from raynas.cluster.worker_death import WorkerDeath, death_of
 from raynas.core.archspace import ArchSpace
 from raynas.core.batching import BatchSize
+from raynas.core.config import RayConfig
 from raynas.core.evaluator import Measurement
 from raynas.core.progress import Progress
 from raynas.core.study import Asked, Study
 
 ATTEMPTS = 3  # evaluations of one architecture that may end their process, before it is failed
+NODE_ATTEMPTS = 10  # the same for nodes, which leave for reasons of their own
 
 
 class StudySearcher(Searcher):
@@ -37,15 +42,18 @@ class StudySearcher(Searcher):
         space: ArchSpace,
         sizes: BatchSize,
         progress: Progress,
+        config: RayConfig | None = None,
         timeout: Any = None,
-        timeout_s: float | None = None,
+        records: str = "",
     ) -> None:
         super().__init__(metric=None, mode=None)
         self._study, self._space, self._sizes, self._progress = study, space, sizes, progress
-        self._timeout, self._timeout_s = timeout, timeout_s
+        self._config, self._timeout, self._records = config or RayConfig(), timeout, records
+        self.trials = TrialFailures()
         self._flying: dict[str, list[Asked]] = {}
         self._again: deque[Asked] = deque()
         self._deaths: Counter[int] = Counter()
+        self._lost_nodes: Counter[int] = Counter()
         self._cpu_s: float | None = None  # of this thread, when the last batch came back
         self._own_s = 0.0  # of it since, in here
         self.failure: Exception | None = None
@@ -94,13 +102,13 @@ class StudySearcher(Searcher):
             raise
 
     def _complete(self, trial_id: str, result: dict[str, Any] | None, error: bool) -> None:
-        batch = self._flying.pop(trial_id)
+        batch, said = self._flying.pop(trial_id), self.trials.pop(trial_id)
         node = worker = ""
         if result and "broken" in result:
             self._study.failure = f"the evaluator cannot be made: {result['broken']}"
             told = [(asked, Measurement(error=self._study.failure, epochs=0)) for asked in batch]
         elif error or not result or "measured" not in result:
-            told = self._lost(batch)
+            told = self._lost(batch, said)
         else:
             found = [Measurement(**one) for one in json.loads(result["measured"])]
             node, worker = result.get("hostname", ""), result["worker"]
@@ -125,20 +133,37 @@ class StudySearcher(Searcher):
         finally:
             self._own_s += time.thread_time() - began_s
 
-    def _lost(self, batch: list[Asked]) -> list[tuple[Asked, Measurement]]:
+    def _lost(self, batch: list[Asked], said: str) -> list[tuple[Asked, Measurement]]:
         """Return what is to be told of a batch whose process died; keep the others for later."""
         packed = [self._space.pack(asked.arch) for asked in batch]
         late = set() if self._timeout is None else set(ray.get(self._timeout.late.remote(packed)))
+        death = death_of(said, self._records)
         told = []
         for asked, text in zip(batch, packed, strict=True):
-            self._deaths[asked.number] += not late
             if text in late:
-                told.append((asked, _failed(_LATE.format(self._timeout_s))))
-            elif self._deaths[asked.number] == ATTEMPTS:
-                told.append((asked, _failed(_DEAD.format(ATTEMPTS))))
-            else:
+                measured: Measurement | None = _failed(_LATE.format(self._config.timeout_s))
+            elif text == death.over_memory:
+                measured = _failed(OVER_MEMORY.format(self._config.memory_gb))
+            else:  # who is guilty is known, and it is another one, or this counts
+                guilty = bool(late) or death.over_memory is not None
+                measured = None if guilty else self._failed_at_last(asked, death)
+            if measured is None:
                 self._again.append(asked)
+            else:
+                told.append((asked, measured))
+        self._progress.noted(_line(batch, death, "timeout_s" if late else death.brief, len(told)))
         return told
+
+    def _failed_at_last(self, asked: Asked, death: WorkerDeath) -> Measurement | None:
+        """Return what is told after the last attempt; None leaves another one."""
+        if death.node_lost:
+            count, attempts = self._lost_nodes, NODE_ATTEMPTS
+        else:
+            count, attempts = self._deaths, ATTEMPTS
+        count[asked.number] += 1
+        if count[asked.number] < attempts:
+            return None
+        return _failed(_DEAD.format(attempts, death.why), death.traceback)
 
     def save(self, checkpoint_path: str) -> None:
         """Save nothing: the run folder holds every told trial."""
@@ -151,8 +176,19 @@ class StudySearcher(Searcher):
 
 
 _LATE = "the evaluation took longer than {:g} s (timeout_s), and its process was ended"
-_DEAD = "the evaluating process died in each of {} attempts"
+_DEAD = "the evaluating process died in each of {} attempts: {}"
 
 
-def _failed(error: str) -> Measurement:
-    return Measurement(error=error, epochs=0)
+def _failed(error: str, traceback: str | None = None) -> Measurement:
+    return Measurement(error=error, traceback=traceback, epochs=0)
+
+
+def _line(batch: list[Asked], death: WorkerDeath, brief: str, told: int) -> str:
+    """Return a line on a lost process and on what becomes of what it evaluated."""
+    who = "a worker" if death.pid is None else f"worker {death.pid}"
+    again = len(batch) - told
+    if len(batch) == 1:
+        what, then = batch[0].arch.key, "it is evaluated again" if again else "it has failed"
+    else:
+        what, then = f"{len(batch)} architectures", f"{again} of them are evaluated again"
+    return f"{who} was lost ({brief}) while evaluating {what}; {then}"

@@ -23,6 +23,7 @@ from raynas.cluster.start_barrier import StartBarrier
 from raynas.cluster.timeout import EvaluationTimeout
 from raynas.cluster.training_group import TrainingGroup, training_group
 from raynas.cluster.worker import SubnetEvaluator, Task
+from raynas.cluster.worker_record import WorkerRecords
 from raynas.core.archspace import ArchSpace
 from raynas.core.batching import BatchSize
 from raynas.core.config import RayConfig
@@ -54,6 +55,7 @@ def run_study(
         OSError: what was told cannot be written.
         TypeError: the evaluator cannot be pickled.
         SearchFailed: the objective is not among the metrics, or no evaluator can be made.
+        ValueError: memory is limited where a job of its own trains each architecture.
         Interrupted: Ctrl-C; what was told is on disk.
     """
     if study.finished or study.trials <= study.told:
@@ -62,8 +64,14 @@ def run_study(
     group = training_group(spec, config, out)
     workers = _workers(config, group)
     group = group and replace(group, groups=workers)
+    if group is not None and config.memory_gb is not None:
+        raise ValueError(
+            f"memory_gb={config.memory_gb:g} limits a worker, and here a job of train_workers="
+            f"{config.train_workers!r} processes trains each architecture: leave out either"
+        )
     fixed = 1 if spec.epochs else config.batch
     first = min(math.ceil((study.trials - study.told) / (fixed or 1)), space.size())
+    records = WorkerRecords()
     with _helpers(min(workers, first), config) as (barrier, timeout):
         task = Task(
             spec=sent,
@@ -78,14 +86,17 @@ def run_study(
             group=group,
             timeout=timeout,
             timeout_s=config.timeout_s,
+            memory_gb=config.memory_gb,
+            records=records,
         )
         searcher = StudySearcher(
             study,
             space,
             BatchSize(workers, study.startup, fixed),
             progress,
+            config,
             timeout,
-            config.timeout_s,
+            records.place,
         )
         try:
             _fit(_tuner(task, searcher, spec, config, workers))
@@ -94,6 +105,7 @@ def run_study(
                 raise searcher.failure from None
             raise
         finally:
+            records.clear()
             if group is not None:
                 group.clear()
     if study.failure is not None:
@@ -139,6 +151,7 @@ def _tuner(
             name=uuid.uuid4().hex[:8],
             storage_path=str(scratch("tune")),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            callbacks=[searcher.trials],
             verbose=0,
         ),
     )

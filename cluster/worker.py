@@ -7,17 +7,19 @@ import json
 import os
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
 
+from raynas.cluster.memory_limit import OVER_MEMORY, MemoryLimit, end_if_out_of_files
 from raynas.cluster.start_barrier import StartBarrier
 from raynas.cluster.training_group import TrainingGroup
+from raynas.cluster.worker_record import WorkerRecord, WorkerRecords
 from raynas.core.archspace import ArchSpace
-from raynas.core.evaluator import Budget, Evaluator, Measurement, describe
+from raynas.core.evaluator import Budget, Evaluator, Measurement, describe, failed
 from raynas.core.goals import Goals
 from raynas.core.objectives import MissingObjective
 from raynas.evaluators.spec import EvaluatorSpec, Worker
@@ -43,6 +45,8 @@ class Task:
         group: trains each architecture; None if the worker does it alone.
         timeout: ends evaluations that take too long; None without a limit.
         timeout_s: the limit.
+        memory_gb: limit of a worker; None sets none.
+        records: where workers note how they end; None leaves no notes.
         weights: references to the evaluator's weights in the object store, at most one; in a list,
             since Ray would fetch a bare one before the worker asks for it.
         keys: that open the object stores of the process that began the study.
@@ -59,6 +63,8 @@ class Task:
     group: TrainingGroup | None = None
     timeout: Any = None
     timeout_s: float | None = None
+    memory_gb: float | None = None
+    records: WorkerRecords | None = None
     weights: list[Any] = field(default_factory=list)
     keys: Keys = field(default_factory=known_keys)
 
@@ -83,6 +89,13 @@ def _distributed(group: TrainingGroup, make: MakeNetworkEvaluator) -> Evaluator:
     return DistributedTrainer(make, group)
 
 
+def _next(epochs: Generator[Measurement, None, None]) -> Measurement:
+    try:
+        return next(epochs)
+    except KeyboardInterrupt as interrupt:  # an evaluator's own: Ctrl-C does not come here
+        return failed(interrupt)
+
+
 class SubnetEvaluator(tune.Trainable):
     """A worker process that measures one batch of architectures per Tune trial.
 
@@ -98,27 +111,55 @@ class SubnetEvaluator(tune.Trainable):
         self._evaluator: Evaluator | None = None
         self._epochs: Generator[Measurement, None, None] | None = None
         self._spent_s = 0.0
+        self._record: WorkerRecord | None = None
+        self._memory: MemoryLimit | None = None
 
     def step(self) -> dict[str, Any]:
         """Measure the batch that the trial's config names, or train it for one more epoch."""
         if self._evaluator is None:
             self._task.barrier.arrive(self.trial_id)
             try:
-                self._evaluator = self._task.make()
-            except Exception as error:
+                self._evaluator = self._made()
+            except BaseException as error:
                 return {"done": True, "broken": describe(error)}
         packed = self.config["archs"].split()
         if self._task.epochs:
             return self._epoch(self._evaluator, *packed)
-        alone = self._task.timeout_s is not None  # so that each has its own limit
+        alone = (self._task.timeout_s, self._task.memory_gb) != (None, None)  # each has its own
         batches = [[text] for text in packed] if alone else [packed]
         measured = [m for batch in batches for m in self._measured(self._evaluator, batch)]
         return self._answer(measured, done=True)
 
+    def _made(self) -> Evaluator:
+        """Return the evaluator, in a process that notes how it ends and has its limits."""
+        task = self._task
+        if task.records is not None:
+            self._record = task.records.begin()
+        evaluator = task.make()
+        if task.memory_gb is not None and self._record is not None:
+            self._memory = MemoryLimit(task.memory_gb, self._record, rlimit=not task.gpu)
+        return evaluator
+
     def _measured(self, evaluator: Evaluator, packed: list[str]) -> list[Measurement]:
         archs = [self._task.arch_space.unpack(text) for text in packed]
-        with self._limited(packed[0]):
-            return evaluator(archs, Budget(), self._task.seed)
+        try:
+            with self._limited(packed[0]):
+                measured = evaluator(archs, Budget(), self._task.seed)
+        except KeyboardInterrupt as interrupt:  # an evaluator's own: Ctrl-C does not come here
+            if len(packed) > 1:
+                return [each for text in packed for each in self._measured(evaluator, [text])]
+            measured = [failed(interrupt)]
+        return [self._checked(measurement) for measurement in measured]
+
+    def _checked(self, measured: Measurement) -> Measurement:
+        """Return what was measured, if this process had what it takes; else it ends, or says so."""
+        if measured.error is None:
+            return measured
+        if self._record is not None:
+            end_if_out_of_files(measured.error, self._record)
+        if self._memory is not None and self._memory.is_over(measured.error):
+            return replace(measured, error=OVER_MEMORY.format(self._task.memory_gb))
+        return measured
 
     def _epoch(self, evaluator: Evaluator, packed: str) -> dict[str, Any]:
         if self._epochs is None:
@@ -126,7 +167,7 @@ class SubnetEvaluator(tune.Trainable):
             arch = self._task.arch_space.unpack(packed)
             self._epochs, self._spent_s = evaluator.by_epoch(arch, self._task.seed), 0.0
         with self._limited(packed):
-            measured = self._task.goals.checked(next(self._epochs))
+            measured = self._task.goals.checked(self._checked(_next(self._epochs)))
         self._spent_s = measured.duration_s
         done = measured.error is not None or measured.epochs == self._task.epochs
         if done:  # no trial may follow, and others may wait for what the training holds
@@ -144,7 +185,9 @@ class SubnetEvaluator(tune.Trainable):
 
     @contextmanager
     def _limited(self, arch: str) -> Iterator[None]:
-        """Let this process be ended if what is done inside takes too long."""
+        """Let this process be ended if what is done inside takes too long, or too much."""
+        if self._memory is not None:
+            self._memory.begin(arch)
         limit_s, timeout = self._task.timeout_s, self._task.timeout
         if limit_s is None:
             yield
@@ -167,6 +210,10 @@ class SubnetEvaluator(tune.Trainable):
         self._stop()
         if self._evaluator is not None:
             self._evaluator.close()
+        if self._memory is not None:
+            self._memory.close()
+        if self._record is not None:
+            self._record.close()
 
     def _stop(self) -> None:
         """End a training that was stopped before its last epoch."""

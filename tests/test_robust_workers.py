@@ -34,7 +34,10 @@ def test_those_that_kill_their_process_are_tried_three_times_and_fail_alone(tmp_
     table = result.trials.set_index("arch_key")
     assert len(table) == 12 == SPACE.size()
     assert list(table.index[table["status"] == "failed"]) == [DEADLY.key]
-    assert table.loc[DEADLY.key, "error"] == "the evaluating process died in each of 3 attempts"
+    assert table.loc[DEADLY.key, "error"] == (
+        "the evaluating process died in each of 3 attempts: "
+        "the process ended itself with exit code 1"
+    )
     # once less if the frail one ended the batch of both before its turn
     assert log.read_text().split().count(DEADLY.key) in (2, 3)
     assert table.drop(DEADLY.key)["accuracy"].eq(1.0).all()

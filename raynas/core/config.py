@@ -55,6 +55,9 @@ class RayConfig(Strict):
         timeout_s: seconds that the evaluation of one architecture may take before its process is
             ended and its trial failed; None sets no limit. Loading data and weights is not counted,
             nor is the start of a job that trains it.
+        memory_gb: gigabytes (10^9 bytes) that a worker's process and its children may take, data,
+            model and libraries included, before it is ended and the trial failed; None sets no
+            limit. Files, Ray's object store and the memory of GPUs are not counted. Linux only.
         train_workers: ranks of the supernet's training job; with an evaluator that trains, of a job
             for each architecture, if there are several. A pair such as ``(1, 4)``, or the text
             ``1-4``, lets it be as many as fit, of the numbers that the batch divides by: fewer
@@ -76,6 +79,7 @@ class RayConfig(Strict):
     gpus_per_worker: float = Field(default=0.0, ge=0.0)
     batch: PositiveInt | None = None
     timeout_s: float | None = Field(default=None, gt=0.0)
+    memory_gb: float | None = Field(default=None, gt=0.0)
     train_workers: Annotated[int | tuple[int, int], BeforeValidator(count_or_range)] = 1
     cpus_per_train_worker: PositiveInt | None = None
     gpus_per_train_worker: float = Field(default=0.0, ge=0.0)
@@ -97,7 +101,7 @@ class RayConfig(Strict):
     def _one_process(self) -> RayConfig:
         """Refuse what takes other processes where there is only this one."""
         others: dict[str, object] = {"address": self.address, "num_cpus": self.num_cpus}
-        others["timeout_s"] = self.timeout_s
+        others |= {"timeout_s": self.timeout_s, "memory_gb": self.memory_gb}
         counts = {"workers": self.workers, "batch": self.batch, "train_workers": self.train_workers}
         others |= {name: count for name, count in counts.items() if count != 1}
         for name, value in others.items():

@@ -71,6 +71,9 @@ class Progress:
     def phase(self, text: str) -> None:
         """Begin a part of the run."""
 
+    def noted(self, text: str) -> None:
+        """Something has happened that a user should know of, such as the loss of a worker."""
+
     def trained(self, row: Mapping[str, Any], epochs: int) -> None:
         """One more training epoch of ``epochs`` is over.
 
@@ -120,6 +123,11 @@ class ProgressGroup(Progress):
         """Hand it on."""
         for member in self.members:
             member.phase(text)
+
+    def noted(self, text: str) -> None:
+        """Hand it on."""
+        for member in self.members:
+            member.noted(text)
 
     def trained(self, row: Mapping[str, Any], epochs: int) -> None:
         """Hand it on."""

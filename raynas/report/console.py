@@ -58,6 +58,10 @@ class Line(Silent):
             elapsed_s = self._clock() - self._started
             self._say(f"{text}  {elapsed_s:.0f} s")
 
+    def noted(self, text: str) -> None:
+        """Print it."""
+        self._say(text)
+
     def trained(self, row: Mapping[str, Any], epochs: int) -> None:
         """Show an epoch's loss and how well the network, or random sub-networks, do."""
         news = f"loss {row['loss']:.3f}"

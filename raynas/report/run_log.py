@@ -62,6 +62,10 @@ class RunLog(Progress):
         """Log it."""
         self._add("phase", text)
 
+    def noted(self, text: str) -> None:
+        """Log it."""
+        self._add("note", text)
+
     def trained(self, row: Mapping[str, Any], epochs: int) -> None:
         """Log the epoch's row, and what the algorithm has to say."""
         values = {k: v for k, v in row.items() if k not in ("epoch", NOTES) and v is not None}
