@@ -33,8 +33,8 @@ from raynas.core.locations import last_name, parent, under
 from raynas.costs import LatencyTable
 from raynas.results.run_list import RunList
 from raynas.results.watch import watch
-from raynas.storage import local_copies, parquet
-from raynas.storage.file_systems import known_keys
+from raynas.storage import file_systems, local_copies, parquet
+from raynas.storage.file_systems import Keys, known_keys
 from raynas.storage.local_copies import local_copy
 from raynas.storage.run_folder import CONFIG, Folder, absolute
 from raynas.storage.tables import TrialStore, load_trials, read_history
@@ -79,6 +79,12 @@ class Place:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with serving(tmp_path_factory.mktemp("s3")) as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys that a test has named are forgotten after it."""
+    monkeypatch.setattr(file_systems, "_KEYS", Keys())
 
 
 @pytest.fixture
