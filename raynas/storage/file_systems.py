@@ -243,7 +243,9 @@ def reaching(path: str) -> Iterator[None]:
     except OSError as error:
         if not is_uri(path) or "(out=)" in str(error):
             raise
-        raise type(error)(f"{masked(path)} cannot be used (out=): {_why(error, path)}") from None
+        gone = any(word in str(error) for word in ("RESOURCE_NOT_FOUND", "NO_SUCH_KEY"))
+        kind = FileNotFoundError if gone else type(error)  # removed since it was looked for
+        raise kind(f"{masked(path)} cannot be used (out=): {_why(error, path)}") from None
 
 
 def _why(error: OSError, path: str) -> str:
