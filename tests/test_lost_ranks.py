@@ -134,7 +134,7 @@ def test_a_training_that_loses_ranks_goes_on_with_others(tmp_path: Path) -> None
 @pytest.mark.full
 @pytest.mark.xdist_group("ray")
 def test_an_error_of_ones_own_ends_a_training_at_once(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="supernet training failed: ArithmeticError: as planned"):
+    with pytest.raises(RuntimeError, match="supernet training failed: as planned"):
         trained("faulty", tmp_path / "faulty")
 
 
