@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 DEMO := runs/demo
 # run by hand: they take a table or a data set, or half an hour
 LONG := benchmarks/search_quality.py benchmarks/ranking.py benchmarks/compile.py benchmarks/retraining.py \
-	benchmarks/shrinking.py
+	benchmarks/scale.py benchmarks/shrinking.py benchmarks/soak.py
 BENCHMARKS := $(filter-out benchmarks/_% $(LONG),$(sort $(wildcard benchmarks/*.py)))
 # of the tests: one holds the Ray that they share, so more than a few do not help
 PROCESSES ?= 2
@@ -16,10 +16,10 @@ PYTEST := $(BIN)/python -m pytest -n $(PROCESSES) --dist loadgroup
 TABLE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all venv lint types docs bench examples
+.PHONY: help demo test test-all test-cluster soak venv lint types docs bench examples
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: venv ## search 200 architectures on real images, on this machine
 	@# a search refuses a folder that holds another run
@@ -32,6 +32,15 @@ test: venv ## run the tests and the doctests, with a sample of the many cases
 
 test-all: venv ## run all of them
 	$(PYTEST) -m "not cluster"
+
+test-cluster: venv ## run Ray clusters of machines in namespaces, from `ray up` to `ray down`
+	@command -v sshd rsync ip curl >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq \
+		&& apt-get install -y -qq openssh-server rsync iproute2 curl >/dev/null; } \
+		|| echo "not all of sshd, rsync, ip and curl are here: tests that need them are skipped"
+	$(BIN)/python -m pytest -m cluster -rs
+
+soak: venv ## run a search and a training for long, and see that nothing grows
+	$(BIN)/python benchmarks/soak.py
 
 venv: $(INSTALLED) ## make .venv, with raynas editable in it
 

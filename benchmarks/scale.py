@@ -30,12 +30,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Any
 
 import numpy as np
 import ray
-from ray.tune.execution import tune_controller
+from ray.tune.execution import tune_controller as untyped_controller
 
 import raynas
 from raynas.cluster.connect import connected
@@ -56,6 +57,9 @@ SPACE = ArchSpace.of(**{f"choice{i:02}": [f"op{j}" for j in range(5)] for i in r
 MEAN_S, SIGMA = 1.0, 1.0
 HOSTS = 2
 COLUMNS = ("own", "tune")
+tune_controller: Any = untyped_controller  # whose manager of actors is exchanged
+RayActorManager: Any = tune_controller.RayActorManager
+ActorClass: Any = ray.actor.ActorClass
 
 
 def duration_s(rng: np.random.Generator) -> float:
@@ -143,7 +147,7 @@ def own(algo: str, workers: int, trials: int) -> Row:
             ended_s, name, found = heapq.heappop(flying)
             now_s = max(now_s, ended_s)
             said = answer(found, 0)
-            spent(lambda name=name, said=said: searcher.on_trial_complete(name, said))
+            spent(partial(searcher.on_trial_complete, name, said))
             ask()
         assert study.told == trials
     batch = trials / messages
@@ -179,7 +183,6 @@ def utilisation(workers: int, batch: float, cost_s: float, rounds: int = 60) -> 
 # --- through Tune and Ray, on simulated processes -------------------------------------------------
 
 
-@ray.remote(num_cpus=0, max_concurrency=1)
 class Host:
     """Answers for many workers."""
 
@@ -235,7 +238,7 @@ class SimulatedActor:
         return Method(self._host, self._worker, name)
 
 
-class SimulatedClass(ray.actor.ActorClass):  # type: ignore[misc]
+class SimulatedClass(ActorClass):  # type: ignore[misc]
     """What Tune takes for the class of an actor: one of many on a host."""
 
     def __init__(self, host: Any, worker: int) -> None:
@@ -251,12 +254,13 @@ class SimulatedClass(ray.actor.ActorClass):  # type: ignore[misc]
         return SimulatedActor(self._host, self._worker)
 
 
-class SimulatedProcesses(tune_controller.RayActorManager):  # type: ignore[misc]
+class SimulatedProcesses(RayActorManager):  # type: ignore[misc]
     """Tune's own manager of actors, but for the processes that it starts."""
 
     def __init__(self, **keys: Any) -> None:
         super().__init__(**keys)
-        self._hosts = [Host.remote() for _ in range(HOSTS)]
+        host: Any = ray.remote(num_cpus=0)(Host)
+        self._hosts = [host.remote() for _ in range(HOSTS)]
         self._numbers = count()
 
     def add_actor(self, cls: Any, kwargs: Mapping[str, Any], *args: Any, **keys: Any) -> Any:
@@ -269,12 +273,11 @@ class SimulatedProcesses(tune_controller.RayActorManager):  # type: ignore[misc]
 @contextmanager
 def simulated_processes() -> Iterator[None]:
     """Let Tune start workers on hosts."""
-    before = tune_controller.RayActorManager
     tune_controller.RayActorManager = SimulatedProcesses
     try:
         yield
     finally:
-        tune_controller.RayActorManager = before
+        tune_controller.RayActorManager = RayActorManager
 
 
 class Clock(Progress):
@@ -298,7 +301,7 @@ class NoEvaluator(Evaluator):
         return []
 
 
-def make(_: Worker) -> Evaluator:
+def make(worker: Worker) -> Evaluator:  # noqa: ARG001
     """Return what is never called."""
     return NoEvaluator()
 
