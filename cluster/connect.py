@@ -20,7 +20,7 @@ from raynas.cluster.loopback import on_loopback
 from raynas.cluster.lost_head import LOOK_S, HeadWatch, end_without_head
 from raynas.cluster.own_session import own_session
 from raynas.cluster.processes import descendants, end
-from raynas.cluster.reach import check_reachable, silent
+from raynas.cluster.reach import check_reachable, silent, why_silent
 from raynas.cluster.worker_logs import diverted
 from raynas.core.config import RayConfig
 
@@ -106,8 +106,9 @@ class RayStart:
         """Return when Ray is there, or raise what kept it from coming."""
         address = address_of(self._config)
         if not self._ready.wait(CONNECT_S if address else None):
-            why = f"it was silent for {CONNECT_S:.0f} s"
-            raise ConnectionError(silent(str(address), said_by(self._config), why))
+            raise ConnectionError(
+                silent(str(address), said_by(self._config), why_silent(CONNECT_S))
+            )
         if self._failure is not None:
             raise self._failure
 
@@ -193,11 +194,6 @@ def _silent() -> dict[str, Any]:
 
 def _runtime_env() -> dict[str, object]:
     return {"env_vars": dict(QUIET)}
-
-
-def resource(name: str) -> float:
-    """Return how much of ``CPU`` or ``GPU`` the connected cluster has."""
-    return float(ray.cluster_resources().get(name, 0.0))
 
 
 def scratch(name: str) -> Path:

@@ -9,9 +9,9 @@ import ray.train
 from ray.exceptions import RayActorError
 from ray.train.torch import TorchTrainer
 
-from raynas.cluster.connect import address_of, resource
+from raynas.cluster.connect import address_of
 from raynas.cluster.lost_processes import cause, could_not_start, lost_processes
-from raynas.cluster.resources import processes_that_fit, too_large
+from raynas.cluster.resources import even_cpus, processes_that_fit, too_large
 from raynas.cluster.train_snapshot import drop_unsound_snapshot
 from raynas.cluster.train_storage import storage_of
 from raynas.cluster.training_rank import TrainingRank, run_rank
@@ -174,7 +174,5 @@ class RankedTraining:
 
 
 def _cpus_each(config: RayConfig) -> int:
-    # one core is left to everything else: torch threads that must wait for one of theirs to get a
-    # core again take many times longer than a single one
-    ranks = config.max_train_workers
-    return config.cpus_per_train_worker or max(int(resource("CPU") - 1) // ranks, 1)
+    each = even_cpus(config.max_train_workers, config.gpus_per_train_worker)
+    return config.cpus_per_train_worker or each

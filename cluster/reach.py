@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 
@@ -33,6 +34,17 @@ def check_reachable(address: str, said_by: str, within_s: float = ANSWER_S) -> N
             if refused or time.monotonic() >= deadline:
                 raise ConnectionError(silent(address, said_by, str(error))) from None
         time.sleep(0.2)
+
+
+def why_silent(within_s: float) -> str:
+    """Return why a Ray that listens may not have answered within some seconds."""
+    why = f"it was silent for {within_s:.0f} s"
+    if os.environ.get("RAY_AUTH_MODE") == "token":
+        return why
+    return (
+        f"{why}, as Ray is to those who do not send its token (set RAY_AUTH_MODE=token to send the "
+        "one in ~/.ray/auth_token)"
+    )
 
 
 def silent(address: str, said_by: str, why: str) -> str:

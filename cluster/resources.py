@@ -14,8 +14,26 @@ def processes_that_fit(each: Mapping[str, float]) -> int:
         each: resources of a process, such as ``{"CPU": 2, "GPU": 0.5}``; none is spread over
             several nodes.
     """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return sum(_fitting(node, each) for node in nodes)
+    return sum(_fitting(node, each) for node in _nodes())
+
+
+def even_cpus(count: int, gpus: float) -> int:
+    """Return how many cores each of some processes can have: the most with which all fit.
+
+    One core of each node is left to everything else: torch threads that must wait for one of theirs
+    to get a core again take many times longer than a single one. Where all do not fit with a core
+    each, nodes are expected to come.
+
+    Args:
+        count: of processes.
+        gpus: share of each; only nodes that have it count.
+    """
+    nodes = _nodes()
+    having = [node for node in nodes if node.get("GPU", 0.0) >= gpus] or nodes
+    cores = [int(node.get("CPU", 0.0)) for node in having]
+    free = [max(has - 1, min(has, 1)) for has in cores]
+    shares = range(max(free, default=1), 1, -1)
+    return next((each for each in shares if sum(has // each for has in free) >= count), 1)
 
 
 def room_for(each: Mapping[str, float], now: int, count: int) -> bool:
@@ -40,9 +58,12 @@ def too_large(what: str, each: Mapping[str, float]) -> ValueError:
         each: resources of a process.
     """
     takes = " and ".join(f"{share:g} {name}" for name, share in each.items() if share)
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    has = "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes)
+    has = "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in _nodes())
     return ValueError(f"{what} of {takes} each: too much for the nodes of the cluster ({has})")
+
+
+def _nodes() -> list[Mapping[str, float]]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def _fitting(node: Mapping[str, float], each: Mapping[str, float]) -> int:
