@@ -381,8 +381,9 @@ def test_what_needs_a_local_folder_says_so_before_it_starts(place: Place, tmp_pa
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow")
 @over(["query"])
 def test_trackers_that_have_a_place_of_their_own_go_on_by_what_the_bucket_says(
-    place: Place, tmp_path: Path
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # where MLflow then keeps files
     with pytest.raises(ValueError, match=r"takes no mlflow\.db"):
         searched(place.at("other"), track="mlflow")
     uri = f"sqlite:///{tmp_path}/mlflow.db"
