@@ -38,13 +38,10 @@ def check_reachable(address: str, said_by: str, within_s: float = ANSWER_S) -> N
 
 def why_silent(within_s: float) -> str:
     """Return why a Ray that listens may not have answered within some seconds."""
-    why = f"it was silent for {within_s:.0f} s"
+    why = f"it was silent for {within_s:.0f} s, as Ray is to those who send"
     if os.environ.get("RAY_AUTH_MODE") == "token":
-        return why
-    return (
-        f"{why}, as Ray is to those who do not send its token (set RAY_AUTH_MODE=token to send the "
-        "one in ~/.ray/auth_token)"
-    )
+        return f"{why} another token than its own (RAY_AUTH_TOKEN, or else ~/.ray/auth_token)"
+    return f"{why} no token if it has one (set RAY_AUTH_MODE=token to send ~/.ray/auth_token)"
 
 
 def silent(address: str, said_by: str, why: str) -> str:
