@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing, suppress
 from typing import Any, NoReturn
 
@@ -46,12 +46,16 @@ class DistributedTrainer(NetworkTrainer):
     Args:
         make: holds the training evaluator, the space and the data.
         group: who trains.
+        failed: told of a training that failed, before its job is ended, which takes seconds.
     """
 
-    def __init__(self, make: MakeNetworkEvaluator, group: TrainingGroup) -> None:
+    def __init__(
+        self, make: MakeNetworkEvaluator, group: TrainingGroup, failed: Callable[[Arch], None]
+    ) -> None:
         data = Loaded(make.data, torch.device("cpu"))
         super().__init__(make.evaluator, make.model_space, data, make.epochs)
         self._pickled, self._group = ray.cloudpickle.dumps(make), group
+        self._failed = failed
         self._batch_size = batch_size_of(make)
         self._queue: Any = None
         self._job: threading.Thread | None = None
@@ -101,6 +105,7 @@ class DistributedTrainer(NetworkTrainer):
             )  # a refusal comes as a result
             while (answer := ray.get(self._queue.next_result.remote())) is not None:
                 if isinstance(answer, str):
+                    self._failed(arch)
                     self._fail(answer)
                 go = False
                 try:

@@ -18,6 +18,7 @@ from raynas.cluster.memory_limit import OVER_MEMORY, MemoryLimit, end_if_out_of_
 from raynas.cluster.start_barrier import StartBarrier
 from raynas.cluster.training_group import TrainingGroup
 from raynas.cluster.worker_record import WorkerRecord, WorkerRecords
+from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
 from raynas.core.evaluator import Budget, Evaluator, Measurement, describe, failed
 from raynas.core.goals import Goals
@@ -78,15 +79,19 @@ class Task:
                 threads=self.threads,
                 gpu=self.gpu,
                 weights=weights[0] if weights else None,
-                distributed=None if self.group is None else partial(_distributed, self.group),
+                distributed=None if self.group is None else partial(self._distributed, self.group),
             )
         )
 
+    def in_time(self, arch: Arch) -> None:
+        """Note that an evaluation is over, whatever its process has to do besides."""
+        if self.timeout is not None:
+            self.timeout.over.remote(self.arch_space.pack(arch))
 
-def _distributed(group: TrainingGroup, make: MakeNetworkEvaluator) -> Evaluator:
-    from raynas.cluster.distributed_trials import DistributedTrainer
+    def _distributed(self, group: TrainingGroup, make: MakeNetworkEvaluator) -> Evaluator:
+        from raynas.cluster.distributed_trials import DistributedTrainer
 
-    return DistributedTrainer(make, group)
+        return DistributedTrainer(make, group, self.in_time)
 
 
 def _next(epochs: Generator[Measurement, None, None]) -> Measurement:
