@@ -74,7 +74,7 @@ def _by_record(text: str, said: str, pid: int) -> WorkerDeath:
     noted = {word: value for word, _, value in (line.partition(" ") for line in lines)}
     for reason, name in FATAL.items():
         if f"Fatal Python error: {reason}" in lines:
-            trace = text[text.index("Fatal Python error") :]
+            trace = text[text.index("Fatal Python error") :].partition("\nExtension modules:")[0]
             place = re.search(r"line (\d+) in (\S+)", trace)
             where = f" (in {place[2]}, line {place[1]})" if place else ""
             why = f"the process was ended by {name}{where}"
