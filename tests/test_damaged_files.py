@@ -127,6 +127,7 @@ KINDS: dict[str, tuple[Callable[[Path], None], Callable[[Path], object]]] = {
 def damages(data: bytes, count: int, seed: int) -> Iterator[bytes]:
     """Yield a file cut at its ends and within, and with single bits flipped all over it."""
     draw = random.Random(seed)
+    yield b""
     yield data[:1]
     yield data[:-1]
     yield data[: len(data) // 2]
@@ -137,7 +138,7 @@ def damages(data: bytes, count: int, seed: int) -> Iterator[bytes]:
         flipped[at // 8] ^= 1 << at % 8
         yield bytes(flipped)
     for _ in range(count // 10):
-        at = draw.randrange(1, len(data))  # an empty file of proposals is one of none
+        at = draw.randrange(len(data))
         yield data[:at]
         yield data[:at] + bytes(min(512, len(data) - at)) + data[at + 512 :]  # a block of zeros
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from raynas.core.arch import Arch
+from raynas.core.locations import masked
 from raynas.core.plain_text import (
     LONGEST_SENTENCE,
     LONGEST_TEXT,
@@ -244,11 +245,12 @@ def failed(failure: BaseException) -> Measurement:
 
 
 def _sentence(text: str) -> str:
-    return " ".join(plain_text(text, LONGEST_SENTENCE).split())
+    return " ".join(plain_text(masked(text), LONGEST_SENTENCE).split())
 
 
 def _traceback(failure: BaseException) -> str | None:
     """Return where an exception came from, in several lines; None if from another process."""
     if isinstance(failure, Described):
         return None
-    return plain_text("".join(traceback.format_exception(failure)), LONGEST_TRACEBACK)
+    trace = "".join(traceback.format_exception(failure))
+    return plain_text(masked(trace), LONGEST_TRACEBACK)

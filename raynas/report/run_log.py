@@ -17,6 +17,7 @@ from typing import Any
 
 from raynas.core.locations import masked, under
 from raynas.core.progress import NOTES, Progress, RunInfo, RunSummary
+from raynas.core.secret_options import masked_options
 from raynas.core.study import Study
 from raynas.core.trial import Trial
 from raynas.core.versions import versions
@@ -50,7 +51,7 @@ class RunLog(Progress):
         releases = {**versions(), "python": platform.python_version()}
         text = ", ".join(f"{name} {release}" for name, release in releases.items())
         self._add("begin", f"{run.kind} in {run.out} on {platform.node()} ({text})")
-        self._add("command", shlex.join(sys.argv))
+        self._add("command", masked_options(shlex.join(sys.argv)))
         self._add("config", json.dumps(run.config))
         with self._lock:
             self._log = TextLog(Folder(under(run.out, LOGS)), RUN_LOG)

@@ -18,6 +18,7 @@ from raynas.core.pipeline import (
     Step,
     pipeline_config,
 )
+from raynas.core.secret_options import without_secrets
 from raynas.setup.objects import imported
 from raynas.setup.vega import converted, is_vega
 from raynas.setup.yaml_text import read_yaml_file
@@ -80,7 +81,7 @@ def claimed(config: PipelineConfig, out: str | None, resume: bool) -> tuple[Pipe
     path = absolute(folder) if folder else fresh("pipeline")
     config = config.model_copy(update={"out": path})
     resolved = config.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-    text = yaml.safe_dump(without_keys(resolved), sort_keys=False)
+    text = yaml.safe_dump(without_secrets(without_keys(resolved)), sort_keys=False)
     place = Folder(path)
     if place.has(RESOLVED):
         if not resume:

@@ -7,13 +7,14 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from raynas.core.arch import Arch
-from raynas.core.digests import read_sealed, sealed
+from raynas.core.digests import KEY, read_sealed, sealed
 from raynas.core.errors import InvalidArch, StoreMismatch
 from raynas.core.locations import is_uri
 from raynas.core.study import Asked
-from raynas.storage.run_folder import Folder
+from raynas.storage.run_folder import CONFIG, Folder
 from raynas.storage.run_lock import ASK_TELL, RunLock, open_lock
 
 ASKED, LOCK = "asked.jsonl", ".lock"
@@ -45,11 +46,15 @@ def check_lockable(path: str) -> None:
 
 
 def write_pending(folder: Folder, pending: Iterable[Asked]) -> None:
-    """Keep what was handed out and not told, in the order of asks; the file is there whole."""
+    """Keep what was handed out and not told, in the order of asks; the file is there whole.
+
+    Where there is nothing, a line says so: an empty file is one that was cut.
+    """
     asks = sorted(pending, key=lambda asked: asked.event)
-    entries = (
+    entries: list[dict[str, Any]] = [
         {"trial": a.number, "event": a.event, "arch": dict(a.arch), "of": len(asks)} for a in asks
-    )
+    ]
+    entries = entries or [{"of": 0}]
     folder.write(ASKED, "".join(json.dumps(sealed(entry)) + "\n" for entry in entries))
 
 
@@ -64,8 +69,12 @@ def read_pending(folder: Folder) -> list[tuple[int, Arch]]:
     found: list[tuple[int, Arch]] = []
     try:
         lines = folder.read(ASKED).splitlines()
+        if not lines and _is_sealed(folder):
+            raise ValueError("the file is empty, and even without proposals it has a line")
         for line in lines:
             entry = read_sealed(line)
+            if entry == {"of": 0} and len(lines) == 1:
+                return []
             if entry.get("of", len(lines)) != len(lines):  # releases before wrote none
                 raise ValueError(f"{entry['of']} lines were written, and there are {len(lines)}")
             found.append((int(entry["trial"]), Arch.from_json(json.dumps(entry["arch"]))))
@@ -73,3 +82,8 @@ def read_pending(folder: Folder) -> list[tuple[int, Arch]]:
         where = f"{folder.path}/{ASKED}, line {len(found) + 1}"
         raise StoreMismatch(f"{where} is no proposal: {error}") from error
     return found
+
+
+def _is_sealed(folder: Folder) -> bool:
+    """Return whether a run is of a release whose files have digests; those before wrote none."""
+    return not folder.has(CONFIG) or KEY in json.loads(folder.read(CONFIG))

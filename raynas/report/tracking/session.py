@@ -8,14 +8,15 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from raynas.core.locations import MASK, masked
 from raynas.core.progress import Progress, ProgressGroup, RunInfo, RunSummary
+from raynas.core.secret_options import secrets_of
 from raynas.core.study import Study, rank
 from raynas.core.trial import Trial
 from raynas.report.tracking.base import TRACKERS, Axis, Point, Status, Tracker
-from raynas.storage.json_files import read_json, write_json
+from raynas.report.tracking.remembered import earlier_options, remember, remembered
 from raynas.storage.run_folder import Folder
 
-TRACKING = "tracking.json"
 SEND_S = 1.0  # between what is sent, so that a fast search does not wait for a server
 RETRY_S = 30.0  # after a failure
 
@@ -73,19 +74,12 @@ class Tracking(ProgressGroup):
     def begin(self, run: RunInfo) -> None:
         """Let the trackers begin."""
         if self._remembers:
-            before = _read(Folder(run.out))
-            specs = [(name, dict(entry["options"])) for name, entry in before.items()]
-            self.members = tuple(_sessions(specs))
+            self.members = tuple(_sessions(earlier_options(Folder(run.out))))
         super().begin(run)
 
 
 def _sessions(specs: Specs) -> list[Session]:
     return [Session(TRACKERS.name_of(n), options) for n, options in dict(specs).items()]
-
-
-def _read(folder: Folder) -> dict[str, dict[str, Any]]:
-    """Return what earlier starts have left: options, and by what to go on, by tracker."""
-    return read_json(folder, TRACKING) if folder.has(TRACKING) else {}
 
 
 class Session(Progress):
@@ -120,11 +114,10 @@ class Session(Progress):
     def begin(self, run: RunInfo) -> None:
         """Let the tracker begin, and keep in the folder by what a later start goes on."""
         folder = Folder(run.out)
-        before = _read(folder)
-        identity = self._tracker.begin(run, before.get(self._name, {}).get("id"))
+        before = remembered(folder).get(self._name, {})
+        identity = self._tracker.begin(run, before.get("id"))
         self._begun = True
-        entry = {"options": self._options, "id": identity}
-        write_json(folder, TRACKING, {**before, self._name: entry})
+        remember(folder, self._name, self._options, identity)
 
     def trained(self, row: Mapping[str, Any], epochs: int) -> None:
         """Send an epoch's numbers."""
@@ -192,7 +185,9 @@ class Session(Progress):
         try:
             call()
         except Exception as error:
-            text = " ".join(str(error).split())
+            text = masked(" ".join(str(error).split()))
+            for secret in secrets_of(self._options):
+                text = text.replace(secret, MASK)
             warnings.warn(
                 f"track: {self._name} took nothing ({type(error).__name__}: {text}); the run goes "
                 f"on, and {len(self._points)} epochs and trials {self._wait}",
