@@ -710,10 +710,10 @@ def test_a_driver_that_is_killed_while_it_writes_there_goes_on(place: Place) -> 
 TRAINER = """
 import sys
 from tests.test_object_store import supernet_trained
-from raynas.supernet.train_job import run_epochs
+from raynas.supernet import job
 
 if __name__ == "__main__":
-    run_epochs.__kwdefaults__["every_s"] = 0.0  # a checkpoint after every epoch
+    job.CHECKPOINT_S = -1.0  # one after every epoch
     supernet_trained(sys.argv[1])
 """
 
