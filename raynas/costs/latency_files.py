@@ -120,9 +120,9 @@ def _frame(path: str | Path) -> pd.DataFrame:
     ending = _ending(path)
     if ending == ".parquet":
         return pd.read_parquet(path)
-    if ending == ".csv":
-        return pd.read_csv(path, keep_default_na=False, dtype={"layer": str, "candidate": str})
     try:
+        if ending == ".csv":
+            return pd.read_csv(path, keep_default_na=False, dtype={"layer": str, "candidate": str})
         return pd.DataFrame(json.loads(Path(path).read_text(encoding="utf-8")))
     except ValueError as error:
         raise ValueError(f"{path}: expected a list of entries: {error}") from None
