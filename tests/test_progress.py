@@ -211,6 +211,7 @@ NEWS = [name for name, _ in inspect.getmembers(Progress, inspect.isfunction)]
 ARGUMENTS: dict[str, list[Any]] = {
     "begin": [RunInfo(kind="search", out="nowhere", config={})],
     "phase": ["starting"],
+    "noted": ["a worker was lost"],
     "trained": [row(0), 1],
     "recorded": [[]],
     "told": [None],

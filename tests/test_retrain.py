@@ -159,6 +159,7 @@ def test_the_folder_holds_all_of_it(run: raynas.Result, trained: raynas.Trained)
     assert same(dict(weights), dict(trained.model().state_dict()))
     assert same(load_weights(folder / "best"), trained.model().state_dict())
     stored = json.loads((folder / "metrics.json").read_text())
+    assert len(stored.pop("digest")) == 16
     assert stored == {"epochs": 3, "best_epoch": trained.best_epoch, **trained.metrics}
     config = json.loads((folder / "retrain.json").read_text())
     assert config["arch"] == json.loads(run.best.arch.to_json())

@@ -163,7 +163,7 @@ def test_a_supernet_is_trained_once(tmp_path: Path) -> None:
         path = raynas.train_supernet(
             ToyNet, epochs=2, out=tmp_path.as_uri(), resume=resume, ray=INLINE
         )
-        assert path == f"{tmp_path.as_uri()}/supernet"
+        assert path == f"{tmp_path}/supernet"
         return find_checkpoint(tmp_path)
 
     trained = train()

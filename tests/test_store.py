@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import re
@@ -712,7 +713,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
 try:
     store.append(numbered([1]))
 except OSError as error:
-    print(error.strerror, flush=True)
+    print(error.errno, error, flush=True)
 resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 if sys.argv[3] == "go on":
     store.append(numbered([2]))
@@ -724,7 +725,9 @@ def test_a_disk_that_is_full_in_the_middle_of_a_write_spoils_nothing(
     then: str, tmp_path: Path
 ) -> None:
     process = start(FULL, tmp_path, Path(__file__).parent, then)
-    assert process.communicate()[0] == "File too large\n"
+    said = process.communicate()[0]
+    assert said.startswith(f"{errno.EFBIG} {tmp_path}")
+    assert "cannot be written: File too large; make room" in said
     assert process.returncode == 0
     expected = [0, 2] if then == "go on" else [0]
     assert pd.read_parquet(tmp_path / "trials")["trial"].tolist() == expected

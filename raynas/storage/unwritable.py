@@ -24,7 +24,7 @@ def writing(path: str, unfinished: str | None = None) -> Iterator[None]:
         unfinished: local file or folder that holds a part of it; it is removed, for it takes room.
 
     Raises:
-        OSError: there is no room, no permission, or the disk fails.
+        OSError: there is no room, no permission, or the disk fails; ``errno`` says which.
     """
     try:
         yield
@@ -34,10 +34,12 @@ def writing(path: str, unfinished: str | None = None) -> Iterator[None]:
                 _remove(unfinished)
         if error.errno not in _ADVICE:
             raise
-        raise OSError(
+        failure = OSError(
             f"{path} cannot be written: {os.strerror(error.errno)}; {_ADVICE[error.errno]}, and go "
             "on with resume=True (--resume)"
-        ) from error
+        )
+        failure.errno = error.errno
+        raise failure from error
 
 
 def _remove(path: str) -> None:
