@@ -16,7 +16,7 @@ PYTEST := $(BIN)/python -m pytest -n $(PROCESSES) --dist loadgroup
 TABLE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-cluster soak venv lint types docs bench examples
+.PHONY: help demo test test-all test-cluster soak audit venv lint types docs bench examples
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ test-cluster: venv ## run Ray clusters of machines in namespaces, from `ray up` 
 
 soak: venv ## run a search and a training for long, and see that nothing grows
 	$(BIN)/python benchmarks/soak.py
+
+audit: venv ## list the licences of what raynas needs, and what is known to be vulnerable of it
+	$(BIN)/python tests/audit.py
 
 venv: $(INSTALLED) ## make .venv, with raynas editable in it
 

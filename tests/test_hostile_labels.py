@@ -59,6 +59,7 @@ def test_a_report_holds_no_label_as_markup(run: Path) -> None:
     assert "&lt;script&gt;" in bare
 
 
+@pytest.mark.full
 def test_a_browser_runs_no_label(run: Path) -> None:
     from playwright.sync_api import sync_playwright
 

@@ -71,7 +71,7 @@ def hidden(folder: Path) -> list[str]:
     return [path.name for path in folder.rglob(".*")]
 
 
-@pytest.mark.parametrize("on_ray", [False, True])
+@pytest.mark.parametrize("on_ray", [False, pytest.param(True, marks=pytest.mark.full)])
 def test_a_search_ends_on_a_full_disk_and_goes_on_when_there_is_room(
     disk: Disk, on_ray: bool, request: pytest.FixtureRequest
 ) -> None:
