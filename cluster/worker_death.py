@@ -24,6 +24,10 @@ FATAL = {
     "Bus error": "SIGBUS",
     "Illegal instruction": "SIGILL",
 }
+# two of Ray's exceptions; the second comes while Ray has not yet noticed that a node is gone
+ACTOR = re.compile(
+    r"^\s*actor_id: ([0-9a-f]+)$|^The actor ([0-9a-f]+) is unavailable", re.MULTILINE
+)
 KILLED = "the process was ended by SIGKILL, perhaps for want of memory"
 
 
@@ -55,17 +59,19 @@ def death_of(said: str, place: str) -> WorkerDeath:
         said: by Ray of the trial; empty if it says nothing.
         place: where records are (``WorkerRecords.place``).
     """
-    actor = re.search(r"^\s*actor_id: ([0-9a-f]+)$", said, re.MULTILINE)
+    actor = ACTOR.search(said)
     if actor is None and "ray::" in said:  # a traceback of a process that lives
         return WorkerDeath(why=said.strip().splitlines()[-1], brief="an error")
-    about = internal_kv._internal_kv_get(place + actor[1]) if actor else None
+    about = internal_kv._internal_kv_get(place + (actor[1] or actor[2])) if actor else None
     if about is None:
         why, brief = _by_ray(said)
         return WorkerDeath(why=why, brief=brief)
     node, pid, file = (json.loads(about)[name] for name in ("node", "pid", "file"))
-    if not any(each["NodeID"] == node and each["Alive"] for each in ray.nodes()):
+    alive = any(each["NodeID"] == node and each["Alive"] for each in ray.nodes())
+    text = _read(file, node) if alive else None
+    if text is None:
         return WorkerDeath(why="its node was lost", brief="node lost", pid=pid, node_lost=True)
-    return _by_record(_read(file, node), said, pid)
+    return _by_record(text, said, pid)
 
 
 def _by_record(text: str, said: str, pid: int) -> WorkerDeath:
@@ -105,15 +111,16 @@ def _by_ray(said: str) -> tuple[str, str]:
     return KILLED, "SIGKILL"
 
 
-def _read(file: str, node: str) -> str:
+def _read(file: str, node: str) -> str | None:
+    """Return a file of a node; None if the node does not answer."""
     if node == ray.get_runtime_context().get_node_id():
         return _text(file)
     near = NodeAffinitySchedulingStrategy(node, soft=False)
     remote: Any = ray.remote(_text)
     read = remote.options(num_cpus=0, max_retries=0, scheduling_strategy=near)
-    with suppress(RayError):  # the node went meanwhile
+    with suppress(RayError):
         return str(ray.get(read.remote(file), timeout=READ_S))
-    return ""
+    return None
 
 
 def _text(file: str) -> str:

@@ -254,4 +254,4 @@ def test_a_node_that_is_lost_costs_what_it_evaluates(tmp_path: Path) -> None:
     assert len(again) <= 1, "others than what was in flight there were evaluated again"
     assert all(counts[x] == 2 for x in again)
     log = (tmp_path / "run" / "logs" / "run.log").read_text()
-    assert log.count(" was lost (") == 1
+    assert log.count(" was lost (node lost)") == log.count(" was lost (") == 1
