@@ -80,7 +80,8 @@ class Machine:
             mount -t tmpfs none /run && mkdir /run/sshd
             hostname {name}
             echo begun
-            exec sleep infinity
+            sleep infinity &
+            wait  # as the first process does, of all that have lost their parents
         """
         command = [*DIES_WITH_THE_TEST, *_entered(switch, "--net"), "unshare", *NAMESPACES]
         self._holder = subprocess.Popen(
@@ -129,8 +130,11 @@ class Machine:
 
     def processes(self) -> list[str]:
         """Return the names of all processes but those that make the machine."""
-        names = self.run("ps", "-e", "-o", "comm=").split()
-        return [name for name in names if name not in {"sleep", "sshd", "ps", "env"}]
+        lines = [
+            line.split(maxsplit=1) for line in self.run("ps", "-eo", "pid=,comm=").splitlines()
+        ]
+        own = {"sleep", "sshd", "ps", "env"}
+        return [name for pid, name in lines if pid != "1" and name not in own]
 
     def serve_ssh(self, public_key: str) -> None:
         """Let whoever has the key in, by SSH."""
