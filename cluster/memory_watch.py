@@ -60,7 +60,7 @@ def taken_bytes(family: list[int]) -> int:
 
 
 def _own_bytes(process: int) -> int:
-    total_kib, counts, shared = 0, False, False
+    total_kib, counts = 0, False
     with suppress(OSError), open(f"/proc/{process}/smaps") as file:
         for line in file:
             name, _, value = line.partition(":")
@@ -68,7 +68,7 @@ def _own_bytes(process: int) -> int:
                 path = line.split(maxsplit=5)[5].strip() if len(line.split()) > 5 else ""
                 shared = path.startswith(("/dev/shm/", "/memfd:", "/dev/zero", "/SYSV"))
                 counts = "plasma" not in path and (not path.startswith("/") or shared)
-            elif (name == "Pss" and counts) or (name == "SwapPss" and counts):
+            elif counts and name in ("Pss", "SwapPss"):
                 total_kib += int(value.split()[0])
     return total_kib * KIB
 

@@ -64,11 +64,6 @@ def run_study(
     group = training_group(spec, config, out)
     workers = _workers(config, group)
     group = group and replace(group, groups=workers)
-    if group is not None and config.memory_gb is not None:
-        raise ValueError(
-            f"memory_gb={config.memory_gb:g} limits a worker, and here a job of train_workers="
-            f"{config.train_workers!r} processes trains each architecture: leave out either"
-        )
     fixed = 1 if spec.epochs else config.batch
     first = min(math.ceil((study.trials - study.told) / (fixed or 1)), space.size())
     records = WorkerRecords()

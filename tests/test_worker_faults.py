@@ -19,7 +19,10 @@ import pytest
 import torch
 
 import raynas
+from raynas.cluster.training_group import training_group
+from raynas.core.evaluator import Evaluator
 from raynas.core.progress import Progress
+from raynas.evaluators.spec import EvaluatorSpec, Worker
 
 ENDED = "the evaluating process died in each of 3 attempts: "
 KILLED = ENDED + "the process was ended by SIGKILL, perhaps for want of memory"
@@ -210,6 +213,18 @@ def test_memory_is_limited_in_processes_of_their_own() -> None:
         raynas.RayConfig(inline=True, workers=1, batch=1, memory_gb=2)
     with pytest.raises(ValueError, match="memory_gb: input should be greater than 0"):
         raynas.search(raynas.ArchSpace.of(depth=[1]), evaluator=len, ray={"memory_gb": 0})
+    spec = EvaluatorSpec(name="trains", metrics=("accuracy",), make=Broken(), epochs=1)
+    config = raynas.RayConfig(train_workers=2, memory_gb=2)
+    with pytest.raises(ValueError, match=r"memory_gb=2 limits a worker.*train_workers=2 processes"):
+        training_group(spec, config, "nowhere")
+
+
+class Broken:
+    """Makes no evaluator: nobody is to ask for one."""
+
+    def __call__(self, worker: Worker) -> Evaluator:
+        """Raise."""
+        raise AssertionError(worker)
 
 
 def raise_signal(number: int) -> object:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-_SECRET = "key|secret|token|password|passwd|sig"
+SECRET_WORDS = ("key", "secret", "token", "password", "passwd", "sig")  # in names of options
 # keys may hold slashes that should have been written as %2F: they are not shown either
 _USER = re.compile(r"\b([A-Za-z][\w+.-]*://)[^\s@'\"/:?]*:[^\s@'\"?]+@")
-_QUERY = re.compile(rf"([?&][\w.-]*(?:{_SECRET})[\w.-]*=)[^&\s'\"]+", re.IGNORECASE)
+_QUERY = re.compile(rf"([?&][\w.-]*(?:{'|'.join(SECRET_WORDS)})[\w.-]*=)[^&\s'\"]+", re.IGNORECASE)
 MASK = "***"
 
 

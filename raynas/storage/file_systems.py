@@ -18,7 +18,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from raynas.core.errors import nearest
-from raynas.core.locations import MASK, is_uri, masked
+from raynas.core.locations import MASK, SECRET_WORDS, is_uri, masked
 
 SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs", "hf", "file")
 OBJECT_STORES = ("s3", "gcs", "abfs")  # types: a put is atomic there, and a rename is a copy
@@ -35,7 +35,6 @@ REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
 CONNECT_S, REQUEST_S = 3.0, 4.0  # of one try
 FIRST_TRIES, TRIES = 3, 8  # to find out whether anybody answers, and once somebody has
 GCS_RETRY_S = "30"
-_SECRET_OPTIONS = ("key", "secret", "token", "password", "sig")
 
 
 @dataclass
@@ -88,7 +87,7 @@ def clean(uri: str) -> str:
 
 
 def _is_secret(option: str) -> bool:
-    return any(word in option.lower() for word in _SECRET_OPTIONS)
+    return any(word in option.lower() for word in SECRET_WORDS)
 
 
 def _split(uri: str) -> SplitResult:

@@ -105,7 +105,7 @@ class Folder:
 
     @property
     def appends(self) -> bool:
-        """Whether files can be added to; object stores take them whole."""
+        """Whether it is local, where files can be added to and renamed at once."""
         return isinstance(self._fs, fs.LocalFileSystem)
 
     def append(self, name: str, text: str) -> None:
@@ -124,8 +124,8 @@ class Folder:
 
     def _writing(self, target: str, written: str) -> AbstractContextManager[None]:
         """Say why something cannot be written, and remove what there is of it, which takes room."""
-        local = isinstance(self._fs, fs.LocalFileSystem)
-        return writing(target, unfinished=os.path.join(self._root, written) if local else None)
+        place = os.path.join(self._root, written) if self.appends else None
+        return writing(target, unfinished=place)
 
     @property
     def _puts_whole(self) -> bool:
@@ -142,7 +142,7 @@ class Folder:
         return str(written)
 
     def _name(self, written: str, target: str) -> None:
-        if isinstance(self._fs, fs.LocalFileSystem):
+        if self.appends:
             Path(written).replace(target)
         elif written != target:
             self._fs.move(written, target)
@@ -198,8 +198,7 @@ class Folder:
         """
         check_inside(name)
         self._make()
-        local = isinstance(self._fs, fs.LocalFileSystem)
-        written = f".{name}.tmp" if local else name
+        written = f".{name}.tmp" if self.appends else name
         self._delete(written)
         self._make_inside(written)
         for file in sorted(source.iterdir(), key=lambda file: file.name == last):
@@ -209,7 +208,7 @@ class Folder:
             target = f"{self._root}/{inside}"
             with reaching(self.path), self._writing(f"{self._root}/{name}", written):
                 fs.copy_files(str(file), target, destination_filesystem=self._fs)
-        if local:
+        if self.appends:
             self.remove(name)
             Path(self._root, written).rename(Path(self._root, name))
 
@@ -232,8 +231,7 @@ class Folder:
         """
         check_inside(name)
         path, hidden = f"{self._root}/{name}", f".{name}.old"
-        local = isinstance(self._fs, fs.LocalFileSystem)
-        if local and self._fs.get_file_info(path).type == fs.FileType.Directory:
+        if self.appends and self._fs.get_file_info(path).type == fs.FileType.Directory:
             self._delete(hidden)
             Path(path).rename(f"{self._root}/{hidden}")
             name = hidden

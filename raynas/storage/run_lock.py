@@ -14,9 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from pyarrow import fs
-
 from raynas.core.errors import FolderInUse
+from raynas.core.locations import is_uri
+from raynas.storage.run_folder import absolute
 
 LOCK = ".run.lock"
 ASK_TELL = "ask and tell"  # holds it for one call only, which others wait for
@@ -127,12 +127,8 @@ os.register_at_fork(after_in_child=_forget_in_child)
 
 def _local(path: str) -> Path | None:
     """Return a local folder's path; None for an object store."""
-    if "://" not in path:
-        return Path(path).expanduser().absolute()
-    if not path.startswith("file://"):
-        return None
-    _, root = fs.FileSystem.from_uri(path)
-    return Path(root)
+    place = absolute(path)
+    return None if is_uri(place) else Path(place)
 
 
 def open_lock(folder: Path, name: str) -> BinaryIO:
