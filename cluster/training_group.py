@@ -75,11 +75,7 @@ def training_group(spec: EvaluatorSpec, config: RayConfig, out: str) -> Training
     """
     if spec.epochs == 0 or config.max_train_workers == 1:
         return None
-    if config.memory_gb is not None:
-        raise ValueError(
-            f"memory_gb={config.memory_gb:g} limits a worker, and here a job of train_workers="
-            f"{config.train_workers!r} processes trains each architecture: leave out either"
-        )
+    config.check_trains(spec.epochs)
     return TrainingGroup(
         least=config.min_train_workers,
         most=config.max_train_workers,

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import raynas
 from raynas.cli import main
 from raynas.core.arch import Arch
 from raynas.core.config import ComponentSpec
 from raynas.core.trial import Trial
+from raynas.costs.latency_files import Entry, read_entries, write_entries
 from raynas.storage.tables import TrialStore
+from tests.inline import INLINE
 from tests.runs_on_disk import all_trials, gradient_history, trial, write_run
 
 SCRIPT = "<script>window.ran=1</script>"
@@ -78,17 +84,59 @@ def test_a_browser_runs_no_label(run: Path) -> None:
         browser.close()
 
 
+def check_inert(text: str) -> list[list[str]]:
+    """Return the rows of a CSV file, none of whose cells is a formula."""
+    rows = list(csv.reader(io.StringIO(text, newline="")))
+    for cell in (cell for row in rows for cell in row):
+        assert not cell.startswith(("=", "+", "@", "\t", "\r"))
+        assert not cell.startswith("-") or float(cell) < 0
+    return rows
+
+
 def test_a_table_for_spreadsheets_holds_no_formula(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["trials", str(run), "--csv"]) == 0
-    rows = list(csv.reader(io.StringIO(capsys.readouterr().out, newline="")))
+    rows = check_inert(capsys.readouterr().out)
     assert len(rows) == 19
-    for cell in (cell for row in rows for cell in row):
-        assert not cell.startswith(("=", "+", "@", "\t", "\r"))
-        assert not cell.startswith("-") or float(cell) < 0
     errors = [row[rows[0].index("error")] for row in rows[1:]]
     assert any(error.startswith("'-2+3: ") for error in errors)
+
+
+CELLS = (*HOSTILE, "'=1", "''-x", "'plain", "-5", "'-5", "-1e3", "a\rb", "a\n=b", "plain", "")
+NUMBERS = (-5, 3, -0.25)
+
+
+def test_a_table_of_latencies_holds_no_formula_and_is_read_as_it_was(tmp_path: Path) -> None:
+    labels = [cell for cell in CELLS if cell]
+    space = raynas.ArchSpace.of(**{key: list(CELLS) for key in labels}, numbers=list(NUMBERS))
+    places = itertools.product(labels, CELLS)
+    entries = [Entry((label,), (cell,), float(at)) for at, (label, cell) in enumerate(places)]
+    entries += [Entry(("numbers",), (number,), float(at)) for at, number in enumerate(NUMBERS)]
+    file = tmp_path / "table.csv"
+    write_entries([Entry((), (), 0.5), *entries], file)
+    check_inert(file.read_bytes().decode())
+    assert read_entries(file, space) == [Entry((), (), 0.5), *entries]
+
+
+def scored(arch: Mapping[str, Any]) -> dict[str, float]:
+    return {"accuracy": -CELLS.index(arch["=op"]) + arch["n"], "=SUM(A1)": -arch["n"]}
+
+
+def test_a_table_of_trials_holds_no_formula_and_scores_as_they_did(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = raynas.ArchSpace.of(**{"=op": [cell for cell in CELLS if cell]}, n=list(NUMBERS))
+    given: dict[str, Any] = {"trials": 3 * len(CELLS) - 3, "ray": INLINE}
+    run = raynas.search(space, "grid", evaluator=scored, out=str(tmp_path / "run"), **given)
+    assert main(["trials", run.path, "--csv"]) == 0
+    file = tmp_path / "trials.csv"
+    file.write_text(text := capsys.readouterr().out, newline="")
+    assert len(check_inert(text)) == 1 + given["trials"]
+    table = ("table", {"path": str(file)})
+    again = raynas.search(space, "grid", evaluator=table, out=str(tmp_path / "again"), **given)
+    for column in ("arch", "accuracy", "=SUM(A1)"):
+        assert again.trials[column].tolist() == run.trials[column].tolist()
 
 
 def test_numbers_and_plain_texts_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

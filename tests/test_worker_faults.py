@@ -23,6 +23,8 @@ from raynas.cluster.training_group import training_group
 from raynas.core.evaluator import Evaluator
 from raynas.core.progress import Progress
 from raynas.evaluators.spec import EvaluatorSpec, Worker
+from tests.inline import INLINE
+from tests.toynet import ToyNet
 
 ENDED = "the evaluating process died in each of 3 attempts: "
 KILLED = ENDED + "the process was ended by SIGKILL, perhaps for want of memory"
@@ -215,8 +217,40 @@ def test_memory_is_limited_in_processes_of_their_own() -> None:
         raynas.search(raynas.ArchSpace.of(depth=[1]), evaluator=len, ray={"memory_gb": 0})
     spec = EvaluatorSpec(name="trains", metrics=("accuracy",), make=Broken(), epochs=1)
     config = raynas.RayConfig(train_workers=2, memory_gb=2)
-    with pytest.raises(ValueError, match=r"memory_gb=2 limits a worker.*train_workers=2 processes"):
+    with pytest.raises(ValueError, match=BOTH):
         training_group(spec, config, "nowhere")
+
+
+class Phases(Progress):
+    """Keeps the phases that a run comes to."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def phase(self, text: str) -> None:
+        """Keep it."""
+        self.seen.append(text)
+
+
+BOTH = r"memory_gb=2 limits a worker.*train_workers=2 processes.*leave out either"
+
+
+def test_a_limit_that_cannot_be_kept_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    out, phases = tmp_path / "run", Phases()
+    ray: Any = {"train_workers": 2, "memory_gb": 2}
+    given: Any = {"space": ToyNet, "data": "digits", "out": str(out), "progress": phases}
+    given["evaluator"] = ["standalone", {"epochs": 1}]
+    with pytest.raises(ValueError, match=BOTH):
+        raynas.search(**given, trials=1, ray=ray)
+    assert not out.exists()
+    given |= {"evaluator": "nwot", "objectives": {"nwot": "max"}}
+    given |= {"space": raynas.ModelSpace(ToyNet)}
+    result = raynas.search(**given, algo="random", trials=2, ray=INLINE)
+    del phases.seen[:]
+    with pytest.raises(ValueError, match=BOTH):
+        result.verify(top=1, seeds=1, options={"epochs": 1}, ray=ray, progress=phases)
+    assert not (out / "verify").exists()
+    assert phases.seen == [], "not even Ray"
 
 
 class Broken:

@@ -46,7 +46,7 @@ def trials(
     if as_json:
         return trials_answer(result, frame)
     if csv:
-        sys.stdout.write(for_spreadsheets(flat(frame)).to_csv(index=False))
+        sys.stdout.write(for_spreadsheets(flat(frame)))
         return None
     metrics = [*result.config.objectives, "loss", "params", "macs"]
     out_console.print(trial_table(frame, list(dict.fromkeys(metrics)), result.path))

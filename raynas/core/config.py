@@ -97,6 +97,21 @@ class RayConfig(Strict):
         ranks = self.train_workers
         return ranks if isinstance(ranks, int) else ranks[1]
 
+    def check_trains(self, epochs: int) -> None:
+        """Check that an evaluator's trainings can be limited as is asked for.
+
+        Args:
+            epochs: that it trains each architecture; 0 if it trains none.
+
+        Raises:
+            ValueError: memory is limited, which only a worker's own can be.
+        """
+        if epochs and self.memory_gb is not None and self.max_train_workers > 1:
+            raise ValueError(
+                f"memory_gb={self.memory_gb:g} limits a worker, and here a job of train_workers="
+                f"{self.train_workers!r} processes trains each architecture: leave out either"
+            )
+
     @model_validator(mode="after")
     def _one_process(self) -> RayConfig:
         """Refuse what takes other processes where there is only this one."""

@@ -17,6 +17,7 @@ from raynas.core.decision import Choice, Decision
 from raynas.core.digests import check_digest
 from raynas.core.errors import nearest
 from raynas.core.plain_values import plain_value
+from raynas.core.spreadsheet_text import as_written, inert, quoting
 
 ANY = "*"
 COLUMNS = ("layer", "candidate", "latency_ms")
@@ -42,7 +43,10 @@ class Entry:
 
 
 def write_entries(entries: Iterable[Entry], path: str | Path) -> None:
-    """Write entries to a Parquet, CSV or JSON file, by the path's ending."""
+    """Write entries to a Parquet, CSV or JSON file, by the path's ending.
+
+    In a CSV file an apostrophe stands before texts that a spreadsheet would run as formulas.
+    """
     entries = tuple(entries)
     rows = [(_text(e.layer), _text(e.candidate), e.latency_ms) for e in entries]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
@@ -50,7 +54,10 @@ def write_entries(entries: Iterable[Entry], path: str | Path) -> None:
     if ending == ".parquet":
         frame.to_parquet(path, index=False)
     elif ending == ".csv":
-        frame.to_csv(path, index=False)
+        named = [(inert(layer), inert(candidate), ms) for layer, candidate, ms in rows]
+        how = quoting(cell for row in named for cell in row)
+        frame = pd.DataFrame(named, columns=list(COLUMNS))
+        frame.to_csv(path, index=False, quoting=how)  # type: ignore[call-overload]
     else:
         Path(path).write_text(to_json(entries), encoding="utf-8")
 
@@ -122,7 +129,9 @@ def _frame(path: str | Path) -> pd.DataFrame:
         return pd.read_parquet(path)
     try:
         if ending == ".csv":
-            return pd.read_csv(path, keep_default_na=False, dtype={"layer": str, "candidate": str})
+            names = {"layer": str, "candidate": str}
+            frame = pd.read_csv(path, keep_default_na=False, dtype=names)
+            return frame.assign(**{n: frame[n].map(as_written) for n in names if n in frame})
         return pd.DataFrame(json.loads(Path(path).read_text(encoding="utf-8")))
     except ValueError as error:
         raise ValueError(f"{path}: expected a list of entries: {error}") from None

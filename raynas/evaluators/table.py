@@ -20,11 +20,13 @@ from raynas.core.decision import Decision, Subset
 from raynas.core.errors import InvalidArch, nearest
 from raynas.core.evaluator import EVALUATORS, RESERVED
 from raynas.core.plain_values import plain_value
+from raynas.core.spreadsheet_text import as_written
 from raynas.storage.file_systems import opened, reaching
 from raynas.storage.run_folder import absolute
 from raynas.storage.tables import in_json
 
 _KEY, _ARCH, _CHOICE = "arch_key", "arch", "choice."
+_LINES = csv.ParseOptions(newlines_in_values=True)  # of texts
 
 
 @EVALUATORS.register("table")
@@ -39,7 +41,8 @@ class Table:
     isomorphic to another is found in either's row.
 
     Args:
-        path: local file or ``pyarrow.fs`` URI; CSV if it ends in ``.csv``, else Parquet.
+        path: local file or ``pyarrow.fs`` URI; CSV if it ends in ``.csv``, else Parquet. Texts of a
+            CSV file may have the apostrophe that ``raynas trials --csv`` puts before formulas.
     """
 
     def __init__(self, *, path: str) -> None:
@@ -126,11 +129,22 @@ def _read(path: str) -> pa.Table:
     try:
         if name.endswith(".csv"):
             with files.open_input_stream(name) as stream:
-                return csv.read_csv(stream)
+                return _as_written(csv.read_csv(stream, parse_options=_LINES))
         return parquet.read_table(name, filesystem=files)
     except pa.ArrowInvalid as error:
         kind = "CSV" if name.endswith(".csv") else "Parquet"
         raise ValueError(f"{path} cannot be read as {kind}: {error}") from error
+
+
+def _as_written(table: pa.Table) -> pa.Table:
+    """Return a table with the texts of which ``raynas trials --csv`` made its cells."""
+    columns = [
+        pa.array(map(as_written, column.to_pylist()), column.type)
+        if pa.types.is_string(column.type)
+        else column
+        for column in table.columns
+    ]
+    return pa.table(columns, names=list(map(as_written, table.column_names)))
 
 
 def _keys(

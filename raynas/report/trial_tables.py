@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.table import Table
 
+from raynas.core.spreadsheet_text import inert, quoting
+
 if TYPE_CHECKING:
     import pandas as pd
 
 LISTS = (np.ndarray, list)  # what cells with several values are
-FORMULAS = ("=", "+", "-", "@", "\t")  # what they begin with in spreadsheets
 RESCORED = "the cheap score with the supernet's weights, measured again on all validation examples"
 
 
@@ -51,35 +52,24 @@ def flat(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(**{str(name): frame[name].map(text) for name in lists})
 
 
-def for_spreadsheets(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a table no text of which a spreadsheet takes for a formula; numbers stay as they are.
+def for_spreadsheets(frame: pd.DataFrame) -> str:
+    r"""Return a table as CSV, no text of which a spreadsheet runs; numbers stay as they are.
+
+    The evaluator ``table`` reads it back as it was.
 
     >>> import pandas as pd
     >>> cells = pd.DataFrame({"=SUM(A1)": ["@x", "-5", "plain", None], "b": [-1.5, 2.0, 0.0, 1.0]})
-    >>> print(for_spreadsheets(cells).to_csv(index=False), end="")
+    >>> print(for_spreadsheets(cells), end="")
     '=SUM(A1),b
     '@x,-1.5
     -5,2.0
     plain,0.0
     ,1.0
     """
-    names = [str(name) for name in frame if frame[name].dtype.kind in "OTU"]
-    texts = {name: frame[name].map(_inert) for name in names}
-    return frame.assign(**texts).rename(columns=_inert)
-
-
-def _inert(cell: Any) -> Any:
-    """Return a text with an apostrophe in front where it begins as a formula does."""
-    if not isinstance(cell, str):
-        return cell
-    cell = cell.replace("\r", "\\r")  # else the end of a row to some programs
-    if not cell.startswith(FORMULAS):
-        return cell
-    try:
-        float(cell)
-    except ValueError:
-        return f"'{cell}"
-    return cell
+    texts = {str(name): frame[name].map(inert) for name in frame if frame[name].dtype.kind in "OTU"}
+    table = frame.assign(**texts).rename(columns=inert)
+    how = quoting(cell for cells in (table.columns, *texts.values()) for cell in cells)
+    return str(table.to_csv(index=False, quoting=how))  # type: ignore[call-overload]
 
 
 def best_trials(count: int) -> str:

@@ -202,6 +202,7 @@ def _trained(
     standalone = ["standalone", {"early_stopping": False} | dict(options)]
     evaluation = evaluation_of(standalone, problem)
     spec, key = evaluation.evaluator, _key(evaluation.component.options)
+    ray.check_trains(spec.epochs)
     folders = [under(comparison.path, VERIFY, key, f"seed-{number}") for number in range(seeds)]
     with RunLock("verification") as lock, runner_of(ray) as runner:
         lock.take(under(comparison.path, VERIFY))

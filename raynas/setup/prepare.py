@@ -82,6 +82,7 @@ def prepared(request: SearchRequest, out: str | None, *, resume: bool, lock: Run
         epochs=request.epochs,
         timed=latency is not None,
     )
+    config.ray.check_trains(strategy.evaluation.evaluator.epochs)
     if latency is not None:
         _ = latency.table  # measured or read before the folder is claimed
     config = _completed(config, strategy, latency, resume)
