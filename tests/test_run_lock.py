@@ -19,7 +19,8 @@ from raynas.cli import main
 from raynas.cli.exit_codes import FAILED
 from raynas.core.errors import FolderInUse
 from raynas.setup.asked_begin import ask_tell
-from raynas.storage.run_lock import LOCK, RunLock
+from raynas.storage.local_lock import LOCK
+from raynas.storage.run_lock import RunLock
 from tests.inline import INLINE
 from tests.toynet import ToyNet
 

@@ -12,9 +12,10 @@ from raynas.setup.algorithms import trains
 from raynas.setup.ask_tell import AskTell
 from raynas.setup.prepare import prepared
 from raynas.setup.request import SearchRequest
+from raynas.storage.local_lock import ASK_TELL
 from raynas.storage.pending import check_lockable, locked
 from raynas.storage.run_folder import CONFIG, Folder, absolute
-from raynas.storage.run_lock import ASK_TELL, RunLock
+from raynas.storage.run_lock import RunLock
 from raynas.storage.tables import TrialStore
 
 EXTERNAL = "external"

@@ -14,8 +14,9 @@ from raynas.core.digests import KEY, read_sealed, sealed
 from raynas.core.errors import InvalidArch, StoreMismatch
 from raynas.core.locations import is_uri
 from raynas.core.study import Asked
+from raynas.storage.local_lock import ASK_TELL, open_lock
 from raynas.storage.run_folder import CONFIG, Folder
-from raynas.storage.run_lock import ASK_TELL, RunLock, open_lock
+from raynas.storage.run_lock import RunLock
 
 ASKED, LOCK = "asked.jsonl", ".lock"
 
