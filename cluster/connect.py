@@ -46,6 +46,10 @@ QUIET = {
 
 CONNECT_S = 10.0  # in which a cluster that listens has to answer
 
+# Of runs that ended before they were connected: they connect and disconnect yet, and a process has
+# one connection to Ray, which is that of the next run.
+_STILL_CONNECTING: list[threading.Thread] = []
+
 
 @contextmanager
 def connected(config: RayConfig) -> Iterator[None]:
@@ -65,6 +69,8 @@ def connecting(config: RayConfig) -> Iterator[Callable[[], None]]:
     before = {name: os.environ.get(name) for name in QUIET}
     os.environ |= {name: value for name, value in QUIET.items() if before[name] is None}
     try:
+        while _STILL_CONNECTING:
+            _STILL_CONNECTING.pop().join(CONNECT_S)
         if ray.is_initialized():
             yield lambda: None
         else:
@@ -99,7 +105,9 @@ class RayStart:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         if self._ready.is_set() or address_of(self._config) is None:
-            self._thread.join()  # else it may wait for a cluster that does not answer
+            self._thread.join()
+        else:  # it may wait for a cluster that does not answer
+            _STILL_CONNECTING.append(self._thread)
         self._warnings.__exit__(None, None, None)
 
     def wait(self) -> None:

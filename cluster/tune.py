@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -30,6 +31,7 @@ from raynas.core.config import RayConfig
 from raynas.core.errors import Interrupted, SearchFailed
 from raynas.core.progress import Progress
 from raynas.core.study import Study
+from raynas.core.temporary import temporary_folder
 from raynas.evaluators.spec import EvaluatorSpec
 
 
@@ -94,7 +96,8 @@ def run_study(
             records.place,
         )
         try:
-            _fit(_tuner(task, searcher, spec, config, workers))
+            with temporary_folder(scratch("tune")) as folder:
+                _fit(_tuner(task, searcher, spec, config, workers, folder))
         except Exception:
             if searcher.failure is not None:  # Tune's own would say nothing of it
                 raise searcher.failure from None
@@ -127,7 +130,12 @@ def _helpers(first: int, config: RayConfig) -> Iterator[tuple[StartBarrier, Any]
 
 
 def _tuner(
-    task: Task, searcher: StudySearcher, spec: EvaluatorSpec, config: RayConfig, workers: int
+    task: Task,
+    searcher: StudySearcher,
+    spec: EvaluatorSpec,
+    config: RayConfig,
+    workers: int,
+    folder: Path,
 ) -> tune.Tuner:
     resources: dict[str, float] = {"cpu": config.cpus_per_worker, "gpu": config.gpus_per_worker}
     if task.group is not None:  # the worker itself only waits; a trial must take something
@@ -144,7 +152,7 @@ def _tuner(
         ),
         run_config=tune.RunConfig(
             name=uuid.uuid4().hex[:8],
-            storage_path=str(scratch("tune")),
+            storage_path=str(folder),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             callbacks=[searcher.trials],
             verbose=0,
