@@ -9,6 +9,7 @@ from raynas.core.moved import install as _announce_moves
 from raynas.core.versions import VERSION
 
 if TYPE_CHECKING:
+    from raynas.api import elastic as elastic
     from raynas.api import load as load
     from raynas.api import retrain as retrain
     from raynas.api import run as run
@@ -39,7 +40,8 @@ _announce_moves()
 # torch, ray and pandas take seconds to import: every public name loads its module when first used
 _HOMES = {
     **dict.fromkeys(
-        ("load", "retrain", "run", "sampler", "search", "space", "train_supernet"), "raynas.api"
+        ("elastic", "load", "retrain", "run", "sampler", "search", "space", "train_supernet"),
+        "raynas.api",
     ),
     **dict.fromkeys(("available", "describe"), "raynas.setup.registries"),
     **dict.fromkeys(("cost", "profile"), "raynas.setup.costing"),

@@ -1,5 +1,6 @@
 """The functions that users call."""
 
+from raynas.api.elastic import elastic as elastic
 from raynas.api.look_up import load as load
 from raynas.api.look_up import sampler as sampler
 from raynas.api.look_up import space as space

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from raynas.nn.elastic import Arguments, ChannelAxis, Elastic, checked_whole, first, largest
 from raynas.nn.expression import Expression
 
 
-class ElasticBatchNorm(Elastic):
+class TakesStatistics:
+    """A BatchNorm that uses a part of its channels, and may be told the statistics of these.
+
+    Attributes:
+        statistics: in place of the running ones, what gives (mean, variance) of an input; set by
+            the calibration that scores sub-networks.
+    """
+
+    statistics: Any = None
+
+    def write_statistics(self, mean: Tensor, var: Tensor) -> None:
+        """Set the running statistics of the active channels."""
+        raise TypeError(f"{type(self).__name__} must define write_statistics()")
+
+
+class ElasticBatchNorm(TakesStatistics, Elastic):
     """What the BatchNorms of one and two dimensions have in common.
 
     Args:
@@ -22,13 +38,10 @@ class ElasticBatchNorm(Elastic):
 
     Attributes:
         kind: PyTorch's own layer.
-        statistics: in place of the running ones, what gives (mean, variance) of an input; set by
-            the calibration that scores sub-networks.
     """
 
     kind: ClassVar[type[nn.BatchNorm1d | nn.BatchNorm2d]]
     dimensions: ClassVar = {"num_features": "width"}
-    statistics: Any = None
     weight: Tensor | None
     bias: Tensor | None
     running_mean: Tensor | None
@@ -78,6 +91,14 @@ class ElasticBatchNorm(Elastic):
                 rate = 1.0 / float(self.num_batches_tracked)
         own = self.training or mean is None
         return nn.functional.batch_norm(x, mean, var, weight, bias, own, rate, self.eps)
+
+    @torch.no_grad()
+    def write_statistics(self, mean: Tensor, var: Tensor) -> None:
+        """Set the running statistics of the leading channels."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        self.running_mean[: len(mean)].copy_(mean)
+        self.running_var[: len(var)].copy_(var)
 
     def sliced(self, arguments: Arguments) -> dict[str, Any]:
         """Return the first channels' weights and statistics."""

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from raynas.nn.conversion.elastic_model import STATE, Converted
 from raynas.nn.copying import without_graphs
 from raynas.nn.mutable import Mutable
 from raynas.supernet.plain_data import PlainData, holds_arrays, in_place, is_data
@@ -96,13 +97,14 @@ def hidden_attributes(model: nn.Module) -> Iterator[str]:
     for path, module in model.named_modules():
         if type(module).__module__.partition(".")[0] == "raynas":
             continue
+        own = _OWN | STATE if isinstance(module, Converted) else _OWN
         for name, value in vars(module).items():
             inert = isinstance(
                 value, (type, types.ModuleType, types.BuiltinFunctionType, nn.Module)
             )
             closed = isinstance(value, types.FunctionType) and not value.__closure__
             fixed = isinstance(value, (torch.dtype, torch.device, torch.Size, enum.Enum))
-            if name not in _OWN and not (inert or closed or fixed or is_data(value)):
+            if name not in own and not (inert or closed or fixed or is_data(value)):
                 yield f"{path}.{name} ({type(value).__name__})".lstrip(".")
 
 
@@ -200,6 +202,7 @@ def _values(model: nn.Module) -> dict[str, Any]:
 
 def _attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
     own = _OWN | _ROUTES if isinstance(module, Mutable) else _OWN
+    own = own | STATE if isinstance(module, Converted) else own
     users = is_users(type(module))
     for name, value in vars(module).items():
         if name not in own and is_data(value) and (users or holds_arrays(value)):

@@ -22,7 +22,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from raynas.core.nest import Nest, call, moved, rows, taken
-from raynas.nn.elastic_norm import ElasticBatchNorm
+from raynas.nn.elastic_norm import ElasticBatchNorm, TakesStatistics
 from raynas.supernet.attributes import attributes_kept, modes_kept
 
 Moments = tuple[Tensor, Tensor]
@@ -106,7 +106,7 @@ def calibrated_norms(model: nn.Module) -> list[_BatchNorm]:
 def replaceable(norm: _BatchNorm) -> bool:
     """Return whether a BatchNorm computes what PyTorch's does, and nothing else."""
     hooked = norm._forward_hooks or norm._forward_pre_hooks or "forward" in vars(norm)
-    plain = type(norm).forward is _BatchNorm.forward or isinstance(norm, ElasticBatchNorm)
+    plain = type(norm).forward is _BatchNorm.forward or isinstance(norm, TakesStatistics)
     return plain and not hooked and not hasattr(norm, "parametrizations")
 
 
@@ -136,7 +136,7 @@ def calibrated(model: nn.Module, norms: Collection[_BatchNorm] | None = None) ->
         for name, child in list(module._modules.items()):  # children() leaves repeated ones out
             if not isinstance(child, _BatchNorm) or (chosen is not None and child not in chosen):
                 continue
-            if isinstance(child, ElasticBatchNorm):
+            if isinstance(child, TakesStatistics):
                 child.statistics = partial(calibration.of, child)
                 continue
             if child not in stand_ins:
@@ -277,8 +277,11 @@ def _of_buffers(norm: _BatchNorm, x: Tensor) -> Moments:
 
 def _write(measured: Mapping[_BatchNorm, _Sums]) -> None:
     for norm, sums in measured.items():
+        mean, var = sums.mean / sums.rows, sums.var / sums.rows
+        if isinstance(norm, TakesStatistics):  # it may use some of its channels
+            norm.write_statistics(mean, var)
+            continue
         assert norm.running_mean is not None
         assert norm.running_var is not None
-        channels = len(sums.mean)  # an elastic one may use some of its own
-        norm.running_mean[:channels].copy_(sums.mean / sums.rows)
-        norm.running_var[:channels].copy_(sums.var / sums.rows)
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(var)

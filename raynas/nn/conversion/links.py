@@ -1,0 +1,88 @@
+"""Axes that have to keep the same share of their units, for parts of a tensor stay equal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from raynas.nn.conversion.axes import Axes, Count, Uneven, splits_units
+from raynas.nn.conversion.plan import ElasticAxis
+from raynas.nn.conversion.trace import Trace
+
+
+def linked(
+    trace: Trace, axes: Axes, offered: Mapping[int, ElasticAxis]
+) -> tuple[dict[int, ElasticAxis], list[ElasticAxis]]:
+    """Return the axes, linked ones with one label, and those that cannot be linked.
+
+    Where channels are split into equal parts, as a shuffle does, the parts must stay equal: axes
+    of which they consist decide together.
+    """
+    leader = {number: number for number in offered}
+    unequal: set[int] = set()
+    for matrix in trace.rectangles:
+        for first, other in _unequal_rows(axes, matrix):
+            pairs = _pairs(first, other, offered, leader)
+            if pairs is None:
+                unequal |= {*first.per_unit, *other.per_unit} & offered.keys()
+            for a, b in pairs or ():
+                low, high = sorted((_root(leader, a), _root(leader, b)))
+                leader[high] = low
+    kept: dict[int, ElasticAxis] = {}
+    for number, axis in offered.items():
+        if unequal.isdisjoint(n for n in offered if _root(leader, n) == _root(leader, number)):
+            kept[number] = replace(axis, label=offered[_root(leader, number)].label)
+    return kept, [axis for number, axis in offered.items() if number not in kept]
+
+
+def _root(leader: Mapping[int, int], number: int) -> int:
+    while leader[number] != number:
+        number = leader[number]
+    return number
+
+
+def _unequal_rows(axes: Axes, matrix: Tensor) -> Iterator[tuple[Count, Count]]:
+    """Yield pairs of rows that keep different numbers of their labels."""
+    classes = axes.class_of[matrix.numpy()]
+    if not splits_units(classes):
+        return
+    counts = []
+    for row in matrix:
+        try:
+            counts.append(axes.count(*torch.unique(row, return_counts=True)))
+        except Uneven:
+            numbers = {axes.unit_of[c][0] for c in classes.flatten().tolist() if c in axes.unit_of}
+            yield Count(0, dict.fromkeys(numbers, 1)), Count(1)
+            return
+    for other in counts[1:]:
+        if other != counts[0]:
+            yield counts[0], other
+
+
+def _pairs(
+    first: Count,
+    other: Count,
+    offered: Mapping[int, ElasticAxis],
+    leader: Mapping[int, int],
+) -> list[tuple[int, int]] | None:
+    """Return which axes have to decide together; None if that does not help."""
+    if first.constant != other.constant:
+        return None
+
+    def left(ours: Count, theirs: Count) -> list[int]:
+        roots = {_root(leader, a) for a in theirs.per_unit if a in offered}
+        numbers = [a for a in ours.per_unit if a in offered]
+        return sorted(
+            (a for a in numbers if _root(leader, a) not in roots),
+            key=lambda a: (offered[a].units, ours.per_unit[a]),
+        )
+
+    a, b = left(first, other), left(other, first)
+    alike = [
+        (offered[x].units, first.per_unit[x]) == (offered[y].units, other.per_unit[y])
+        for x, y in zip(a, b, strict=False)
+    ]
+    return list(zip(a, b, strict=True)) if len(a) == len(b) and all(alike) else None

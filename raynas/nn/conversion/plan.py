@@ -1,0 +1,178 @@
+"""What of a model is elastic: its decisions, and what each of them changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+from torch import Tensor
+
+from raynas.core.arch import Value
+from raynas.core.archspace import ArchSpace
+from raynas.core.decision import Choice, Decision
+from raynas.nn.conversion.axes import Count
+from raynas.nn.conversion.counts import Origin
+from raynas.nn.conversion.trace import Place
+
+Kind = Literal["width", "heads", "ffn"]
+
+
+@dataclass(frozen=True, eq=False)
+class ElasticAxis:
+    """Units of which the first so many stay.
+
+    Attributes:
+        label: of the decision.
+        kind: what the units are: channels, heads of attention, or channels inside of an MLP.
+        units: how many the model has.
+        options: of the decision, the largest first, which is what the model has: channels, or
+            heads. Axes that are linked share them, and keep the same share of their units.
+        places: by tensor and dimension, the positions of each unit, shape (units, width).
+        statistic: whether something is computed over the units together.
+    """
+
+    label: str
+    kind: Kind
+    units: int
+    options: tuple[int, ...]
+    places: Mapping[Place, Tensor]
+    statistic: bool
+
+    def kept(self, option: Any) -> int:
+        """Return how many units an option keeps."""
+        return self.units * int(option) // self.options[0]
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A module that may be left out.
+
+    Attributes:
+        label: of the decision, whose options are 1 and 0.
+        path: of the module.
+        zero: whether its output is a term of a sum; else its input stands for its output.
+        nones: None if it returns a tensor; else how many Nones follow that in a tuple.
+    """
+
+    label: str
+    path: str
+    zero: bool
+    nones: int | None
+
+    def inside(self, path: str) -> bool:
+        """Return whether a module is this one or stands in it."""
+        return path == self.path or path.startswith(f"{self.path}.")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A convolution whose kernel may be the centre of its own.
+
+    Attributes:
+        label: of the decision.
+        path: of the module.
+        size: of the kernel in every direction.
+        options: of the decision, the largest first.
+        padding: of the whole kernel.
+        dilation: of the kernel.
+    """
+
+    label: str
+    path: str
+    size: int
+    options: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Term:
+    """A product of counts, times a factor.
+
+    Attributes:
+        scope: path of the module in which it arises.
+        counts: that are multiplied.
+        factor: that stays.
+        kernel: path of the convolution whose kernel's area it has as a factor too, if elastic.
+    """
+
+    scope: str
+    counts: tuple[Count, ...]
+    factor: int = 1
+    kernel: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """All that is elastic in a model.
+
+    Attributes:
+        axes: by number, those that are offered.
+        skips: modules that may be left out.
+        kernels: convolutions of several kernels.
+        counts: whole numbers of modules that follow axes.
+        shapes: of the model's tensors by name.
+        fixed: why other dimensions stay as they are, by tensor and dimension.
+        macs: multiply-accumulates of one pass, as a sum.
+        batch: examples in that pass.
+        cache: numbers that one token leaves in the caches of attention, as a sum.
+    """
+
+    axes: Mapping[int, ElasticAxis]
+    skips: tuple[Skip, ...]
+    kernels: tuple[Kernel, ...]
+    counts: Mapping[Origin, Count]
+    shapes: Mapping[str, tuple[int, ...]]
+    fixed: Mapping[Place, str] = field(default_factory=dict)
+    macs: tuple[Term, ...] = ()
+    batch: int = 1
+    cache: tuple[Term, ...] = ()
+
+    def __deepcopy__(self, memo: Any) -> Plan:
+        """Return itself: nothing in it changes."""
+        return self
+
+    @cached_property
+    def decisions(self) -> tuple[Decision, ...]:
+        """The decisions; those inside of a module that may be left out are opened by it."""
+        owned: dict[str, list[Decision]] = {skip.label: [] for skip in self.skips}
+        free: list[Decision] = []
+        for axis in self.axes.values():
+            paths = [name.rpartition(".")[0] for name, _ in axis.places]
+            self._place(owned, free, Choice(axis.label, axis.options), paths)
+        for kernel in self.kernels:
+            self._place(owned, free, Choice(kernel.label, kernel.options), [kernel.path])
+        skips = [
+            Choice(skip.label, (1, 0), {1: ArchSpace(tuple(inner))} if inner else {})
+            for skip, inner in ((skip, owned[skip.label]) for skip in self.skips)
+        ]
+        return (*free, *skips)
+
+    def _place(
+        self,
+        owned: Mapping[str, list[Decision]],
+        free: list[Decision],
+        decision: Decision,
+        paths: list[str],
+    ) -> None:
+        for skip in self.skips:
+            if all(skip.inside(path) for path in paths):
+                owned[skip.label].append(decision)
+                return
+        free.append(decision)
+
+    @property
+    def largest(self) -> dict[str, Value]:
+        """The architecture that is the model itself."""
+        sizes: dict[str, Value] = {axis.label: axis.options[0] for axis in self.axes.values()}
+        sizes |= {kernel.label: kernel.options[0] for kernel in self.kernels}
+        return sizes | {skip.label: 1 for skip in self.skips}
+
+    def kept(self, arch: Mapping[str, Value]) -> dict[int, int]:
+        """Return how many units of each axis an architecture keeps; all where it does not say."""
+        return {
+            number: axis.kept(arch.get(axis.label, axis.options[0]))
+            for number, axis in self.axes.items()
+        }

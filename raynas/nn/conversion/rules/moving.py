@@ -1,0 +1,94 @@
+"""Movements: what happens to a tensor happens to its labels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from raynas.nn.conversion.labels import NONE
+from raynas.nn.conversion.rules.counting import follow_shape
+from raynas.nn.conversion.rules.pointwise import of_named
+from raynas.nn.conversion.rules.registry import or_none, rule
+from raynas.nn.conversion.trace import Operation, Trace
+
+MOVED = """
+    view reshape permute transpose flatten unflatten contiguous chunk split unbind narrow
+    select __getitem__ expand repeat cat concat stack squeeze unsqueeze roll movedim
+    swapaxes clone expand_as t repeat_interleave flip tile view_as reshape_as
+    split_with_sizes tensor_split broadcast_to hstack concatenate index_select pixel_shuffle
+    pixel_unshuffle pad constant_pad_nd unfold channel_shuffle swapdims moveaxis
+    native_channel_shuffle vstack dstack gather index
+"""
+
+
+CAST = "to type float half double bfloat16 type_as detach cpu cuda"
+
+
+@rule(CAST)
+def cast(trace: Trace, op: Operation) -> None:
+    """Another type, the same channels."""
+    source = op.args[0]
+    name, labels = trace.name(source), trace.of(source)
+    if name is not None and labels is None and source.is_floating_point() and source.dim():
+        labels = of_named(trace, name, source, None)
+    trace.put(op.out, labels)
+    trace.passes(op.out, source)
+
+
+@rule(MOVED)
+def movement(trace: Trace, op: Operation) -> None:
+    """The same movement of the labels."""
+    sources = [x for x in op.tensors if trace.of(x) is not None or _is_weight(trace, x)]
+    if not sources:
+        return
+    args, kwargs = tree_map_only(Tensor, lambda x: _movable(trace, x), (op.args, op.kwargs))
+    if op.name in ("pad", "constant_pad_nd"):
+        args, kwargs = args[:2], {k: v for k, v in kwargs.items() if k == "pad"}
+        if op.argument(2, "mode", "constant") not in ("constant", 0, 0.0) and isinstance(
+            op.argument(2, "mode", "constant"), str
+        ):
+            kwargs["mode"] = op.argument(2, "mode")
+    if op.name in ("view_as", "expand_as", "reshape_as"):
+        args = (args[0], op.out)
+    try:
+        moved = op.function(*args, **kwargs)
+    except Exception as error:
+        why = f"{op.name} of it is not understood ({str(error).splitlines()[0][:60]})"
+        for source in sources:
+            trace.freeze(_movable(trace, source), why)
+        return
+    outs, labels = tree_leaves(op.out), tree_leaves(moved)
+    for out, one_of in zip(outs, labels, strict=True):
+        trace.put(out, one_of)
+    follow_shape(trace, op)
+    if isinstance(op.out, Tensor) and len(sources) == 1:
+        trace.passes(op.out, sources[0])
+
+
+def _is_weight(trace: Trace, x: Tensor) -> bool:
+    return isinstance(x, torch.nn.Parameter) and x.is_floating_point() and trace.name(x) is not None
+
+
+def _movable(trace: Trace, x: Tensor) -> Tensor:
+    labels = trace.of(x)
+    if labels is not None:
+        return labels
+    if _is_weight(trace, x) and x.dim():
+        own: Tensor = of_named(trace, str(trace.name(x)), x, None)
+        return own
+    if x.is_floating_point():
+        return torch.zeros((), dtype=torch.long).expand(x.shape)
+    return x
+
+
+@rule("__setitem__")
+def written(trace: Trace, op: Operation) -> None:
+    """The same writing into the labels."""
+    target, where, value = op.args
+    labels, given = trace.of(target), trace.of(value)
+    if labels is None and given is None:
+        return
+    whole = or_none(trace, target).clone()
+    whole[where] = given if given is not None else NONE
+    trace.put(target, whole)
