@@ -15,14 +15,14 @@ from typing import Any, NoReturn
 import ray
 import ray.train
 import torch
-from ray.exceptions import RayActorError
 from ray.train.torch import TorchTrainer
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from raynas.cluster.lost_processes import cause, could_not_start, lost_processes
+from raynas.cluster.lost_processes import GONE, cause, could_not_start, lost_processes
+from raynas.cluster.nodes import is_any_lost, on_this_node, this_node
 from raynas.cluster.train_storage import storage_of
 from raynas.cluster.training_group import TrainingGroup
 from raynas.cluster.work_queue import WorkQueue
+from raynas.cluster.worker_death import NODE_LOST, RANK_LOST
 from raynas.core.arch import Arch
 from raynas.core.evaluator import Described, Measurement, describe
 from raynas.evaluators.loaded import Loaded
@@ -64,18 +64,17 @@ class DistributedTrainer(NetworkTrainer):
 
     def ready(self) -> None:
         """Return when all ranks wait for an order; the job is started if there is none."""
-        with suppress(RayActorError):
+        with suppress(*GONE):
             if self._job is not None and ray.get(self._queue.ready.remote()):
                 return
         self.close()
-        near = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         queue: Any = ray.remote(WorkQueue)
         ranks = self._group.ranks(self._batch_size)
-        self._queue = queue.options(num_cpus=0, scheduling_strategy=near).remote(ranks)
+        self._queue = queue.options(num_cpus=0, scheduling_strategy=on_this_node()).remote(ranks)
         self._failure = None
         self._job = threading.Thread(target=self._run, args=(self._queue, ranks), daemon=True)
         self._job.start()
-        with suppress(RayActorError):  # the order says so again
+        with suppress(*GONE):  # the order says so again
             ray.get(self._queue.ready.remote())
 
     def by_epoch(self, arch: Arch, seed: int) -> Generator[Measurement, None, None]:
@@ -113,7 +112,7 @@ class DistributedTrainer(NetworkTrainer):
                     go = True
                 finally:
                     self._queue.go_on.remote(go)
-        except (ProcessLost, RayActorError) as lost:
+        except (ProcessLost, *GONE) as lost:
             self._lost = ProcessLost(describe(lost))
             self.close()
             raise
@@ -122,20 +121,21 @@ class DistributedTrainer(NetworkTrainer):
         """End the job."""
         job, self._job = self._job, None
         if job is not None:
-            with suppress(RayActorError):
+            with suppress(*GONE):
                 ray.get(self._queue.submit.remote(None))
                 job.join()
             ray.kill(self._queue)
 
     def _fail(self, text: str) -> NoReturn:
         """Raise what a rank said, unless it missed another one, or the job ended by itself."""
+        nodes = ray.get(self._queue.nodes.remote())
         self.close()
         failure = self._failure
-        if failure is None:
-            raise ProcessLost(text)
-        if lost_processes(failure) or could_not_start(failure):
-            raise ProcessLost(cause(failure))
-        raise Described(text)
+        if failure is not None and not (lost_processes(failure) or could_not_start(failure)):
+            raise Described(text)
+        if is_any_lost(nodes):
+            raise ProcessLost(NODE_LOST)
+        raise ProcessLost(f"{RANK_LOST}: {text if failure is None else cause(failure)}")
 
     def _run(self, queue: Any, ranks: int) -> None:
         self._group.keys.remember()
@@ -182,6 +182,7 @@ def _rank(given: dict[str, Any]) -> None:
     """Train one ordered network after another, as one rank of several."""
     torch.set_num_threads(given["threads"])
     queue, rank = given["queue"], ray.train.get_context().get_world_rank()
+    ray.get(queue.begin.remote(this_node()))
     try:
         make: MakeNetworkEvaluator = ray.cloudpickle.loads(given["pickled"])
         gpu = torch.cuda.is_available() and ray.train.torch.get_device().type == "cuda"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import torch.distributed as dist
-from ray.exceptions import RayActorError
+from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.train.v2._internal.exceptions import (
     WorkerGroupStartupFailedError,
     WorkerGroupStartupTimeoutError,
 )
 from ray.train.v2.api.exceptions import PreemptionError
 
+GONE = (RayActorError, OutOfMemoryError)  # what Ray raises of an actor whose process is no more
 STARTS = (WorkerGroupStartupFailedError, WorkerGroupStartupTimeoutError)
 BROKEN = ("gloo/transport", "Connection closed by peer", "Connection reset by peer")
 
@@ -22,7 +23,7 @@ def lost_processes(failure: BaseException) -> int:
     Args:
         failure: that ended the job.
     """
-    if isinstance(failure, RayActorError):  # the controller's
+    if isinstance(failure, GONE):  # the controller's
         return 1
     if isinstance(failure, PreemptionError):
         return max(len(failure.preemption_info.preempted_ranks), 1)
@@ -33,7 +34,7 @@ def lost_processes(failure: BaseException) -> int:
 
 def is_death(error: BaseException) -> bool:
     """Return whether what a rank ended with is that its process is no more."""
-    return isinstance(getattr(error, "health_check_failure", error), RayActorError)
+    return isinstance(_checked(error), GONE)
 
 
 def could_not_start(failure: BaseException) -> bool:
@@ -44,9 +45,17 @@ def could_not_start(failure: BaseException) -> bool:
 def cause(failure: BaseException) -> str:
     """Return the line that says what went wrong in the worker, without Ray's own traces."""
     inner = getattr(failure, "worker_failures", None)
-    text = str(next(iter(inner.values()))) if inner else str(failure)
-    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+    error = next(iter(inner.values())) if inner else failure
+    if isinstance(_checked(error), OutOfMemoryError):
+        return "Ray ended processes of a node that ran out of memory"
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
     return lines[-1] if lines else type(failure).__name__
+
+
+def _checked(error: BaseException) -> BaseException:
+    """Return what a look after a rank met with, where that is what it ended with."""
+    inner: BaseException = getattr(error, "health_check_failure", error)
+    return inner
 
 
 def _misses_another(error: BaseException) -> bool:

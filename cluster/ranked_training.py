@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import ray.train
-from ray.exceptions import RayActorError
 from ray.train.torch import TorchTrainer
 
 from raynas.cluster.connect import address_of
-from raynas.cluster.lost_processes import cause, could_not_start, lost_processes
+from raynas.cluster.lost_processes import GONE, cause, could_not_start, lost_processes
 from raynas.cluster.resources import even_cpus, processes_that_fit, too_large
 from raynas.cluster.train_snapshot import drop_unsound_snapshot
 from raynas.cluster.train_storage import storage_of
@@ -67,7 +66,7 @@ class RankedTraining:
                 if self._attempt(ranks):
                     return
                 news, most = "there is room for more training processes", max(self._counts)
-            except (ray.train.TrainingFailedError, RayActorError) as failure:
+            except (ray.train.TrainingFailedError, *GONE) as failure:
                 if ranks > min(self._counts) and could_not_start(failure):
                     most = max(count for count in self._counts if count < ranks)
                     news = f"{ranks} training processes did not start"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import ray
 from ray.tune.search import Searcher
 
+from raynas.cluster.attempts import Attempts
 from raynas.cluster.memory_limit import OVER_MEMORY
 from raynas.cluster.trial_failures import TrialFailures
 from raynas.cluster.worker_death import WorkerDeath, death_of
@@ -21,9 +22,6 @@ from raynas.core.config import RayConfig
 from raynas.core.evaluator import Measurement
 from raynas.core.progress import Progress
 from raynas.core.study import Asked, Study
-
-ATTEMPTS = 3  # evaluations of one architecture that may end their process, before it is failed
-NODE_ATTEMPTS = 10  # the same for nodes, which leave for reasons of their own
 
 
 class StudySearcher(Searcher):
@@ -52,8 +50,7 @@ class StudySearcher(Searcher):
         self.trials = TrialFailures()
         self._flying: dict[str, list[Asked]] = {}
         self._again: deque[Asked] = deque()
-        self._deaths: Counter[int] = Counter()
-        self._lost_nodes: Counter[int] = Counter()
+        self._attempts = Attempts()
         self._cpu_s: float | None = None  # of this thread, when the last batch came back
         self._own_s = 0.0  # of it since, in here
         self.failure: Exception | None = None
@@ -156,14 +153,8 @@ class StudySearcher(Searcher):
 
     def _failed_at_last(self, asked: Asked, death: WorkerDeath) -> Measurement | None:
         """Return what is told after the last attempt; None leaves another one."""
-        if death.node_lost:
-            count, attempts = self._lost_nodes, NODE_ATTEMPTS
-        else:
-            count, attempts = self._deaths, ATTEMPTS
-        count[asked.number] += 1
-        if count[asked.number] < attempts:
-            return None
-        return _failed(_DEAD.format(attempts, death.why), death.traceback)
+        error = self._attempts.ended(asked.number, death)
+        return None if error is None else _failed(error, death.traceback)
 
     def save(self, checkpoint_path: str) -> None:
         """Save nothing: the run folder holds every told trial."""
@@ -176,7 +167,6 @@ class StudySearcher(Searcher):
 
 
 _LATE = "the evaluation took longer than {:g} s (timeout_s), and its process was ended"
-_DEAD = "the evaluating process died in each of {} attempts: {}"
 
 
 def _failed(error: str, traceback: str | None = None) -> Measurement:

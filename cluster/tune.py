@@ -17,6 +17,7 @@ from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler
 
 from raynas.cluster.connect import address_of, own_sigint, scratch
+from raynas.cluster.nodes import on_this_node
 from raynas.cluster.packing import packed
 from raynas.cluster.resources import processes_that_fit, too_large
 from raynas.cluster.searcher import StudySearcher
@@ -118,9 +119,11 @@ def _helpers(first: int, config: RayConfig) -> Iterator[tuple[StartBarrier, Any]
     """Make the barrier of the first workers, and the timeout if there is a limit."""
     barrier = StartBarrier(first)
     limited = config.timeout_s is not None
-    timeout: Any = ray.remote(num_cpus=0)(EvaluationTimeout).remote() if limited else None
+    timeout: Any = None
     try:
-        if timeout is not None:
+        if limited:
+            actor: Any = ray.remote(EvaluationTimeout)
+            timeout = actor.options(num_cpus=0, scheduling_strategy=on_this_node()).remote()
             ray.get(timeout.ready.remote())
         yield barrier, timeout
     finally:

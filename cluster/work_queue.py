@@ -26,7 +26,16 @@ class WorkQueue:
         self._results = asyncio.Queue[Outcome]()
         self._idle_s, self._idle = idle_s, asyncio.Event()
         self._waiting_ranks, self._closed = 0, False
+        self._nodes: set[str] = set()
         self._closing: asyncio.TimerHandle | None = None
+
+    async def begin(self, node: str) -> None:
+        """Note that a rank is on a node."""
+        self._nodes.add(node)
+
+    async def nodes(self) -> list[str]:
+        """Return the nodes of all ranks that have begun."""
+        return sorted(self._nodes)
 
     async def ready(self) -> bool:
         """Return whether all ranks wait for an order, once they do; False if the job ends."""

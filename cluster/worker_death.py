@@ -7,16 +7,12 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import ray
-from ray.exceptions import RayError
 from ray.experimental import internal_kv
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from raynas.cluster.nodes import asked_on
 from raynas.cluster.worker_record import AT, DESCRIPTORS, EXIT, MEMORY, SIGNAL, WORN
 
-READ_S = 20.0  # in which another node has to show a file
 FATAL = {
     "Segmentation fault": "SIGSEGV",
     "Aborted": "SIGABRT",
@@ -28,6 +24,8 @@ FATAL = {
 ACTOR = re.compile(
     r"^\s*actor_id: ([0-9a-f]+)$|^The actor ([0-9a-f]+) is unavailable", re.MULTILINE
 )
+RANK_LOST = "a training process was lost"  # what a process that ordered a training ends with
+NODE_LOST = "a node of its training processes was lost"
 KILLED = "the process was ended by SIGKILL, perhaps for want of memory"
 
 
@@ -61,17 +59,23 @@ def death_of(said: str, place: str) -> WorkerDeath:
     """
     actor = ACTOR.search(said)
     if actor is None and "ray::" in said:  # a traceback of a process that lives
-        return WorkerDeath(why=said.strip().splitlines()[-1], brief="an error")
+        return _by_error(said.strip().splitlines()[-1])
     about = internal_kv._internal_kv_get(place + (actor[1] or actor[2])) if actor else None
     if about is None:
         why, brief = _by_ray(said)
         return WorkerDeath(why=why, brief=brief)
     node, pid, file = (json.loads(about)[name] for name in ("node", "pid", "file"))
-    alive = any(each["NodeID"] == node and each["Alive"] for each in ray.nodes())
-    text = _read(file, node) if alive else None
+    text = asked_on(node, _text, file)
     if text is None:
         return WorkerDeath(why="its node was lost", brief="node lost", pid=pid, node_lost=True)
     return _by_record(text, said, pid)
+
+
+def _by_error(why: str) -> WorkerDeath:
+    """Return what the last line of a traceback says, whose process lives."""
+    if NODE_LOST in why:
+        return WorkerDeath(why=NODE_LOST, brief="node lost", node_lost=True)
+    return WorkerDeath(why=why, brief="a training process" if RANK_LOST in why else "an error")
 
 
 def _by_record(text: str, said: str, pid: int) -> WorkerDeath:
@@ -109,18 +113,6 @@ def _by_ray(said: str) -> tuple[str, str]:
     if code := re.search(r"exit code (-?\d+)", said):
         return f"the process ended with exit code {code[1]}", f"exit code {code[1]}"
     return KILLED, "SIGKILL"
-
-
-def _read(file: str, node: str) -> str | None:
-    """Return a file of a node; None if the node does not answer."""
-    if node == ray.get_runtime_context().get_node_id():
-        return _text(file)
-    near = NodeAffinitySchedulingStrategy(node, soft=False)
-    remote: Any = ray.remote(_text)
-    read = remote.options(num_cpus=0, max_retries=0, scheduling_strategy=near)
-    with suppress(RayError):
-        return str(ray.get(read.remote(file), timeout=READ_S))
-    return None
 
 
 def _text(file: str) -> str:

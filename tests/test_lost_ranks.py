@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from ray.exceptions import RayActorError
+from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.train import ControllerError, WorkerGroupError
 from ray.train.v2._internal.exceptions import (
     WorkerGroupStartupTimeoutError,
@@ -28,12 +29,12 @@ from torch.utils.data import TensorDataset
 import raynas
 from raynas.core.progress import Progress
 from raynas.data.tensor_data import TensorData
-from raynas.supernet import job
+from raynas.supernet import job, network_job
 
 KIND, OUT = sys.argv[1], Path(sys.argv[2])
 SEEN = OUT.parent / f"{OUT.name}_seen"
 SEEN.mkdir()
-ALONE = KIND == "alone"
+ALONE, NETWORK = KIND.startswith("alone"), KIND.endswith("network")
 
 class Net(nn.Module):
     def __init__(self):
@@ -54,7 +55,8 @@ class Slow(TensorData):
         self.batch_size = 16
 
     def load(self):
-        job.CHECKPOINT_S = -1.0  # one after every epoch, in the process that trains
+        # one after every epoch, in the process that trains
+        job.CHECKPOINT_S = network_job.CHECKPOINT_S = -1.0
         return super().load()
 
     def augment(self, x, rng):
@@ -63,6 +65,8 @@ class Slow(TensorData):
             time.sleep(0.5)
         if KIND == "faulty":
             raise ArithmeticError("as planned")
+        if KIND == "doomed network":
+            os.kill(os.getpid(), signal.SIGKILL)
         return x + 0.1 * torch.randn(x.shape, generator=rng)
 
 class News(Progress):
@@ -78,11 +82,15 @@ class News(Progress):
             event()
 
 def train(progress, ranks="1-2", **ray):
-    raynas.train_supernet(
-        Net, "spos", data=Slow(), epochs=6, seed=3, out=str(OUT), progress=progress,
-        options={"warm_start_steps": 2, "sync_batch_norm": True},
+    given = dict(
+        data=Slow(), epochs=6, seed=3, out=str(OUT), progress=progress,
         ray={"train_workers": ranks, "cpus_per_train_worker": 1, **ray},
     )
+    options = {"sync_batch_norm": True}
+    if NETWORK:
+        raynas.retrain({"first": 1}, space=Net, options=options, **given)
+    else:
+        raynas.train_supernet(Net, "spos", options={"warm_start_steps": 2, **options}, **given)
 
 def kill_a_rank():
     newest = max(SEEN.iterdir(), key=lambda path: path.stat().st_mtime_ns)
@@ -112,23 +120,40 @@ def trained(kind: str, out: Path) -> tuple[pd.DataFrame, str]:
     return pd.read_parquet(out / "history"), done.stdout
 
 
-def check_same(history: pd.DataFrame, tmp_path: Path) -> None:
-    """Check each epoch's row, there once, against those of one undisturbed process.
-
-    Sums of float32 are in another order.
-    """
-    alone, _ = trained("alone", tmp_path / "alone")
-    assert list(history["epoch"]) == list(alone["epoch"]) == [*range(EPOCHS)]
-    assert list(history["loss"]) == pytest.approx(list(alone["loss"]), rel=1e-4)
+def numbers(file: Path) -> dict[str, float]:
+    """Return what a file of JSON has of numbers, by their names."""
+    named = json.loads(file.read_text()).items()
+    return {name: value for name, value in named if isinstance(value, int | float)}
 
 
 @pytest.mark.full
 @pytest.mark.xdist_group("ray")
-def test_a_training_that_loses_ranks_goes_on_with_others(tmp_path: Path) -> None:
-    history, said = trained("killed", tmp_path / "killed")
-    check_same(history, tmp_path)
+@pytest.mark.parametrize("what", ["", " network"], ids=["supernet", "retraining"])
+def test_a_training_that_loses_ranks_goes_on_with_others(what: str, tmp_path: Path) -> None:
+    """Each epoch's row is there once, and is that of one undisturbed process.
+
+    Sums of float32 are in another order.
+    """
+    history, said = trained(f"killed{what}", tmp_path / "killed")
+    alone, _ = trained(f"alone{what}", tmp_path / "alone")
+    assert list(history["epoch"]) == list(alone["epoch"]) == [*range(EPOCHS)]
+    for name in {"loss", "valid_loss"} & {*alone.columns}:
+        assert list(history[name]) == pytest.approx(list(alone[name]), rel=1e-4)
     assert said.count("a training process was lost; going on from epoch") == 2
     assert "with 2 of 2" in said
+    if what:
+        found, expected = (
+            numbers(tmp_path / name / "metrics.json") for name in ("killed", "alone")
+        )
+        assert "valid_accuracy" in expected
+        assert found == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.full
+@pytest.mark.xdist_group("ray")
+def test_a_retraining_that_loses_its_ranks_again_and_again_fails_by_name(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="training failed: processes were lost 5 times before"):
+        trained("doomed network", tmp_path / "doomed")
 
 
 @pytest.mark.full
@@ -139,6 +164,7 @@ def test_an_error_of_ones_own_ends_a_training_at_once(tmp_path: Path) -> None:
 
 
 DEAD = WorkerHealthCheckFailedError("it is silent", RayActorError())
+FULL = OutOfMemoryError("2 worker(s) were killed due to the node running low on memory.\nTop 10: …")
 MISSES = RuntimeError("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]")
 OWN = ArithmeticError("as planned")
 
@@ -149,6 +175,7 @@ OWN = ArithmeticError("as planned")
         ([DEAD], 1),
         ([DEAD, MISSES], 1),
         ([DEAD, DEAD], 2),
+        ([FULL, WorkerHealthCheckFailedError("it is silent", FULL)], 2),
         ([MISSES], 1),
         ([OWN], 0),
         ([OWN] * 2, 0),
@@ -167,3 +194,11 @@ def test_what_a_controller_fails_of_is_no_lost_process() -> None:
     late = ControllerError(WorkerGroupStartupTimeoutError(2))
     assert (lost_processes(late), could_not_start(late)) == (0, True)
     assert lost_processes(RayActorError()) == 1  # the controller's own process
+    assert lost_processes(FULL) == 1
+
+
+@pytest.mark.parametrize("failure", [FULL, WorkerGroupError("failed", {0: FULL})])
+def test_processes_that_ray_ends_for_want_of_memory_are_told_in_a_sentence(
+    failure: Exception,
+) -> None:
+    assert cause(failure) == "Ray ended processes of a node that ran out of memory"
