@@ -127,7 +127,8 @@ class Trace(TorchFunctionMode):
         rectangles: labels of a dimension that was split into equal parts, shape (parts, size).
         follows: whole numbers that count channels.
         products: multiply-accumulates.
-        cached: labels of keys and values of attention, with how many there are of each.
+        scored: by module, the keys that its queries met last, as ``cached`` has them.
+        cached: labels of keys and values of causal attention, with how many there are of each.
         calls: of modules, in the order in which they ended.
         through: from a tensor's number to that of the one that it was made of, channel by channel.
         added: numbers of tensors that were added to others.
@@ -143,6 +144,7 @@ class Trace(TorchFunctionMode):
         self.rectangles: list[Tensor] = []
         self.follows: list[Follows] = []
         self.products: list[Product] = []
+        self.scored: dict[str, tuple[Tensor, Tensor]] = {}
         self.cached: list[tuple[str, tuple[Tensor, Tensor]]] = []
         self.calls: list[ModuleCall] = []
         self.through: dict[int, int] = {}
@@ -251,6 +253,11 @@ class Trace(TorchFunctionMode):
         """Path of the module that runs."""
         return self._open[-1].path if self._open else ""
 
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """Paths of the modules that run, the outermost first."""
+        return tuple(entry.path for entry in self._open)
+
     # how it is run
 
     def __torch_function__(
@@ -260,10 +267,13 @@ class Trace(TorchFunctionMode):
         kwargs = kwargs or {}
         out = function(*args, **kwargs)
         name = str(getattr(function, "__name__", function))
-        operation = Operation(name, function, args, kwargs, out)
-        with torch.no_grad():
-            self._rules.get(name, self._rules["unknown"])(self, operation)
+        self.follow_labels(Operation(name, function, args, kwargs, out))
         return out
+
+    def follow_labels(self, operation: Operation) -> None:
+        """Apply the rule of an operation."""
+        with torch.no_grad():
+            self._rules.get(operation.name, self._rules["unknown"])(self, operation)
 
     def run(self, model: nn.Module, example: Nest) -> Any:
         """Run the model on an example, in the mode that it is in."""
@@ -279,7 +289,7 @@ class Trace(TorchFunctionMode):
             for path, module in model.named_modules():
                 before = _opener(self, path)
                 undo.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
-                undo.callback(module.register_forward_hook(self._closed).remove)
+                undo.callback(module.register_forward_hook(self.closed).remove)
             yield
 
     def opened(self, path: str, args: Any, kwargs: Any) -> None:
@@ -288,7 +298,8 @@ class Trace(TorchFunctionMode):
         floating = [x for x in tensors if x.is_floating_point()] or tensors
         self._open.append(ModuleCall(path, self._noted(floating[0]) if floating else None))
 
-    def _closed(self, _module: nn.Module, _args: Any, out: Any) -> None:
+    def closed(self, _module: nn.Module, _args: Any, out: Any) -> None:
+        """Note that the call of a module ends."""
         ended = self._open.pop()
         tensors = [x for x in tree_leaves(out) if isinstance(x, Tensor)]
         if tensors:

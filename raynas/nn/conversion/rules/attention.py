@@ -26,12 +26,15 @@ def of_activations(trace: Trace, a: Tensor, b: Tensor, out: Tensor) -> None:
         trace.freeze(lb, "a product of vectors")
         return
     if differs_along(la, -1) or differs_along(lb, -2):  # summed over channels: these are tied
+        trace.scored[trace.scope] = _channels_kept(lb)
         head = met_together(trace, la, lb.mT)
         trace.attended.append(torch.unique(compact(head)))
         labels = head.expand(out.shape)
         trace.put(out, labels)
         trace.multiply(labels, untied(a.shape[-1]))
         return
+    if _hides_later(a != 0):  # what is weighted by a causal softmax are values
+        _cache(trace, trace.scored.get(trace.scope), _channels_kept(lb))
     left = la.amax(-1, keepdim=True).expand(out.shape)
     right = lb.amax(-2, keepdim=True).expand(out.shape)
     trace.labels.tie(left, right)
@@ -57,8 +60,8 @@ def attention(trace: Trace, op: Operation) -> None:
     """Heads of queries, keys and values belong together; groups of heads share keys and values."""
     query, key, value = (op.argument(at, n) for at, n in enumerate(("query", "key", "value")))
     lq, lk, lv = (or_none(trace, x) for x in (query, key, value))
-    trace.cached.append((trace.scope, _channels_kept(lk)))
-    trace.cached.append((trace.scope, _channels_kept(lv)))
+    if op.argument(5, "is_causal", False) or _hides_later(_visible(op.argument(3, "attn_mask"))):
+        _cache(trace, _channels_kept(lk), _channels_kept(lv))
     if lk.dim() > 2 and lk.shape[-3] != lq.shape[-3]:
         times = lq.shape[-3] // lk.shape[-3]
         lk, lv = (x.repeat_interleave(times, -3) for x in (lk, lv))
@@ -74,6 +77,27 @@ def attention(trace: Trace, op: Operation) -> None:
     scores = head.expand(*query.shape[:-1], key.shape[-2])
     trace.multiply(scores, untied(query.shape[-1]))
     trace.multiply(labels, untied(key.shape[-2]))
+
+
+def _visible(mask: Tensor | None) -> Tensor | None:
+    """Return what a mask lets through."""
+    if mask is None or mask.dtype == torch.bool:
+        return mask
+    return mask > torch.finfo(mask.dtype).min / 2
+
+
+def _hides_later(visible: Tensor | None) -> bool:
+    """Return whether each of several places sees itself, and none behind it."""
+    if visible is None or visible.dim() < 2 or not visible.shape[-1] == visible.shape[-2] > 1:
+        return False
+    sees_itself = visible.diagonal(dim1=-2, dim2=-1).all()
+    return bool(sees_itself) and not bool(visible.triu(1).any())
+
+
+def _cache(trace: Trace, keys: tuple[Tensor, Tensor] | None, values: tuple[Tensor, Tensor]) -> None:
+    """Note what a token leaves behind for those that follow it."""
+    if keys is not None:
+        trace.cached += [(trace.scope, keys), (trace.scope, values)]
 
 
 def _channels_kept(labels: Tensor) -> tuple[Tensor, Tensor]:
