@@ -21,7 +21,7 @@ from raynas.nn.channel_sorting import sort_channels
 from raynas.nn.dimensions import Dimension, dimensions_of
 from raynas.nn.mutable import activate_unchecked, space_of
 from raynas.nn.subnet_switch import SubnetSwitch
-from raynas.supernet.distillation import Taught
+from raynas.supernet.distillation import Distills, InPlace, Taught
 from raynas.supernet.protocol import ONE_SHOTS, Batch, Metrics, Training, cosine
 from raynas.supernet.shrinking import (
     Stage,
@@ -72,10 +72,14 @@ class ProgressiveShrinking(WeightsOnly):
         distill: weight of learning from the whole network's outputs once it is trained; 0 does not.
         sandwich: whether every step also trains the largest and the smallest network of its stage
             (Yu & Huang, 2019, arXiv:1903.05134).
-        sort_channels: whether channels are sorted before widths join.
+        in_place: whether networks learn from the largest one of the same step, as it is then (in
+            the paper from that alone, here from the targets too), and not from the whole network
+            as it was before it shrank; needs ``sandwich``, whose first network that is.
+        sort_channels: whether channels are sorted before widths join, by the absolute sum of
+            weights.
 
     Raises:
-        ValueError: stages that are no stages, or a negative weight.
+        ValueError: stages that are no stages, a negative weight, or ``in_place`` alone.
     """
 
     sampler: ClassVar[str] = "evolution"
@@ -86,11 +90,17 @@ class ProgressiveShrinking(WeightsOnly):
     use_ratio: bool = False
     distill: float = 1.0
     sandwich: bool = False
+    in_place: bool = False
     sort_channels: bool = True
 
     def __post_init__(self) -> None:
         if self.distill < 0:
             raise ValueError(f"distill must not be negative, got {self.distill}")
+        if self.in_place and not (self.sandwich and self.distill):
+            raise ValueError(
+                "in_place: networks learn from the largest one of their step, which sandwich=True "
+                "trains, and by distill, which must be above 0"
+            )
         self._specs = None if self.stages is None else read_stages(self.stages)
         if self._specs is not None and self._specs[0].epochs is not None:
             self.own_epochs = sum(spec.epochs or 0 for spec in self._specs)
@@ -205,8 +215,10 @@ class ProgressiveShrinking(WeightsOnly):
         distilled = torch.stack(taught.parts).mean()
         return {"loss": loss - distilled, "distill_loss": distilled}
 
-    def _taught(self, batch: Batch, arch: Arch) -> Taught | None:
+    def _taught(self, batch: Batch, arch: Arch) -> Distills | None:
         """Return what the whole network, as it was when it was trained, gives for a batch."""
+        if self.in_place:
+            return InPlace(self.distill)
         if self._teacher is None:
             return None
         rng = np.random.default_rng([self.seed, self.training.step])
@@ -220,7 +232,7 @@ class ProgressiveShrinking(WeightsOnly):
         stage, before = self.plan[number], self.plan[number - 1] if number else None
         shrinks = bool(stage.elastic(self._dimensions, *ELASTIC))
         trained = number > 0 or self.training.inherited
-        if shrinks and trained and self._teacher is None and self.distill:
+        if shrinks and trained and self._teacher is None and self.distill and not self.in_place:
             self._teacher = self._copy()
         widths = stage.elastic(self._dimensions, "width")
         if any(before is None or stage.options[k] != before.options[k] for k in widths):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from torch import nn
 
 from raynas.core.nest import Nest
 from raynas.nn.conversion.elastic_space import ElasticSpace
+from raynas.nn.conversion.importance import Loss
+from raynas.nn.conversion.ordering import check_order
 from raynas.nn.conversion.request import read_request
 
 Shares = Sequence[float] | float | bool | None
@@ -25,6 +28,10 @@ def elastic(
     depth: bool = False,
     only: Patterns = None,
     skip: Patterns = None,
+    order: str | None = None,
+    batches: Iterable[Any] | None = None,
+    loss: Loss | None = None,
+    trained: bool = True,
 ) -> ElasticSpace:
     """Return the space of a model's smaller networks, which share its weights.
 
@@ -45,6 +52,14 @@ def elastic(
         depth: whether residual layers, or the terms that they add, may be left out.
         only: patterns of module paths outside of which all stays fixed, such as ``layer4*``.
         skip: patterns of module paths that stay fixed.
+        order: which units smaller networks keep: those that matter most by ``l1`` (their weights),
+            ``activation`` (what they give to the layers behind, over ``batches``) or ``gradient``
+            (the loss without them, over ``batches``); None keeps the first, as the model has them.
+        batches: of inputs such as ``example``; for ``gradient`` pairs of inputs and targets.
+        loss: of (outputs, targets), for ``gradient``; None takes what the model calls its ``loss``.
+        trained: whether the weights are trained. Supernets then go on from them: ``spos`` without
+            its warm start, ``progressive_shrinking`` with the whole model as teacher from the first
+            stage that shrinks.
 
     Raises:
         ValueError: an argument that means nothing, or nothing asked for.
@@ -54,4 +69,10 @@ def elastic(
     request = read_request(
         width=width, heads=heads, ffn=ffn, kernel=kernel, depth=depth, only=only, skip=skip
     )
-    return ElasticSpace(model, example, request)
+    if order is None:
+        if batches is not None or loss is not None:
+            raise ValueError("batches and loss are for an order: give order='activation' too")
+        return ElasticSpace(model, example, request, trained=trained)
+    check_order(order, batches, loss)
+    space = ElasticSpace(model, example, request, trained=trained)
+    return space.sorted(order, batches=batches, loss=loss)

@@ -7,7 +7,6 @@ channels are put in the order of their importance, without changing what the who
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +16,8 @@ from torch import Tensor, nn
 
 from raynas.core.arch import Atom, Value
 from raynas.core.nest import Nest, call, leaves
+from raynas.nn.conversion.elastic_model import ElasticModel
+from raynas.nn.conversion.ordering import UnitGroup, falling, unit_groups
 from raynas.nn.elastic import ChannelAxis, Elastic
 from raynas.nn.expression import Expression, assignments
 from raynas.nn.mutable import activate_unchecked, mutables
@@ -84,15 +85,7 @@ class ChannelGroup:
     def order(self, options: Mapping[str, Collection[Atom]]) -> Tensor | None:
         """Return the channels by falling importance; those of a size in ``options`` stay in it."""
         importance = self.importance()
-        if importance is None:
-            return None
-        bounds = [0, *self.sizes(options)]
-        bounds += [len(importance)] if bounds[-1] < len(importance) else []
-        parts = [
-            begin + importance[begin:end].argsort(descending=True, stable=True)
-            for begin, end in itertools.pairwise(bounds)
-        ]
-        return torch.cat(parts)
+        return None if importance is None else falling(importance, self.sizes(options))
 
     @torch.no_grad()
     def permute(self, order: Tensor) -> None:
@@ -147,7 +140,10 @@ def sort_channels(
     Returns:
         Labels of widths whose channels cannot move without changing what the model computes.
     """
-    groups = channel_groups(model)
+    groups: list[ChannelGroup | UnitGroup] = [*channel_groups(model)]
+    for mutable in mutables(model):
+        if isinstance(mutable, ElasticModel):
+            groups += unit_groups(mutable)
     orders = [(group, order) for group in groups if (order := group.order(trained)) is not None]
     training = {module: module.training for module in model.modules()}
     model.eval()
@@ -167,7 +163,7 @@ def _kept(
     model: nn.Module,
     inputs: Nest,
     before: list[Tensor],
-    orders: Iterable[tuple[ChannelGroup, Tensor]],
+    orders: Iterable[tuple[ChannelGroup | UnitGroup, Tensor]],
 ) -> bool:
     """Permute, and take it back if the outputs are others then."""
     undo = []

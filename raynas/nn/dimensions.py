@@ -10,6 +10,7 @@ from torch import nn
 
 from raynas.core.arch import Atom
 from raynas.core.decision import Choice
+from raynas.nn.conversion.elastic_model import ElasticModel
 from raynas.nn.elastic import Elastic
 from raynas.nn.expression import Leaf, assignments, evaluate, leaves_of
 from raynas.nn.mutable import mutables
@@ -44,6 +45,8 @@ class Dimension:
 def dimensions_of(model: nn.Module) -> dict[str, Dimension]:
     """Return what elastic layers and rows of blocks depend on, by label, in the model's order.
 
+    Of an existing model that became elastic, heads and MLPs are widths, and layers depths.
+
     A decision with several meanings counts as the first of them.
 
     Args:
@@ -62,6 +65,9 @@ def _of(mutable: nn.Module) -> Iterator[tuple[str, Dimension]]:
             if isinstance(decision, Choice) and not isinstance(mutable.depth, int):
                 sizes = {o: mutable.picked({decision.label: o}) for o in decision.options}
                 yield decision.label, Dimension("depth", sizes)
+    elif isinstance(mutable, ElasticModel):
+        for label, (kind, options) in mutable.plan.sizes.items():
+            yield label, Dimension(kind, {option: float(option) for option in options})
     elif isinstance(mutable, Elastic):
         for argument, kind in mutable.dimensions.items():
             size = mutable.arguments[argument]

@@ -56,11 +56,13 @@ class ModelSpace:
 
     Attributes:
         seed: that models are built with where none is given; a run sets its own (``seeded``).
+        trained: whether supernets begin with weights that are trained already.
         signature: shapes and dtypes of the inputs (``raynas.core.nest.signature``); None if not
             known.
     """
 
     seed = 0
+    trained = False
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,23 @@ from torch.nn import functional
 from raynas.core.nest import Nest, call
 from raynas.core.train_settings import TrainSettings
 from raynas.tasks import Task
+
+
+class Distills(Protocol):
+    """What adds a teacher's part to the loss of a batch.
+
+    Attributes:
+        parts: of the losses that were asked for, detached.
+    """
+
+    @property
+    def parts(self) -> list[Tensor]:
+        """The parts so far."""
+        ...
+
+    def loss(self, task: Task, out: Any) -> Tensor:
+        """Return the part of the loss for what a student returns."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -60,6 +77,32 @@ class Taught:
             loss = self.weight * t**2 * cross
         self.parts.append(loss.detach())
         return loss
+
+
+class InPlace:
+    """Lets the first network of a step teach those after it (Yu & Huang, 2019, arXiv:1903.05134).
+
+    Args:
+        weight: of the loss.
+
+    Attributes:
+        parts: of the losses that were asked for, detached; that of the first network is 0.
+    """
+
+    def __init__(self, weight: float = 1.0) -> None:
+        self.parts: list[Tensor] = []
+        self._weight = weight
+        self._taught: Taught | None = None
+
+    def loss(self, task: Task, out: Any) -> Tensor:
+        """Return nothing for the first network, whose outputs the others are drawn to."""
+        if self._taught is None:
+            output: Tensor = task.output(out).detach()
+            self._taught = Taught(output, self._weight, parts=self.parts)
+            nothing = output.new_zeros(())
+            self.parts.append(nothing)
+            return nothing
+        return self._taught.loss(task, out)
 
 
 class Teacher:

@@ -84,7 +84,7 @@ def run_job(
         job.settings,
         seed=job.seed,
         device=device,
-        inherited=job.initial is not None,
+        inherited=job.initial is not None or job.space.trained,
     )
     if checkpoint is not None:
         go_on(training, checkpoint)

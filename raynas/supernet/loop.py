@@ -18,7 +18,7 @@ from raynas.data.module import DataModule
 from raynas.data.split import Split, split_of
 from raynas.nn.random_state import own_random_state
 from raynas.supernet.averaging import WeightAverage
-from raynas.supernet.distillation import Taught, Teacher
+from raynas.supernet.distillation import Distills, Teacher
 from raynas.supernet.distributed import ProcessGroup
 from raynas.supernet.explaining import explained
 from raynas.supernet.mixing import Mixed, check_mixing, mixed_and_cut, mixes
@@ -333,7 +333,7 @@ class TrainingLoop(ABC):
         *,
         smoothing: float | None = None,
         exact: bool = False,
-        taught: Taught | None = None,
+        taught: Distills | None = None,
     ) -> Tensor:
         inputs, targets = batch
         with explained(self._task, batch):

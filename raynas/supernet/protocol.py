@@ -16,7 +16,7 @@ from raynas.core.capabilities import refuse_misspelt
 from raynas.core.nest import Nest
 from raynas.core.registry import Registry
 from raynas.core.train_settings import TrainSettings
-from raynas.supernet.distillation import Taught
+from raynas.supernet.distillation import Distills
 
 if TYPE_CHECKING:
     from raynas.nn.modelspace import ModelSpace
@@ -86,7 +86,7 @@ class Training(Protocol):
         *,
         smoothing: float | None = None,
         exact: bool = False,
-        taught: Taught | None = None,
+        taught: Distills | None = None,
     ) -> Tensor:
         """Return the loss; with ``tensors``, of a model that has these instead.
 

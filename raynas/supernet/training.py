@@ -20,7 +20,7 @@ from raynas.core.train_settings import TrainSettings
 from raynas.data.module import DataModule
 from raynas.data.split import Split
 from raynas.nn.mutable import space_of
-from raynas.supernet.distillation import Taught
+from raynas.supernet.distillation import Distills
 from raynas.supernet.loop import Row, TrainingLoop
 from raynas.supernet.nonfinite import bad_targets, first_bad
 from raynas.supernet.protocol import Batch, Distribution, Metric, Metrics, OneShot
@@ -132,7 +132,7 @@ class SupernetTraining(TrainingLoop):
         *,
         smoothing: float | None = None,
         exact: bool = False,
-        taught: Taught | None = None,
+        taught: Distills | None = None,
     ) -> Tensor:
         """Return the task's loss of the active architecture, or mixture.
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -12,7 +13,9 @@ from raynas.core.errors import InvalidSpace
 from raynas.core.nest import Nest
 from raynas.nn.conversion.convert import Conversion
 from raynas.nn.conversion.elastic_model import attach
+from raynas.nn.conversion.importance import Loss
 from raynas.nn.conversion.laws import agree, outputs
+from raynas.nn.conversion.ordering import sort_units
 from raynas.nn.conversion.plan import Plan
 from raynas.nn.conversion.request import Request
 from raynas.nn.modelspace import ModelSpace
@@ -43,20 +46,30 @@ class ElasticSpace(ModelSpace):
         example: a batch of inputs that the model takes.
         request: what may become smaller.
         name: what messages call it.
+        trained: whether the model's weights are trained, so that a supernet goes on from them.
 
     Attributes:
         plan: what is elastic.
+        unsorted: labels of axes of which ``sorted`` could measure nothing; they keep their order.
 
     Raises:
         InvalidSpace: the model does not take the example, gives different outputs for one input,
             or has nothing that can become smaller as it was asked.
     """
 
+    unsorted: tuple[str, ...] = ()
+
     def __init__(
-        self, model: nn.Module, example: Nest, request: Request, *, name: str | None = None
+        self,
+        model: nn.Module,
+        example: Nest,
+        request: Request,
+        *,
+        name: str | None = None,
+        trained: bool = True,
     ) -> None:
         self.plan = Conversion(model, example, request).plan()
-        self._model = copy.deepcopy(model)
+        self._model, self._example, self.trained = copy.deepcopy(model), example, trained
         factory = ElasticFactory(self._model, self.plan)
         super().__init__(factory, example=example, name=name or type(model).__name__)
         self._check_whole(model, example)
@@ -72,6 +85,33 @@ class ElasticSpace(ModelSpace):
                 f"{self.name} computes something else once it is elastic: its code looks at "
                 "classes or attributes of its modules, so it cannot be converted"
             )
+
+    def sorted(
+        self, by: str = "l1", *, batches: Iterable[Any] | None = None, loss: Loss | None = None
+    ) -> ElasticSpace:
+        """Return the space of the same model with the units that matter most first.
+
+        Smaller networks keep the first units of every axis. The whole network computes what it
+        did, up to rounding, which is checked; the model that was given stays as it is.
+
+        Args:
+            by: how units are judged: ``l1``, by the absolute sum of their weights; ``activation``,
+                by how large what they give to the layers behind is; ``gradient``, by how much the
+                loss changes to the first order without them.
+            batches: of inputs, for ``activation``; pairs of inputs and targets, for ``gradient``.
+            loss: of (outputs, targets), for ``gradient``; None takes what the model calls its
+                ``loss``.
+
+        Raises:
+            ValueError: another order, or batches or a loss that it does not take, or lacks.
+            InvalidSpace: the whole network would compute something else.
+        """
+        other = copy.copy(self)
+        other._model = copy.deepcopy(self._model)
+        other.unsorted = tuple(sort_units(other._model, self.plan, by, batches=batches, loss=loss))
+        other.factory = ElasticFactory(other._model, self.plan)
+        other._check_whole(self._model, self._example)
+        return other
 
     @property
     def fixed(self) -> Mapping[str, str]:

@@ -164,6 +164,13 @@ class Plan:
         free.append(decision)
 
     @property
+    def sizes(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """By label, what a decision is a size of (width, kernel or depth), and its options."""
+        sizes = {axis.label: ("width", axis.options) for axis in self.axes.values()}
+        sizes |= {kernel.label: ("kernel", kernel.options) for kernel in self.kernels}
+        return sizes | {skip.label: ("depth", (1, 0)) for skip in self.skips}
+
+    @property
     def largest(self) -> dict[str, Value]:
         """The architecture that is the model itself."""
         sizes: dict[str, Value] = {axis.label: axis.options[0] for axis in self.axes.values()}
