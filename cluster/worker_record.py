@@ -19,6 +19,7 @@ from ray.experimental import internal_kv
 
 from raynas.cluster.connect import scratch
 
+PREFIX = "raynas-workers-"
 AT, WORN = "at", "worn"  # what is evaluated, and that the process keeps memory of what was
 EXIT, SIGNAL, MEMORY, DESCRIPTORS = "exit", "signal", "memory", "descriptors"  # how it ended
 
@@ -30,7 +31,8 @@ class WorkerRecords:
     """
 
     def __init__(self) -> None:
-        self.place = f"raynas-workers-{uuid.uuid4().hex}/"
+        job = ray.get_runtime_context().get_job_id()
+        self.place = f"{PREFIX}{job}-{uuid.uuid4().hex}/"
 
     def begin(self) -> WorkerRecord:
         """Begin the record of this process."""
@@ -42,13 +44,20 @@ class WorkerRecords:
         return record
 
     def clear(self) -> None:
-        """Remove what is left of them on this machine."""
-        for key in internal_kv._internal_kv_list(self.place):
-            about = internal_kv._internal_kv_get(key)
-            if about is not None:
-                with suppress(OSError):
-                    os.unlink(json.loads(about)["file"])
-        internal_kv._internal_kv_del(self.place, del_by_prefix=True)
+        """Remove what is left of them on this machine, and of those whose driver was killed."""
+        jobs = ray._private.state.jobs()
+        dead = [f"{PREFIX}{job['JobID']}-" for job in jobs if job["IsDead"]]
+        for place in (self.place, *dead):
+            _clear(place)
+
+
+def _clear(place: str) -> None:
+    for key in internal_kv._internal_kv_list(place):
+        about = internal_kv._internal_kv_get(key)
+        if about is not None:
+            with suppress(OSError):
+                os.unlink(json.loads(about)["file"])
+    internal_kv._internal_kv_del(place, del_by_prefix=True)
 
 
 class WorkerRecord:

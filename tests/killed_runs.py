@@ -1,19 +1,21 @@
 """Runs that are killed at chosen changes of their folder, and what they come to when they go on.
 
 A program: ``python -m tests.killed_runs FOLDER NAME:FIRST:STEP ...`` with ``fixtures/kill_at.c``
-loaded before everything else. Every life is a fork of this process, which has imported all that a
-run needs; it prints a line of JSON for every scenario.
+loaded before everything else. Every life is a fork of this process, which has imported all that the
+undisturbed life did; it prints a line of JSON for every scenario.
 """
 
 from __future__ import annotations
 
 import ctypes
+import importlib
 import json
 import os
 import shutil
 import sys
 import traceback
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,16 +24,31 @@ import pandas as pd
 import torch
 
 import raynas
+from raynas.data.module import DataModule, Splits
 from raynas.storage.tables import read_history, read_trials
 from raynas.supernet import job, network_job
 from raynas.supernet.checkpoint import find_checkpoint, load_weights
 from tests.toynet import ToyNet
 
 KILLED = -9
+SOON = 12  # changes, while which a run that goes on tidies up and begins
 SPACE = raynas.ArchSpace.of(depth=[2, 3, 4, 5], width=[16, 32, 64])
 TIMES = ["started_utc", "finished_utc", "duration_s", "node", "worker"]
 INLINE: dict[str, Any] = {"inline": True}
 LIBRARY = ctypes.CDLL(None)
+
+
+class Few(DataModule):
+    """128 images to train on and 32 to validate: a life takes half a second."""
+
+    name, input_shape, num_classes, batch_size = "few", (1, 8, 8), 10, 32
+
+    def load(self) -> Splits:
+        """Return the splits."""
+        images = torch.randn(192, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+        classes = torch.arange(192) % 10
+        parts = zip(images.split([128, 32, 32]), classes.split([128, 32, 32]), strict=True)
+        return Splits(*parts)
 
 
 def same(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -131,6 +148,7 @@ def supernet(place: Path) -> None:
         ToyNet,
         "random",
         supernet=phases,
+        data=Few(),
         trials=3,
         out=str(place / "run"),
         resume=True,
@@ -150,7 +168,7 @@ def retrain(place: Path) -> None:
     always_due(network_job)
     out = str(place / "run")
     arch = {"first": "k3", "second": 1, "third": 1}
-    raynas.retrain(arch, space=ToyNet, epochs=3, out=out, resume=True, ray=INLINE)
+    raynas.retrain(arch, space=ToyNet, data=Few(), epochs=3, out=out, resume=True, ray=INLINE)
 
 
 def retrain_outcome(place: Path) -> Any:
@@ -162,7 +180,8 @@ def retrain_outcome(place: Path) -> Any:
 
 def verify(place: Path) -> None:
     """Verify a search."""
-    raynas.load(str(place / "run")).verify(1, 2, options={"epochs": 1}, ray=INLINE)
+    result = raynas.load(str(place / "run"), data=Few())
+    result.verify(1, 2, options={"epochs": 1}, ray=INLINE)
 
 
 def verify_outcome(place: Path) -> Any:
@@ -181,14 +200,18 @@ class Lives:
     Args:
         name: of its functions.
         root: for its folders.
+
+    Attributes:
+        killed_again: how many runs were killed a second time; others had less to do by then.
     """
 
     def __init__(self, name: str, root: Path) -> None:
         self.run, self.outcome = globals()[name], globals()[f"{name}_outcome"]
         self._root, self._begun = root, root / "begun"
+        self.killed_again = 0
         if name == "verify":
             out = str(self._begun / "run")
-            raynas.search(ToyNet, "gdas", epochs=1, trials=4, out=out, ray=INLINE)
+            raynas.search(ToyNet, "gdas", data=Few(), epochs=1, trials=4, out=out, ray=INLINE)
 
     def place(self, name: str) -> Path:
         """Return a folder with what a scenario begins with."""
@@ -212,6 +235,7 @@ class Lives:
             LIBRARY.kill_at(os.fsencode(f"{place}/run"), ctypes.c_long(limit))
             self.run(place)
             (place / "changes").write_text(str(LIBRARY.changes()))
+            (place / "modules").write_text("\n".join(sys.modules))
             code = 0
         except BaseException:
             (place / "error").write_text(traceback.format_exc())
@@ -219,12 +243,17 @@ class Lives:
             os._exit(code)
 
     def failure(self, limit: int, expected: Any) -> str | None:
-        """Return what is wrong with a run that was killed at a change, and has gone on."""
+        """Return what is wrong with a run that was killed, killed again, and has gone on.
+
+        The second kill comes soon, at one of the changes by which a run that goes on begins.
+        """
         place = self.place(str(limit))
         if (code := self.live(place, limit)) != KILLED:
             return f"{code} where it was to be killed"
         known = self._told(place)
-        if self.live(place, 0) != 0:
+        code = self.live(place, 1 + limit % SOON)
+        self.killed_again += code == KILLED
+        if code not in (KILLED, 0) or self.live(place, 0) != 0:
             return (place / "error").read_text()[-1500:]
         again = [key for key in known if self._evaluated(place)[key] > 1]
         if again:
@@ -253,14 +282,15 @@ def main() -> None:
         lives = Lives(name, Path(sys.argv[1], name))
         whole = lives.place("whole")
         assert lives.live(whole, 0) == 0, (whole / "error").read_text()
+        for module in (whole / "modules").read_text().split():
+            with suppress(ImportError):  # a name that stands for no file
+                importlib.import_module(module)
         expected, changes = lives.outcome(whole), int((whole / "changes").read_text())
         limits = range(int(first), changes + 1, int(step))
         failures = {limit: lives.failure(limit, expected) for limit in limits}
         wrong = {limit: failure for limit, failure in failures.items() if failure is not None}
-        print(
-            json.dumps({"name": name, "changes": changes, "kills": len(limits), "wrong": wrong}),
-            flush=True,
-        )
+        counts = {"changes": changes, "kills": len(limits), "again": lives.killed_again}
+        print(json.dumps({"name": name, **counts, "wrong": wrong}), flush=True)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import re
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset, Te
 
 from raynas.data import DataModule, Splits, TensorData
 from raynas.data.digits import Digits
+from raynas.data.errors import ReadError
 from raynas.data.image_sets import FOLDER
 from raynas.data.module import DATA, flipped, shifted
 from raynas.data.split import MemorySplit
@@ -236,6 +238,20 @@ def test_an_image_set_is_read_from_its_files(
     few = DATA[name](root=str(tmp_path), train=5, valid=7, split_seed=3).load()
     assert torch.equal(few.train[0], splits.train[0][:5])
     assert torch.equal(few.valid[0], splits.valid[0])
+
+
+@pytest.mark.parametrize("size_bytes", [0, 3, 7, 15])
+@pytest.mark.parametrize("file", ["train-images-idx3", "t10k-labels-idx1"])
+def test_a_half_unpacked_image_set_is_named(file: str, size_bytes: int, tmp_path: Path) -> None:
+    """torchvision takes a file that is there for a whole one, also with ``download``."""
+    images = np.zeros((20, 1, 28, 28), np.uint8)
+    write_mnist(tmp_path, "MNIST", {split: (images, [1] * 20) for split in ("train", "test")})
+    cut = tmp_path / "MNIST" / "raw" / f"{file}-ubyte"
+    cut.write_bytes(cut.read_bytes()[:size_bytes])
+    said = f"mnist: files under {tmp_path} are damaged: remove them and pass download=true"
+    for download in (False, True):
+        with pytest.raises(ReadError, match=re.escape(said)):
+            DATA["mnist"](root=str(tmp_path), valid=7, download=download).load()
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from raynas.data.errors import ReadError, in_words
 from raynas.data.module import DATA, DataModule, Splits, flipped, shifted
 
+MISSING = ("not found", "Error downloading")  # in what torchvision says of files that are not there
 FOLDER = Path.home() / ".cache" / "raynas" / "data"
 
 
@@ -63,6 +65,7 @@ class ImageSet(DataModule):
 
         Raises:
             FileNotFoundError: the files are not in ``root`` and ``download`` is off.
+            ReadError: they are damaged, as a process leaves them that was killed while it unpacked.
         """
         (x, y), (x_test, y_test) = self._read(True), self._read(False)
         mean, std = x.mean((0, 2, 3), keepdim=True), x.std((0, 2, 3), keepdim=True)
@@ -79,14 +82,22 @@ class ImageSet(DataModule):
         make = getattr(torchvision.datasets, self._kind)
         try:
             found = make(self.root, train=train, download=self.download)
-        except RuntimeError as error:
-            raise FileNotFoundError(
-                f"{self.name}: no files under {self.root}; pass the option root=FOLDER, or "
-                f"download=true ({error})"
-            ) from None
+        except (RuntimeError, ValueError, AssertionError) as error:
+            raise self._unread(error) from None
         x = torch.as_tensor(np.asarray(found.data), dtype=torch.float32) / 255
         x = x.unsqueeze(1) if x.dim() == 3 else x.permute(0, 3, 1, 2)
         return x, torch.as_tensor(found.targets, dtype=torch.int64)
+
+    def _unread(self, error: Exception) -> Exception:
+        if any(words in str(error) for words in MISSING):
+            return FileNotFoundError(
+                f"{self.name}: no files under {self.root}; pass the option root=FOLDER, or "
+                f"download=true ({error})"
+            )
+        return ReadError(
+            f"{self.name}: files under {self.root} are damaged: remove them and pass "
+            f"download=true, or pass the option root=FOLDER ({in_words(error)})"
+        )
 
     def augment(self, x: Tensor, rng: torch.Generator) -> Tensor:
         """Return the images moved, and mirrored where that keeps the class."""
