@@ -114,6 +114,16 @@ class ElasticSpace(ModelSpace):
         return other
 
     @property
+    def model(self) -> nn.Module:
+        """The model that was converted; not to be changed."""
+        return self._model
+
+    @property
+    def tried_example(self) -> Nest:
+        """The inputs that the model was converted with."""
+        return self._example
+
+    @property
     def fixed(self) -> Mapping[str, str]:
         """Why dimensions of weights stay as they are, by ``name[dimension]``."""
         return {f"{name}[{dim}]": why for (name, dim), why in self.plan.fixed.items()}
