@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 COSTS = ("params", "macs", "activation_bytes")  # counted from the architecture alone
+PEAKS = ("activation_bytes",)  # of these costs, which are largest parts and no sums
+KV_CACHE = "kv_cache_bytes"  # likewise, of decoders: what one token of one example leaves behind
 LATENCY = "latency_ms"  # by a table, or measured
+DIVERGENCE = "divergence"  # of outputs from those of the whole supernet
+INFLUENCE = "influence"  # of layers that are left out, in the whole supernet
 DEVICES = ("cpu", "gpu")  # that latency is measured on
 
 

@@ -52,6 +52,9 @@ def cost_bound(space: ArchSpace, table: Additive, metric: str, goal: Goal = "min
         metric: one of the table's.
         goal: which end.
     """
+    if table.extremes is not None:
+        arch = table.extremes[goal]
+        return CostBound(table.cost(arch).as_metrics()[metric], arch, True)
     terms = table.terms(metric)
     if terms is not None:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 from raynas.core.arch import Arch, Value
 from raynas.core.errors import InvalidSpace, nearest
 from raynas.core.nest import Nest, moved
+from raynas.core.objectives import Goal
+from raynas.costs.elastic_costs import ElasticCosts, kv_cache_bytes
 from raynas.costs.expectation import (
     Expectation,
     Term,
@@ -29,6 +32,7 @@ from raynas.costs.parts import Part, Row, tied_in, without_repetition
 from raynas.costs.plain import PlainLayers, Varies, kept
 from raynas.costs.regions import Regions
 from raynas.costs.walk import measured_tree
+from raynas.nn.conversion.elastic_model import ElasticModel
 from raynas.nn.elastic import Elastic
 from raynas.nn.mutable import frozen, inner_space, mutables, name_labels
 from raynas.nn.single_input import check_takes
@@ -61,6 +65,11 @@ class Additive(Protocol):
         """Return what a metric is the sum of, None if it is no sum."""
         ...
 
+    @property
+    def extremes(self) -> Mapping[Goal, Arch] | None:
+        """The architectures that cost least and most by every metric, None if that is not known."""
+        ...
+
 
 class CostTable:
     """Costs of every architecture of a supernet, by look-up where they are sums over its parts.
@@ -79,12 +88,17 @@ class CostTable:
     the last 10,000 are remembered: ``exact_per_arch`` says why. That is done on a copy of the model
     without memory if it gives the same for four architectures.
 
+    Of a converted model (``raynas.elastic``) the table is one of products (``ElasticCosts``), and
+    ``kv_cache_bytes`` is among the costs where attention is causal.
+
     Args:
         model: a supernet; its routes, mode and state are kept.
         example: a batch of one: inputs of shape (1, ...).
 
     Attributes:
         exact_per_arch: why no table can be made; None if there is one.
+        extremes: of a converted model's table, the architectures that cost least and most by every
+            metric; else None.
 
     Raises:
         InvalidSpace: candidates of one choice give different shapes.
@@ -97,15 +111,21 @@ class CostTable:
         self.exact_per_arch: str | None = None
         self._root = Part()
         self._rows: Row | None = None
+        self._elastic: ElasticCosts | None = None
+        self.extremes: Mapping[Goal, Arch] | None = None
         try:
             with torch_threads(1), evaluating(model):  # one example: threads would wait
-                self._tabulate(model, example)
+                if isinstance(model, ElasticModel):
+                    self._elastic = ElasticCosts(model, example)
+                    self.extremes = self._elastic.extremes
+                else:
+                    self._tabulate(model, example)
         except Varies as reason:
             self.exact_per_arch = str(reason)
         except InvalidSpace:
             raise
         except Exception as error:
-            if not _has_values(model):
+            if not (_has_values(model) or isinstance(model, ElasticModel)):
                 raise  # a candidate that does not fit
             self.exact_per_arch = f"its parts do not run apart from each other: {error}"
         if self.exact_per_arch is not None:
@@ -123,6 +143,8 @@ class CostTable:
 
     def cost(self, arch: Mapping[str, Value]) -> Cost:
         """Return the cost of an architecture known to be in the space."""
+        if self._elastic is not None:
+            return self._elastic.cost(arch)
         if self._rows is None:
             return self._measure.cost(arch)
         sum_ = [0, 0, 0]
@@ -140,11 +162,14 @@ class CostTable:
                 probabilities that a source is read; without them every edge runs, as in a mixture.
                 For a set among values, shape (number of sets,), in the order of its ``values()``.
             metric: ``macs`` or ``params``; parameters that several candidates share count in each.
+                Of a converted model also ``kv_cache_bytes``.
 
         Raises:
             ValueError: there is no table (``exact_per_arch`` says why), no such metric, or a vector
                 is missing or of another length.
         """
+        if self._elastic is not None:
+            return self._elastic.expectation(probabilities, metric)
         if self._rows is None:
             raise ValueError(f"these costs have no expectation by table: {self.exact_per_arch}")
         if self._expectation is None:
@@ -155,8 +180,11 @@ class CostTable:
     def terms(self, metric: str) -> list[Term] | None:
         """Return what a metric is the sum (of ``activation_bytes``: the largest) of.
 
-        None if there is no table, or for parameters if several parts share some.
+        None if there is no table, for parameters if several parts share some, and for
+        ``activation_bytes`` of a converted model.
         """
+        if self._elastic is not None:
+            return self._elastic.terms(metric)
         terms_in = {"macs": amounts_in, "params": params_in, "activation_bytes": peaks_in}
         if metric not in terms_in:
             raise ValueError(f"no metric {metric!r}; {nearest(metric, terms_in)}")
@@ -191,7 +219,10 @@ class _Measure:
         if key not in self._remembered:
             with torch.random.fork_rng(devices=[]):  # some layers draw weights that are replaced
                 net = frozen(self._model, arch, dict(self._memo))
-            self._remembered[key] = cost_of(net, self._example)
+            cost = cost_of(net, self._example)
+            if isinstance(self._model, ElasticModel):
+                cost = replace(cost, kv_cache_bytes=kv_cache_bytes(self._model, arch))
+            self._remembered[key] = cost
             if len(self._remembered) > REMEMBERED:
                 self._remembered.popitem(last=False)
         return self._remembered[key]

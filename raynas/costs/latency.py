@@ -59,6 +59,8 @@ class LatencyTable:
             label or option of the space, given twice, or no finite number of at least 0.
     """
 
+    extremes = None
+
     def __init__(self, entries: Iterable[Entry], space: ArchSpace | nn.Module) -> None:
         nones = nones_of(space)
         space = _space(space)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import pandas as pd
@@ -21,6 +22,7 @@ from raynas.core.spreadsheet_text import as_written, inert, quoting
 
 ANY = "*"
 COLUMNS = ("layer", "candidate", "latency_ms")
+LONGEST = 200  # characters of a file's columns that are shown
 FBNET_COLUMNS = ("layer", "block_idx", "latency_us")
 
 
@@ -106,7 +108,7 @@ def read_entries(
     if not set(COLUMNS) <= set(frame.columns):
         raise ValueError(
             f"{path}: expected columns {', '.join(COLUMNS)} (or {', '.join(FBNET_COLUMNS)}), got "
-            f"{', '.join(map(str, frame.columns))}"
+            f"{shorten(', '.join(map(str, frame.columns)), LONGEST, placeholder=' ...')}"
         )
     columns = (frame[name].tolist() for name in COLUMNS)
     try:

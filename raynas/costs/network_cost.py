@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from raynas.core.metrics import KV_CACHE
 from raynas.core.nest import Nest, call
 from raynas.costs.meter import Meter, evaluating
 
@@ -19,19 +20,25 @@ class Cost:
         macs: multiply-accumulates of convolutions and matrix products.
         activation_bytes: largest sum of all tensors that the pass holds at a time, its input
             included and weights left out.
+        kv_cache_bytes: that one token of one example leaves in the caches of causal attention; None
+            where that is not known, or there are none.
     """
 
     params: int
     macs: int
     activation_bytes: int
+    kv_cache_bytes: int | None = None
 
     def as_metrics(self) -> dict[str, float]:
         """Return the cost as columns of the trial table."""
-        return {
+        metrics = {
             "params": float(self.params),
             "macs": float(self.macs),
             "activation_bytes": float(self.activation_bytes),
         }
+        if self.kv_cache_bytes is not None:
+            metrics[KV_CACHE] = float(self.kv_cache_bytes)
+        return metrics
 
 
 def cost_of(net: nn.Module, example: Nest) -> Cost:
