@@ -11,6 +11,8 @@ from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
 from raynas.core.capabilities import refuse_misspelt
 from raynas.core.errors import Exhausted
+from raynas.core.feasible import Cheap
+from raynas.core.goals import Goals
 from raynas.core.registry import Registry
 from raynas.core.trial import Trial
 
@@ -30,6 +32,21 @@ class Origin:
     predicted: float | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class SearchFacts:
+    """What a search knows of itself before it begins.
+
+    Attributes:
+        goals: objectives, and constraints that only an evaluation decides.
+        metrics: that the evaluator always gives.
+        costs: of an architecture, without evaluating it; None where nothing is known.
+    """
+
+    goals: Goals
+    metrics: tuple[str, ...]
+    costs: Cheap | None = None
+
+
 class Sampler(ABC):
     """Proposes architectures and learns from trials, in whatever order they finish.
 
@@ -42,12 +59,14 @@ class Sampler(ABC):
         origin: where the last answer of ``ask`` came from.
         multi_objective: whether it takes an option ``objectives``, the names of several scores.
         library: distribution whose release decides as well what is proposed.
+        beyond_bounds: whether what it asks is evaluated even where it breaks the space's bounds.
     """
 
     startup: int | None = 0
     origin: Origin = Origin()
     multi_objective: ClassVar[bool] = False
     library: ClassVar[str | None] = None
+    beyond_bounds: bool = False
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -60,6 +79,14 @@ class Sampler(ABC):
     @abstractmethod
     def tell(self, trial: Trial) -> None:
         """Learn from a finished trial."""
+
+    def inform(self, facts: SearchFacts) -> None:
+        """Learn what the search knows of itself, before the first ask.
+
+        Raises:
+            ValueError: it cannot go about such a search.
+        """
+        return  # most need no more than they were made with
 
     def note(self) -> str:
         """Return what is to be said before the first proposal; empty if there is nothing."""

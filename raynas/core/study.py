@@ -68,7 +68,7 @@ class Study:
         setting: what stands in every row.
         sink: takes the told trials, in order.
         bounds: on what is known beforehand; an architecture beyond them gets a trial of status
-            ``infeasible`` and is never evaluated.
+            ``infeasible`` and is never evaluated, unless the sampler says ``beyond_bounds``.
         history: trials of the same study that an earlier run told, perhaps under other bounds
             or weights: they count as those of now judge them. The sampler replays them if it asks
             what was asked then, and is told them as strangers' otherwise.
@@ -142,7 +142,7 @@ class Study:
             elif (group := self._flying.get(asked.arch.key)) is not None:
                 group.append(asked)
                 self._in_flight += 1
-            elif self._bounds is not None and self._bounds(asked.arch) > 0.0:
+            elif self._bounds is not None and self._refuses(self._bounds, asked.arch):
                 self._refuse(asked, self._bounds.costs(asked.arch))
             else:
                 self._flying[asked.arch.key] = [asked]
@@ -172,11 +172,14 @@ class Study:
 
         Those are bounds on what is known of it without a measurement; None keeps it in flight.
         """
-        if self._bounds is None or self._bounds(asked.arch) == 0.0:
+        if self._bounds is None or not self._refuses(self._bounds, asked.arch):
             return None
         del self._flying[asked.arch.key]
         self._in_flight -= 1
         return self._refuse(asked, self._bounds.costs(asked.arch))
+
+    def _refuses(self, bounds: Violation, arch: Arch) -> bool:
+        return not self._sampler.beyond_bounds and bounds(arch) > 0.0
 
     def _next(self) -> Asked | None:
         if self._again:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from raynas.core.arch import Arch
@@ -13,7 +14,7 @@ from raynas.core.feasible import Cheap, Violation
 from raynas.core.metrics import COSTS, LATENCY
 from raynas.setup.latency_source import LatencySource
 from raynas.setup.problem import Data, Space
-from raynas.setup.proxies import Proxies, proxies
+from raynas.setup.proxies import KEPT, Proxies, proxies
 from raynas.storage.run_folder import Folder
 
 if TYPE_CHECKING:
@@ -100,6 +101,26 @@ def space_within(config: SearchConfig, space: Space, data: Data | None, folder: 
         else LatencySource(source, space, folder, recorded=True, threads=threads)
     )
     return bounded(space, data, as_constraints(config.constraints), latency, config.seed)[0]
+
+
+def costs_beforehand(space: Space) -> Cheap | None:
+    """Return what gives an architecture's costs without evaluating it, each looked up once.
+
+    None where nothing is known of them.
+    """
+    violation, model = space.arch_space.violation, space.model_space
+    if isinstance(violation, Violation):
+        return lru_cache(KEPT)(violation.costs)
+    if model is None or model.signature is None:
+        return None
+
+    @lru_cache(KEPT)
+    def costs(arch: Arch) -> Mapping[str, float]:
+        from raynas.costs.space_table import space_table
+
+        return space_table(model).cost(arch).as_metrics()
+
+    return costs
 
 
 class _Costs:

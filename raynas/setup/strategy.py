@@ -11,10 +11,11 @@ from raynas.core.config import ComponentSpec, SearchConfig
 from raynas.core.fixed_list import FOUND, FixedListSampler, in_place
 from raynas.core.goals import Goals
 from raynas.core.options import options_of
-from raynas.core.sampler import SAMPLERS, Sampler
+from raynas.core.sampler import SAMPLERS, Sampler, SearchFacts
 from raynas.core.trial import Trial
 from raynas.evaluators.shared import Shared
 from raynas.setup.algorithms import name_of, resolve_sampler, trains
+from raynas.setup.bounds import costs_beforehand
 from raynas.setup.evaluation import Evaluation, evaluation_of, shared_evaluation, shared_of
 from raynas.setup.mixed_operator import check_mixed_op
 from raynas.setup.problem import Problem
@@ -79,12 +80,23 @@ def search_strategy(
     space, goals = problem.space.arch_space, problem.goals
 
     def sampler(*_: Any) -> Sampler:
-        return resolve_sampler(name, space, problem.seed, options, goals=goals)
+        made = resolve_sampler(name, space, problem.seed, options, goals=goals)
+        if facts:
+            made.inform(facts[0])
+        return made
+
+    facts: list[SearchFacts] = []
 
     if (path := options.get("warm_start")) and "warm_start" in options_of(SAMPLERS[name]):
         check_warm_start(str(path), problem)
     sampler()  # says what is wrong with its options before anything else
     evaluation = evaluation_of(evaluator, problem, supernet=supernet, epochs=epochs, timed=timed)
+    facts.append(
+        SearchFacts(
+            goals=goals, metrics=evaluation.evaluator.metrics, costs=costs_beforehand(problem.space)
+        )
+    )
+    sampler()  # says what is wrong with the search for it
     return SearchStrategy(ComponentSpec(name=name, options=dict(options)), evaluation, sampler)
 
 
