@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from typing import Any
 
 
 class InvalidArch(ValueError):
@@ -88,7 +89,7 @@ def failed_running(error: BaseException) -> bool:
     return RUNNING in getattr(error, "__notes__", ())
 
 
-SHOWN_NAMES = 12
+SHOWN_NAMES, LONGEST_NAME = 12, 120  # characters: a file may hold a name without end
 
 
 def nearest(word: str, known: Iterable[object]) -> str:
@@ -101,7 +102,7 @@ def nearest(word: str, known: Iterable[object]) -> str:
     >>> nearest("3", [3, 5])
     'did you mean 3?'
     """
-    words = {str(one): one for one in known}
+    words = {_short(str(one)): _short(one) for one in known}
     close = difflib.get_close_matches(word, words, n=1)
     if close:
         return f"did you mean {words[close[0]]!r}?"
@@ -109,3 +110,9 @@ def nearest(word: str, known: Iterable[object]) -> str:
     if len(names) > SHOWN_NAMES:
         return f"known: {', '.join(names[: SHOWN_NAMES // 2])}, ... ({len(names)} in all)"
     return f"known: {', '.join(names)}" if names else "none is known"
+
+
+def _short(name: Any) -> Any:
+    """Return a name, or its beginning where it is a text without end."""
+    endless = isinstance(name, str) and len(name) > LONGEST_NAME
+    return f"{name[:LONGEST_NAME]}..." if endless else name

@@ -116,6 +116,8 @@ def read(dataset: Any, index: int, split: str) -> Any:
     """
     try:
         return dataset[index]
+    except ReadError:  # of a data set inside this one
+        raise
     except Exception as error:
         raise _read_error(dataset, index, split, error) from error
 
@@ -145,12 +147,12 @@ def read_in_turn(
                 f"data: the {split} split, a {kind}, ended after {at} examples, and its length is "
                 f"{len(dataset)}"
             ) from None
+        except ReadError:
+            raise
         except Exception as error:
             raise _read_error(dataset, at, split, error) from error
         yield item
 
 
 def _read_error(dataset: Any, index: int, split: str, error: Exception) -> ReadError:
-    if isinstance(error, ReadError):  # of a data set inside this one
-        return error
     return ReadError(f"data: {split}[{index}] of {type(dataset).__name__} raised {in_words(error)}")

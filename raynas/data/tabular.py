@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import lzma
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from raynas.core.errors import nearest
+from raynas.data.errors import in_words
 from raynas.data.module import DATA, DataModule, Examples, Splits
 from raynas.tasks import Task
 
@@ -23,6 +30,10 @@ Kind = Literal["auto", "class", "number"]
 Rows = NDArray[np.int64]
 FEW_CLASSES = 20  # different whole numbers that are taken for classes at most
 SECONDS_A_DAY = 86_400
+UNREADABLE = (
+    *(ValueError, KeyError, EOFError, ImportError, OSError),
+    *(lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, zlib.error),
+)
 ONE_HOT = 32  # different categories of a column that get a feature each at most
 
 
@@ -165,17 +176,33 @@ def _check_target(path: Path, target: str) -> None:
 def _columns(path: Path) -> list[str]:
     import pandas as pd
 
-    if _is_csv(path):
-        return [str(name) for name in pd.read_csv(path, nrows=0).columns]
-    import pyarrow.dataset as ds
+    with _reading(path):
+        if _is_csv(path):
+            return [str(name) for name in pd.read_csv(path, nrows=0).columns]
+        import pyarrow.dataset as ds
 
-    return list(ds.dataset(path, format="parquet").schema.names)
+        return list(ds.dataset(path, format="parquet").schema.names)
 
 
 def _read(path: Path) -> pd.DataFrame:
     import pandas as pd
 
-    return pd.read_csv(path) if _is_csv(path) else pd.read_parquet(path)
+    with _reading(path):
+        return pd.read_csv(path) if _is_csv(path) else pd.read_parquet(path)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Say of what file it is that it cannot be read; an archive is read, and unpacked nowhere.
+
+    Raises:
+        ValueError: it holds something else than its name says.
+    """
+    kind = "CSV" if _is_csv(path) else "Parquet"
+    try:
+        yield
+    except UNREADABLE as error:
+        raise ValueError(f"tabular: {path} cannot be read as {kind}: {in_words(error)}") from error
 
 
 def _is_csv(path: Path) -> bool:

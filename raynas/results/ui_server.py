@@ -83,9 +83,11 @@ class _Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         try:
             kind, body = _answer(self.server, parts.path, parse_qs(parts.query))
-        except LookupError as error:
+        except (LookupError, ValueError, OSError) as error:  # of a broken run: others are shown
+            missing = isinstance(error, LookupError)
+            status = HTTPStatus.NOT_FOUND if missing else HTTPStatus.INTERNAL_SERVER_ERROR
             text = str(error.args[0] if error.args else error)
-            self._send(HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", text.encode())
+            self._send(status, "text/plain; charset=utf-8", text.encode())
             return
         self._send(HTTPStatus.OK, kind, body)
 

@@ -174,7 +174,9 @@ def _loaded(file: Path) -> dict[str, Any]:
     """Return what a file of PyTorch holds, tensors and plain values; nothing else is unpickled."""
     check_digest(file)
     try:
-        loaded = torch.load(file, weights_only=True)
+        with warnings.catch_warnings():  # where to report it, of what is refused
+            warnings.filterwarnings("ignore", "Detected pickle protocol")
+            loaded = torch.load(file, weights_only=True)
     except pickle.UnpicklingError as error:
         what = "other things than tensors and plain values, which are not read"
         raise ValueError(f"{file} is damaged, or holds {what}") from error
