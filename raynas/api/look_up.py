@@ -30,15 +30,19 @@ def load(path: str, *, space: Any = None, data: Any = None, task: Any = None) ->
 
 
 def space(name: str, **options: Any) -> ModelSpace:
-    """Return a registered search space.
+    """Return a registered search space, or that of a model that another library builds.
 
     Args:
-        name: registered; ``available("spaces")`` lists them.
+        name: registered; ``available("spaces")`` lists them. Or a model of timm, torchvision or
+            transformers: ``timm:resnet18``, ``torchvision:resnet18``, ``hf:LlamaForCausalLM``,
+            ``hf:path/to/folder``; nothing is downloaded.
         options: of the space; ``describe(name)`` lists them. Spaces of images also take
-            ``resolutions``, to choose from.
+            ``resolutions``, to choose from. Models take ``elastic``, what may become smaller as
+            arguments of ``raynas.elastic``, ``weights``, a local file, and their own options.
 
     Raises:
-        UnknownName: no space has this name.
+        UnknownName: no space, or model, has this name.
+        ModuleNotFoundError: the library that builds the model is not installed.
         ValueError: the space has no such option.
     """
     built: ModelSpace

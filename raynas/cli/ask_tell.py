@@ -12,7 +12,9 @@ from raynas.cli.common import (
     AlgoOptions,
     Bounds,
     DataOptions,
+    Elastic,
     EvaluatorOptions,
+    ModelOptions,
     Objectives,
     Pairs,
     SpaceOptions,
@@ -41,7 +43,8 @@ def ask(
         bool, typer.Option("--pending", help="What was handed out and never told, instead.")
     ] = False,
     space: Annotated[
-        str | None, typer.Option(help="Registered space, or module:Class of your own.")
+        str | None,
+        typer.Option(help="Registered space, module:Class of your own, or a model: timm:resnet18."),
     ] = None,
     algo: Annotated[
         str | None, typer.Option(help="Sampler. [default: regularized_evolution]")
@@ -59,6 +62,8 @@ def ask(
     seed: Annotated[int | None, typer.Option(help="Fixes the proposals. [default: 0]")] = None,
     option: AlgoOptions = None,
     space_option: SpaceOptions = None,
+    model_option: ModelOptions = None,
+    elastic: Elastic = None,
     data_option: DataOptions = None,
     task_option: TaskOptions = None,
     evaluator_option: EvaluatorOptions = None,
@@ -74,6 +79,8 @@ def ask(
         task,
         option=option,
         space_option=space_option,
+        model_option=model_option,
+        elastic=elastic,
         data_option=data_option,
         task_option=task_option,
         ray_option=None,

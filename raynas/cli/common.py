@@ -13,6 +13,7 @@ from rich.console import Console
 from raynas.cli.completion import complete_run, completes
 from raynas.cli.exit_codes import STOPPED
 from raynas.core.locations import is_uri
+from raynas.core.model_names import is_own_path
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -43,6 +44,13 @@ TaskName = Annotated[
     ),
 ]
 SpaceOptions = Annotated[Pairs | None, typer.Option(help="key=value, of the space.")]
+ModelOptions = Annotated[
+    Pairs | None, typer.Option(help="key=value, of a library's model: hidden_size, weights, ...")
+]
+Elastic = Annotated[
+    Pairs | None,
+    typer.Option(help="What of a model may become smaller: width=0.5,1.0, depth=true, kernel=3,5."),
+]
 DataOptions = Annotated[Pairs | None, typer.Option(help="key=value, of the data.")]
 TaskOptions = Annotated[Pairs | None, typer.Option(help="key=value, of the task.")]
 TrainRayOptions = Annotated[
@@ -104,16 +112,44 @@ def with_options(
     data_option: Pairs | None,
     task_option: Pairs | None,
     ray_option: Pairs | None,
+    model_option: Pairs | None = None,
+    elastic: Pairs | None = None,
 ) -> dict[str, Any]:
     """Return the arguments that searches and trainings have alike, of flags of their names."""
     of_task = pairs(task_option or [], "--task-option")
     return {
         "task": [task or "classification", of_task] if of_task else task,
         "options": pairs_or_none(option, "--option"),
-        "space_options": pairs_or_none(space_option, "--space-option"),
+        "space_options": space_options(space_option, model_option, elastic),
         "data_options": pairs_or_none(data_option, "--data-option"),
         "ray": pairs_or_none(ray_option, "--ray-option"),
     }
+
+
+def space_options(
+    space_option: Pairs | None, model_option: Pairs | None, elastic: Pairs | None
+) -> dict[str, Any] | None:
+    """Return the options of a space, of flags of their names; None where there are none.
+
+    >>> space_options(None, ["hidden_size=64"], ["width=0.5,1", "depth=true", "skip=*attn,fc"])
+    {'hidden_size': 64, 'elastic': {'width': [0.5, 1], 'depth': True, 'skip': ['*attn', 'fc']}}
+    """
+    options = pairs(space_option or [], "--space-option")
+    options |= pairs(model_option or [], "--model-option")
+    if elastic:
+        options["elastic"] = {
+            key: value for text in elastic for key, value in _elastic(text).items()
+        }
+    return options or None
+
+
+def _elastic(text: str) -> dict[str, Any]:
+    """Read ``width=0.5,1.0``; several values need no brackets, and patterns no quotes."""
+    key, _, value = text.partition("=")
+    if key in ("only", "skip") and value:
+        return {key: value.split(",")}
+    listed = "," in value and not value.startswith("[")
+    return pairs([f"{key}=[{value}]" if listed else text], "--elastic")
 
 
 def stoppable(function: Callable[P, T]) -> Callable[P, T]:
@@ -130,10 +166,10 @@ def stoppable(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def own_or_name(space: str | None) -> Any:
-    """Return a registered space's name, or what ``module:Class`` names."""
+    """Return a registered space's or a model's name, or what ``module:Class`` names."""
     from raynas.setup.objects import imported
 
-    return space if space is None or ":" not in space else imported(space)
+    return imported(space) if space is not None and is_own_path(space) else space
 
 
 def writable(file: str, *, force: bool) -> None:

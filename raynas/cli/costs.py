@@ -9,12 +9,15 @@ import typer
 from raynas.cli.common import (
     Answer,
     AsJson,
+    Elastic,
+    ModelOptions,
     Pairs,
     SpaceOptions,
     app,
     out_console,
     own_or_name,
     pairs,
+    space_options,
 )
 from raynas.cli.completion import completes
 
@@ -24,7 +27,7 @@ def profile(
     space: Annotated[
         str,
         typer.Argument(
-            help="Registered space, or module:Class of your own.",
+            help="Registered space, module:Class of your own, or a model: timm:resnet18.",
             autocompletion=completes("spaces"),
         ),
     ],
@@ -41,6 +44,8 @@ def profile(
     samples: Annotated[int, typer.Option(help="Architectures to draw.")] = 1000,
     seed: Annotated[int, typer.Option(help="Fixes the draws.")] = 0,
     space_option: SpaceOptions = None,
+    model_option: ModelOptions = None,
+    elastic: Elastic = None,
     input_shape: Annotated[
         str | None, typer.Option(help="Of one example, such as 3,32,32, for a space of your own.")
     ] = None,
@@ -57,7 +62,7 @@ def profile(
         latency=latency,
         samples=samples,
         seed=seed,
-        space_options=pairs(space_option or [], "--space-option"),
+        space_options=space_options(space_option, model_option, elastic),
         input_shape=tuple(shape) if shape else None,
     )
     if as_json:

@@ -40,7 +40,8 @@ def describe(
     name: Annotated[
         str,
         typer.Argument(
-            help="Registered name, or module:Class of your own.", autocompletion=complete_any
+            help="Registered name, module:Class of your own, or a model: timm:resnet18.",
+            autocompletion=complete_any,
         ),
     ],
     as_json: AsJson = False,

@@ -10,6 +10,8 @@ from raynas.cli.common import (
     Answer,
     AsJson,
     DataOptions,
+    Elastic,
+    ModelOptions,
     Pairs,
     TaskOptions,
     Track,
@@ -72,6 +74,8 @@ def retrain(
     space_option: Annotated[
         Pairs | None, typer.Option(help="key=value that differs, of the space: channels, ...")
     ] = None,
+    model_option: ModelOptions = None,
+    elastic: Elastic = None,
     data_option: DataOptions = None,
     task_option: TaskOptions = None,
     ray_option: TrainRayOptions = None,
@@ -99,6 +103,8 @@ def retrain(
             task,
             option=option,
             space_option=space_option,
+            model_option=model_option,
+            elastic=elastic,
             data_option=data_option,
             task_option=task_option,
             ray_option=ray_option,

@@ -10,6 +10,8 @@ from raynas.cli.common import (
     Answer,
     AsJson,
     DataOptions,
+    Elastic,
+    ModelOptions,
     Pairs,
     SpaceOptions,
     TaskName,
@@ -31,7 +33,7 @@ def train_supernet(
     space: Annotated[
         str,
         typer.Argument(
-            help="Registered space, or module:Class of your own.",
+            help="Registered space, module:Class of your own, or a model: timm:resnet18.",
             autocompletion=completes("spaces"),
         ),
     ],
@@ -60,6 +62,8 @@ def train_supernet(
         Pairs | None, typer.Option(help="key=value, of the algorithm and its training: lr, ...")
     ] = None,
     space_option: SpaceOptions = None,
+    model_option: ModelOptions = None,
+    elastic: Elastic = None,
     data_option: DataOptions = None,
     task_option: TaskOptions = None,
     ray_option: TrainRayOptions = None,
@@ -86,6 +90,8 @@ def train_supernet(
             task,
             option=option,
             space_option=space_option,
+            model_option=model_option,
+            elastic=elastic,
             data_option=data_option,
             task_option=task_option,
             ray_option=ray_option,

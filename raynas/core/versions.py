@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 VERSION = "0.1.0"
 PACKAGES = ("torch", "ray", "numpy")
+MODELS = ("timm", "torchvision", "transformers")  # of which not all need be installed
 
 
 def versions() -> dict[str, str]:
     """Return the releases that a run folder records."""
-    from importlib.metadata import version  # a tenth of a second to import
+    from importlib.metadata import PackageNotFoundError, version  # a tenth of a second to import
 
-    return {"raynas": VERSION} | {name: version(name) for name in PACKAGES}
+    found = {"raynas": VERSION} | {name: version(name) for name in PACKAGES}
+    for name in MODELS:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

@@ -14,6 +14,7 @@ from raynas.core.errors import Unfinished
 from raynas.core.feasible import Violation
 from raynas.core.fixed import write_arch
 from raynas.core.locations import under
+from raynas.core.model_names import is_model_name, is_own_path
 from raynas.core.objectives import Objective, parse_goal
 from raynas.core.progress import Progress
 from raynas.core.recorded_objects import is_loaded, named_in
@@ -285,7 +286,8 @@ class Result:
             None if self._own_task is not None else config.task,
         ]
         specs = [part.model_dump() for part in parts if part is not None]
-        return all(map(is_loaded, named_in(specs)))
+        library = {name for name in (config.space.name,) if is_model_name(name)}
+        return all(map(is_loaded, {*named_in(specs)} - library))
 
     def _bounds(self) -> Violation | None:
         """Return the run's bounds on costs; None where the space is not at hand, or builds none."""
@@ -504,7 +506,7 @@ class Result:
         """Return what candidates without names are, where the space is a user's and is at hand."""
         from raynas.results.option_names import option_names
 
-        if self._own_space is None and ":" not in self.config.space.name:
+        if self._own_space is None and not is_own_path(self.config.space.name):
             return {}
         if not self._needs_no_import:
             return {}

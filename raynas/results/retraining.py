@@ -9,6 +9,7 @@ from raynas.core.arch import Arch
 from raynas.core.config import ComponentSpec
 from raynas.core.locations import under
 from raynas.core.metrics import probed
+from raynas.core.model_names import is_own_path
 from raynas.core.progress import Progress, RunInfo
 from raynas.core.retrain_config import InheritedFrom, RetrainConfig
 from raynas.report.reporting import reported
@@ -16,6 +17,7 @@ from raynas.results.result import Result
 from raynas.results.summary import retrain_summary
 from raynas.results.trained import Trained
 from raynas.setup.constructed import CONSTRUCT, template_of
+from raynas.setup.named_models import FACTS
 from raynas.setup.problem import Data, Space
 from raynas.setup.resolve import mapping, rebuild_space, resolve_space
 from raynas.setup.resolve_data import resolve_data
@@ -36,8 +38,6 @@ from raynas.storage.run_lock import RunLock
 
 if TYPE_CHECKING:
     from raynas.results.models import RunModels
-
-FACTS = ("num_classes", "in_channels", "resolution")  # options of spaces that data decide
 
 
 def retrained(request: RetrainRequest, progress: Progress) -> Trained:
@@ -86,7 +86,7 @@ def _retrained(
 
 
 def _is_own(subject: Subject) -> bool:
-    return ":" in subject.space.spec.name
+    return is_own_path(subject.space.spec.name)
 
 
 def _run_of(request: RetrainRequest) -> Result | None:
@@ -200,7 +200,7 @@ def _space(request: RetrainRequest, result: Result, models: RunModels, data: Dat
     other_data = request.data is not None and data.spec != result.config.data
     if not options and not other_data:
         return Space(spec, models.space.arch_space, models.space)
-    if ":" in spec.name:
+    if is_own_path(spec.name):
         construct = spec.options.get(CONSTRUCT)
         return resolve_space(template_of(models.space), options, data, construct)
     kept = {k: v for k, v in spec.options.items() if not (other_data and k in FACTS)}

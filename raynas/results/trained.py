@@ -12,6 +12,7 @@ from raynas.core.arch import Arch
 from raynas.core.errors import Unfinished
 from raynas.core.fixed import write_arch
 from raynas.core.locations import under
+from raynas.core.model_names import is_own_path
 from raynas.core.retrain_config import RetrainConfig
 from raynas.setup.algorithms import supernet_space
 from raynas.setup.resolve import space_again
@@ -155,7 +156,7 @@ class Trained:
         try:
             space = space_again(config.space, own, None)
         except LookupError as error:
-            if ":" not in config.space.name:
+            if not is_own_path(config.space.name):
                 raise
             raise LookupError(
                 f"{config.space.name} is a user's own, which cannot be imported here; pass "

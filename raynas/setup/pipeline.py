@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from raynas.core.locations import under
+from raynas.core.model_names import is_own_path
 from raynas.core.pipeline import (
     CommonFields,
     PipelineConfig,
@@ -142,7 +143,7 @@ def arguments(config: PipelineConfig, step: Step) -> dict[str, Any]:
     for name in inherited:
         if name not in own and (value := getattr(config, name)) is not None:
             own[name] = value
-    if "space" in own and ":" in own["space"]:
+    if "space" in own and is_own_path(own["space"]):
         own["space"] = imported(own["space"])
     if options := own.pop("task_options", None):
         own["task"] = [own.get("task") or "classification", options]

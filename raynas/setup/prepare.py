@@ -10,6 +10,7 @@ from typing import Any
 from raynas.core.archspace import ArchSpace
 from raynas.core.config import ComponentSpec, SearchConfig, ray_config, validated
 from raynas.core.constraints import as_constraints
+from raynas.core.file_names import file_name
 from raynas.core.goals import goals_of
 from raynas.core.versions import versions
 from raynas.setup.algorithms import name_of
@@ -176,4 +177,4 @@ def _data_of(request: SearchRequest) -> Data | None:
 
 def stem(space: Space, algo: ComponentSpec) -> str:
     """Return what an unnamed run folder's name begins with."""
-    return f"{space.spec.name.rpartition(':')[2]}-{algo.name}"
+    return f"{file_name(space.spec.name.rpartition(':')[2])}-{algo.name}"

@@ -8,11 +8,13 @@ from typing import Any
 
 from raynas.core.errors import UnknownName, nearest
 from raynas.core.evaluator import EVALUATORS
+from raynas.core.model_names import is_model_name
 from raynas.core.registry import Registry, nearest_spelling, normalised
 from raynas.core.sampler import SAMPLERS
 from raynas.report.json_objects import Description
 from raynas.report.plugin import plugin_text
 from raynas.setup.describing import registered_plugin
+from raynas.setup.named_models import named_plugin
 from raynas.setup.own_plugin import own_plugin
 
 NEAR, AS_NEAR = 0.6, 0.15  # likeness of a name worth telling, and how much less than the best
@@ -64,7 +66,7 @@ def describe(name: str) -> str:
 
     Args:
         name: registered; or ``module:Class`` of a space, an algorithm, an evaluator, a task or a
-            data set of a user's own.
+            data set of a user's own; or a model of a library, such as ``timm:resnet18``.
 
     Raises:
         UnknownName: nothing has this name; the nearest of its kind is named.
@@ -81,6 +83,8 @@ def description(name: str) -> Description:
     Args:
         name: as for ``describe``.
     """
+    if is_model_name(name):
+        return Description(name=name, plugins=[named_plugin(name)])
     if ":" in name:
         return Description(name=name, plugins=[own_plugin(name)])
     plugins = []

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from raynas.core.archspace import ArchSpace
 from raynas.core.config import ComponentSpec
+from raynas.core.model_names import is_model_name, is_own_path
 from raynas.core.options import checked, options_of
 from raynas.core.registry import Registry
 from raynas.core.spacejson import from_plain, to_plain
 from raynas.setup.constructed import CONSTRUCT, construct_in, constructed
+from raynas.setup.named_models import INPUTS, build_named
 from raynas.setup.objects import own_factory, own_spec
 from raynas.setup.problem import Data, Space
 
@@ -85,6 +87,12 @@ def _models(
     """Return what builds models, or templates of them, and how a run folder names it."""
     from raynas.nn.modelspace import ModelSpace
 
+    if is_model_name(space):
+        shown = {} if data is None else {INPUTS: data.module.signature}
+        model: ModelSpace
+        model, spec = build_named(space, options, **_facts(data), **shown)
+        model.spec = spec
+        return model, spec
     if isinstance(space, str):
         slots = {SLOTS: True} if template and has_slots(space) else {}
         model, spec = build_space(space, {**slots, **options}, **_facts(data))
@@ -110,6 +118,8 @@ def build_space(name: str, options: Options, **given: Any) -> tuple[ModelSpace, 
     from raynas.nn.modelspace import SPACES
     from raynas.nn.resolution import at_resolutions
 
+    if is_model_name(name):
+        return build_named(name, options, **given)
     if RESOLUTIONS in options_of(SPACES[name]):
         return build(SPACES, name, options, **given)
     others = {key: value for key, value in options.items() if key != RESOLUTIONS}
@@ -137,7 +147,7 @@ def has_slots(name: str) -> bool:
     """Return whether a registered space is a template on request."""
     from raynas.nn.modelspace import SPACES
 
-    return SLOTS in options_of(SPACES[name])
+    return not is_model_name(name) and SLOTS in options_of(SPACES[name])
 
 
 def _is_module(given: object) -> bool:
@@ -157,7 +167,7 @@ def rebuild_space(spec: ComponentSpec, data: Data | None) -> Space:
         return Space(spec, space, None)
     try:
         construct = construct_in(spec)
-        if ":" not in spec.name:  # the options hold all that data gave but the shape
+        if not is_own_path(spec.name):  # the options hold all that data gave but the shape
             options = {key: value for key, value in spec.options.items() if key != CONSTRUCT}
             model, built = _models(spec.name, options, None, construct is not None)
             return _constructed(_with_shape(model, data), built, construct)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from raynas.core.config import RayConfig, ray_config, validated
 from raynas.core.errors import Interrupted, StoreMismatch
+from raynas.core.file_names import file_name
 from raynas.core.locations import under
 from raynas.core.progress import Progress
 from raynas.core.rank_counts import equal_shares
@@ -227,7 +228,7 @@ def _claimed(out: str | None, subject: Subject, config: RetrainConfig, lock: Run
     where = out or (under(subject.run, RETRAINED) if subject.run else "runs")
     try:
         if out is None:  # nothing can be wrong any more that would leave it empty
-            name = subject.space.spec.name.rpartition(":")[2]
+            name = file_name(subject.space.spec.name.rpartition(":")[2])
             out = fresh_retraining(subject.run) if subject.run else fresh(f"{name}-retrain")
         lock.take(out)
         Folder(out).write(RETRAIN, config.to_json())

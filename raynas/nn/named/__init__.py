@@ -1,0 +1,1 @@
+"""Models that other libraries build by their names, without downloading anything."""
