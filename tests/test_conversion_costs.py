@@ -63,7 +63,8 @@ def bert() -> nn.Module:
 def convnext() -> nn.Module:
     from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
-    return ConvNeXt([CNBlockConfig(16, 32, 2), CNBlockConfig(32, None, 2)], num_classes=5)
+    net: nn.Module = ConvNeXt([CNBlockConfig(16, 32, 2), CNBlockConfig(32, None, 2)], num_classes=5)
+    return net
 
 
 def vit() -> nn.Module:
@@ -221,7 +222,7 @@ def test_what_sees_all_words_at_once_has_no_cache(name: str) -> None:
 
 
 def test_half_precision_halves_the_cache() -> None:
-    net, table, example = table_of("llama")
+    _, table, example = table_of("llama")
     halved = CostTable(space_of("llama").supernet().eval().to(torch.bfloat16), example)
     arch = next(drawn("llama"))
     whole = table.cost(arch).kv_cache_bytes
@@ -252,7 +253,8 @@ class Shared(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.inside(x)
         x = x + self.again(x)
-        return self.head(x + self.inner(x))
+        y: Tensor = self.head(x + self.inner(x))
+        return y
 
 
 def test_what_is_shared_counts_while_one_of_its_holders_is_there() -> None:

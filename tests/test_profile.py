@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import raynas
 from raynas.cli import main
@@ -202,3 +202,29 @@ def test_constraints_may_be_objects() -> None:
     found = raynas.profile(SPACE, constraints=[Constraint("params", high=3)], samples=5)
     assert found.reaches[0].possible is True
     assert torch.get_default_dtype() == torch.float32
+
+
+def test_what_stays_as_it_is_in_a_converted_model_is_told() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(1, 8, 3), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.head(self.conv(x).relu().mean((2, 3)))
+            return y
+
+    torch.manual_seed(0)
+    found = raynas.profile(raynas.elastic(Net(), torch.randn(2, 1, 5, 5), width=0.5))
+    assert (found.name, found.size, found.exact) == ("Net", 2, True)
+    assert [one.metrics["params"] for one in found.archs] == [55.0, 55.0, 107.0]
+    told = found.conversion
+    assert told is not None
+    assert (told.kinds["width"], told.kinds["depth"]) == (1, 0)
+    assert told.coverage == 104 / 107  # all but the head's bias
+    reasons = {part.reason: part for part in told.fixed}
+    assert reasons["it is part of the output"].tensors == ("head.bias",)
+    assert reasons["it is part of the output"].weights == 3
+    text = str(found)
+    assert "97.2 % of the weights lie on elastic axes (1 width)." in text
+    assert "it is part of the output" in text

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
-from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,9 +13,10 @@ from torch import Tensor, nn
 
 from raynas.core.arch import Arch, Value
 from raynas.core.errors import InvalidSpace, nearest
+from raynas.core.metrics import COSTS, KV_CACHE
 from raynas.core.nest import Nest, moved
 from raynas.core.objectives import Goal
-from raynas.costs.elastic_costs import ElasticCosts, kv_cache_bytes
+from raynas.costs.elastic_costs import ElasticCosts, with_cache
 from raynas.costs.expectation import (
     Expectation,
     Term,
@@ -96,6 +96,7 @@ class CostTable:
         example: a batch of one: inputs of shape (1, ...).
 
     Attributes:
+        metrics: names of what it tells.
         exact_per_arch: why no table can be made; None if there is one.
         extremes: of a converted model's table, the architectures that cost least and most by every
             metric; else None.
@@ -108,6 +109,8 @@ class CostTable:
     def __init__(self, model: nn.Module, example: Nest) -> None:
         check_takes(model, example)
         name_labels(model)
+        caches = isinstance(model, ElasticModel) and bool(model.plan.cache)
+        self.metrics: tuple[str, ...] = (*COSTS, KV_CACHE) if caches else COSTS
         self.exact_per_arch: str | None = None
         self._root = Part()
         self._rows: Row | None = None
@@ -219,10 +222,7 @@ class _Measure:
         if key not in self._remembered:
             with torch.random.fork_rng(devices=[]):  # some layers draw weights that are replaced
                 net = frozen(self._model, arch, dict(self._memo))
-            cost = cost_of(net, self._example)
-            if isinstance(self._model, ElasticModel):
-                cost = replace(cost, kv_cache_bytes=kv_cache_bytes(self._model, arch))
-            self._remembered[key] = cost
+            self._remembered[key] = with_cache(cost_of(net, self._example), self._model, arch)
             if len(self._remembered) > REMEMBERED:
                 self._remembered.popitem(last=False)
         return self._remembered[key]

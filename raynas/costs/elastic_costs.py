@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from itertools import combinations
 from math import prod
@@ -161,14 +162,14 @@ class ElasticCosts:
                 )
 
 
-def kv_cache_bytes(model: ElasticModel, arch: Mapping[str, Value]) -> int | None:
-    """Return what one token of one example leaves in caches under an architecture; None if none."""
+def with_cache(cost: Cost, model: nn.Module, arch: Mapping[str, Value]) -> Cost:
+    """Return a measured cost with what the plan of a converted model tells of its caches."""
+    if not (isinstance(model, ElasticModel) and model.plan.cache):
+        return cost
     made = _Products(model)
-    products = list(made.cache())
-    if not products:
-        return None
-    (size,) = Sums({KV_CACHE: products}, len(made.variables)).at(Values(made.variables).at(arch))
-    return size
+    sums = Sums({KV_CACHE: list(made.cache())}, len(made.variables))
+    (size,) = sums.at(Values(made.variables).at(arch))
+    return replace(cost, kv_cache_bytes=size)
 
 
 class _Products:

@@ -17,6 +17,7 @@ from raynas.core.archspace import ArchSpace
 from raynas.core.config import ComponentSpec
 from raynas.core.covering import covering
 from raynas.core.errors import InvalidSpace
+from raynas.core.metrics import COSTS
 from raynas.core.nest import Nest, call, from_signature, lone_shape, signature
 from raynas.core.registry import Registry
 from raynas.nn.buffers import make_room
@@ -57,12 +58,14 @@ class ModelSpace:
     Attributes:
         seed: that models are built with where none is given; a run sets its own (``seeded``).
         trained: whether supernets begin with weights that are trained already.
+        costs: names of what its networks cost, which is counted from an architecture alone.
         signature: shapes and dtypes of the inputs (``raynas.core.nest.signature``); None if not
             known.
     """
 
     seed = 0
     trained = False
+    costs: tuple[str, ...] = COSTS
 
     def __init__(
         self,

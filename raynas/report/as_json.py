@@ -14,6 +14,8 @@ from raynas.core.locations import parent
 from raynas.report.json_objects import (
     ArchAnswer,
     Bound,
+    Converted,
+    FixedPart,
     IntervalAnswer,
     Profile,
     Profiled,
@@ -31,6 +33,7 @@ from raynas.report.outcome import best_with_report
 if TYPE_CHECKING:
     import pandas as pd
 
+    from raynas.costs import coverage
     from raynas.report.profile import SpaceProfile
 
 NO_METRICS = ("epoch", "step", "lr", "algo", "duration_s")  # other columns of a history
@@ -163,7 +166,21 @@ def profile_answer(profile: SpaceProfile) -> Profile:
         samples=profile.samples,
         note=profile.note,
         decisions=decisions_answer(profile.decisions),
+        conversion=None if profile.conversion is None else _converted(profile.conversion),
     )
+
+
+def _converted(conversion: coverage.Converted) -> Converted:
+    fixed = [
+        FixedPart(
+            reason=part.reason,
+            dimensions=part.dimensions,
+            weights=part.weights,
+            tensors=list(part.tensors),
+        )
+        for part in conversion.fixed
+    ]
+    return Converted(kinds=conversion.kinds, coverage=conversion.coverage, fixed=fixed)
 
 
 def space_answer(space: ArchSpace, profile: SpaceProfile | None) -> Space:

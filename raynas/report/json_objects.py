@@ -213,6 +213,23 @@ class Bound(Answer):
     share_high: float
 
 
+class FixedPart(Answer):
+    """Weights of a converted model that stay as they are, and why."""
+
+    reason: str
+    dimensions: int
+    weights: int
+    tensors: list[str]
+
+
+class Converted(Answer):
+    """What of a model became elastic."""
+
+    kinds: dict[str, int]
+    coverage: float
+    fixed: list[FixedPart]
+
+
 class Profile(Answer):
     """``raynas profile``: what a space costs."""
 
@@ -228,3 +245,4 @@ class Profile(Answer):
     samples: int
     note: str | None
     decisions: list[dict[str, Any]]
+    conversion: Converted | None = None

@@ -18,10 +18,12 @@ from raynas.core.archspace import ArchSpace
 from raynas.core.constraints import Constraint
 from raynas.core.decision import Choice, Decision
 from raynas.core.errors import nearest
-from raynas.core.metrics import COSTS, LATENCY
+from raynas.core.metrics import LATENCY
 from raynas.costs.cost_bounds import CostBound, cost_bound
 from raynas.costs.cost_table import CostTable
+from raynas.costs.coverage import Converted
 from raynas.costs.latency import LatencyTable
+from raynas.report.fixed_parts import fixed_parts
 from raynas.report.trial_tables import number
 
 Z_95 = 1.959964  # two-sided, 95 %
@@ -92,6 +94,7 @@ class SpaceProfile:
         high: of the same.
         samples: how many architectures were drawn, each decision uniformly.
         note: why costs are measured one by one; None if they are looked up.
+        conversion: what is elastic of a model that was converted; None for other spaces.
     """
 
     name: str
@@ -105,6 +108,7 @@ class SpaceProfile:
     high: float
     samples: int
     note: str | None = None
+    conversion: Converted | None = None
 
     @property
     def feasible(self) -> bool | None:
@@ -120,6 +124,8 @@ class SpaceProfile:
 
     def __rich__(self) -> Group:
         parts: list[Table | Text] = [_line(f"{self.name}: {_count(self.size)} architectures")]
+        if self.conversion is not None:
+            parts.append(_line(f"{self.conversion.line()}."))
         parts += [_line(""), self._costs()]
         if not self.exact:
             parts.append(_line("Smallest and largest are what a local search found."))
@@ -127,7 +133,10 @@ class SpaceProfile:
             parts.append(_line(f"Costs are measured one by one: {self.note}."))
         if self.reaches:
             parts += [_line(""), self._constraints(), *map(_line, self._conclusions())]
-        return Group(*parts, _line(""), self._decided())
+        parts += [_line(""), self._decided()]
+        if self.conversion is not None and self.conversion.fixed:
+            parts += [_line(""), fixed_parts(self.conversion.fixed)]
+        return Group(*parts)
 
     def _costs(self) -> Table:
         metrics = list(self.archs[0].metrics)
@@ -186,6 +195,7 @@ def space_profile(
     latency: LatencyTable | None = None,
     samples: int = 1000,
     seed: int = 0,
+    conversion: Converted | None = None,
 ) -> SpaceProfile:
     """Return what a space costs.
 
@@ -197,13 +207,14 @@ def space_profile(
         latency: of its operators.
         samples: architectures to draw for the median and the shares.
         seed: fixes the draws.
+        conversion: what is elastic, of a model that was converted.
 
     Raises:
         ValueError: no samples, or a constraint on a metric that is not known before training.
     """
     if type(samples) is not int or samples < 1:
         raise ValueError(f"samples must be a whole number of at least 1, got {samples!r}")
-    check_metrics(constraints, latency is not None)
+    check_metrics(constraints, costs.metrics, latency is not None)
 
     def metrics(arch: Arch) -> dict[str, float]:
         extra = {} if latency is None else latency.cost(arch).as_metrics()
@@ -240,17 +251,19 @@ def space_profile(
         high=together[2],
         samples=samples,
         note=costs.exact_per_arch,
+        conversion=conversion,
     )
 
 
-def check_metrics(constraints: Sequence[Constraint], latency: bool) -> None:
+def check_metrics(constraints: Sequence[Constraint], counted: Sequence[str], latency: bool) -> None:
     """Raise ValueError for a constraint on what is not known before training.
 
     Args:
         constraints: to check.
+        counted: metrics that an architecture alone tells.
         latency: whether there is a table of it.
     """
-    known = (*COSTS, LATENCY) if latency else COSTS
+    known = (*counted, LATENCY) if latency else counted
     for constraint in constraints:
         if constraint.metric == LATENCY and not latency:
             raise ValueError(

@@ -12,7 +12,6 @@ from raynas.core.errors import StoreMismatch, nearest
 from raynas.core.evaluator import Measurement, sorted_out
 from raynas.core.fixed import write_arch
 from raynas.core.locations import under
-from raynas.core.metrics import COSTS
 from raynas.core.sampler import Origin
 from raynas.core.study import Asked, Study
 from raynas.core.trial import Trial
@@ -116,7 +115,7 @@ class AskedRun:
             from raynas.costs.space_table import space_table
 
             counted = space_table(model_space).cost(arch).as_metrics()
-            known |= {name: counted[name] for name in COSTS if name in counted}
+            known |= {name: counted[name] for name in model_space.costs if name in counted}
         if self.run.latency is not None:
             known |= self.run.latency.costs(arch)
         return known

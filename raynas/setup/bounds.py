@@ -11,7 +11,7 @@ from raynas.core.arch import Arch
 from raynas.core.config import SearchConfig
 from raynas.core.constraints import Constraint, as_constraints
 from raynas.core.feasible import Cheap, Violation
-from raynas.core.metrics import COSTS, LATENCY
+from raynas.core.metrics import LATENCY
 from raynas.setup.latency_source import LatencySource
 from raynas.setup.problem import Data, Space
 from raynas.setup.proxies import KEPT, Proxies, proxies
@@ -77,8 +77,10 @@ def _sorted(
 ) -> tuple[list[Constraint], list[Constraint], list[Constraint]]:
     """Return the constraints that are counted, looked up in a latency table, and measured."""
     model_space = space.model_space
-    counts = model_space is not None and model_space.signature is not None
-    counted = [c for c in constraints if counts and c.metric in COSTS]
+    counts: tuple[str, ...] = ()
+    if model_space is not None and model_space.signature is not None:
+        counts = model_space.costs
+    counted = [c for c in constraints if c.metric in counts]
     timed = [c for c in constraints if latency is not None and c.metric == LATENCY]
     others = [c for c in constraints if c not in counted and c.metric != LATENCY]
     measured = proxies() if model_space is not None and data is not None and others else {}

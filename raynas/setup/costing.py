@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from raynas.core.config import ComponentSpec
 from raynas.core.constraints import Constraints
+from raynas.core.fixed import read_arch
+from raynas.core.metrics import KV_CACHE
 from raynas.setup.resolve import mapping, resolve_space
 
 if TYPE_CHECKING:
@@ -40,11 +42,13 @@ def cost(
     """
     from torch import nn
 
+    from raynas.costs.elastic_costs import with_cache
     from raynas.costs.network_cost import cost_of
+    from raynas.nn.construct.described import described_arch
     from raynas.nn.modelspace import ModelSpace
-    from raynas.nn.mutable import freeze, mutables
+    from raynas.nn.mutable import freeze, mutables, space_of
 
-    given = example_of(input_shape, example)
+    given, net = example_of(input_shape, example), None
     if isinstance(what, str):
         what = resolve_space(what, {}, None).model_space
     elif callable(what) and not isinstance(what, nn.Module):
@@ -57,14 +61,19 @@ def cost(
     if isinstance(what, ModelSpace):
         if arch is None:
             raise ValueError("the cost of a space depends on the architecture: pass arch=")
-        return cost_of(what.build(arch), what.example_input() if given is None else given)
+        measured = cost_of(what.build(arch), what.example_input() if given is None else given)
+        if KV_CACHE not in what.costs:
+            return measured
+        net = what.supernet()
+        return with_cache(measured, net, described_arch(what.arch_space, what.supernet, arch))
     if any(mutables(what)):
         if arch is None:
             raise ValueError("the cost of a model with choices depends on them: pass arch=")
-        what = freeze(what, arch)
+        net, what = what, freeze(what, arch)
     if given is None:
         raise ValueError("pass input_shape=, the shape of one example without the batch")
-    return cost_of(what, given)
+    measured = cost_of(what, given)
+    return measured if net is None else with_cache(measured, net, read_arch(space_of(net), arch))
 
 
 def profile(
@@ -102,12 +111,13 @@ def profile(
 
     from raynas.core.constraints import as_constraints
     from raynas.costs import CostTable, LatencyTable
+    from raynas.costs.coverage import converted
     from raynas.costs.timing import latency_from
+    from raynas.nn.conversion.elastic_space import ElasticSpace
     from raynas.nn.modelspace import ModelSpace
     from raynas.report.profile import check_metrics, space_profile
 
     wanted = as_constraints(constraints)
-    check_metrics(wanted, latency is not None)
     if isinstance(space, nn.Module):
         space = ModelSpace(partial(copy.deepcopy, space), name=type(space).__name__)
         space.spec = ComponentSpec(name=space.name)
@@ -115,6 +125,9 @@ def profile(
     if searched.model_space is None:
         raise TypeError("an ArchSpace has no networks whose costs could be told")
     model, name = searched.model_space, searched.spec.name.rpartition(":")[2]
+    if isinstance(model, ElasticSpace):
+        name = model.name
+    check_metrics(wanted, model.costs, latency is not None)
     given = example_of(input_shape, example)
     if given is None and model.signature is None:
         raise ValueError(
@@ -134,6 +147,7 @@ def profile(
         latency=latency,
         samples=samples,
         seed=seed,
+        conversion=converted(model.plan, supernet) if isinstance(model, ElasticSpace) else None,
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from raynas.core.config import ComponentSpec
 from raynas.core.errors import nearest
 from raynas.core.evaluator import EVALUATORS, RESERVED
-from raynas.core.metrics import COSTS, LATENCY
+from raynas.core.metrics import LATENCY
 from raynas.core.options import options_of
 from raynas.core.progress import Progress
 from raynas.core.split_spec import split_spec
@@ -32,6 +32,7 @@ from raynas.setup.supernet_request import supernet_of
 from raynas.setup.supernets import Supernet
 
 if TYPE_CHECKING:
+    from raynas.nn.modelspace import ModelSpace
     from raynas.setup.runner import Runner
 
 SHARED, FUNCTION = "shared", "function"
@@ -105,8 +106,8 @@ def evaluation_of(
         outside = EvaluatorSpec(name=spec.name, metrics=metrics, make=built)
         return Evaluation(component=spec, data=_data_spec(problem), evaluator=outside)
     if isinstance(built, Shared):
-        _, data = problem.networks(NO_SHARED_WEIGHTS)
-        _check_metrics(metrics, _with_costs(data.task.metrics), SHARED)
+        model_space, data = problem.networks(NO_SHARED_WEIGHTS)
+        _check_metrics(metrics, _with_costs(data.task.metrics, model_space), SHARED)
         trained = supernet_of(supernet, problem.space, problem.data, epochs)
         return shared_evaluation(built, problem, trained, timed=timed)
     if supernet is not None:
@@ -145,7 +146,7 @@ def shared_evaluation(
         ValueError: a metric that shared weights do not give; the nearest that they do is named.
     """
     model_space, data = problem.networks(NO_SHARED_WEIGHTS)
-    gives = _with_costs(data.task.metrics)
+    gives = _with_costs(data.task.metrics, model_space)
     _check_metrics(problem.measured(timed), gives, SHARED)
     make = MakeSharedEvaluator(
         supernet_space=supernet.model_space,
@@ -230,7 +231,7 @@ def _network_evaluation(
     declared = declaration(evaluator)
     of_task = data.task.metrics if declared.metrics_of_task else None
     own = declared.metrics if of_task is None else (*of_task, *(declared.metrics or ()))
-    gives = tuple(dict.fromkeys((*COSTS, *(metrics if own is None else own))))
+    gives = tuple(dict.fromkeys((*model_space.costs, *(metrics if own is None else own))))
     _check_metrics(metrics, gives, spec.name)
     if declared.stopping is not None and problem.goals.several:
         raise ValueError(
@@ -293,8 +294,8 @@ def _called(spec: ComponentSpec) -> str:
     return "a function" if spec.name == FUNCTION else repr(spec.name)
 
 
-def _with_costs(metrics: Sequence[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys((*metrics, *COSTS)))
+def _with_costs(metrics: Sequence[str], space: ModelSpace) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*metrics, *space.costs)))
 
 
 def _data_spec(problem: Problem) -> ComponentSpec | None:

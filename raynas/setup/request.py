@@ -10,7 +10,7 @@ from typing import Any
 from raynas.core.archspace import ArchSpace
 from raynas.core.config import ComponentSpec, RayConfig, SearchConfig
 from raynas.core.constraints import Constraints, as_constraints
-from raynas.core.metrics import COSTS, LATENCY
+from raynas.core.metrics import COSTS, KV_CACHE, LATENCY
 from raynas.core.recorded_objects import recorded_object
 from raynas.nn.modelspace import ModelSpace
 from raynas.setup.algorithms import name_of, own_words, spelled_out, trains
@@ -123,7 +123,7 @@ class SearchRequest:
         sized = isinstance(self.space, str | ComponentSpec) or (
             isinstance(self.space, ModelSpace) and self.space.signature is not None
         )
-        return not sized and (timed or bool(metrics & {*COSTS}))
+        return not sized and (timed or bool(metrics & {*COSTS, KV_CACHE}))
 
     def going_on(self, before: SearchConfig) -> SearchRequest:
         """Return the request with what an earlier start had for whatever was not said.

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from raynas.core.errors import InvalidSpace
+from raynas.core.metrics import COSTS, KV_CACHE
 from raynas.core.nest import Nest
 from raynas.nn.conversion.convert import Conversion
 from raynas.nn.conversion.elastic_model import attach
@@ -72,6 +73,8 @@ class ElasticSpace(ModelSpace):
         self._model, self._example, self.trained = copy.deepcopy(model), example, trained
         factory = ElasticFactory(self._model, self.plan)
         super().__init__(factory, example=example, name=name or type(model).__name__)
+        if self.plan.cache:
+            self.costs = (*COSTS, KV_CACHE)
         self._check_whole(model, example)
 
     def _check_whole(self, model: nn.Module, example: Nest) -> None:
