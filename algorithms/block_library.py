@@ -10,9 +10,9 @@ from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
 from raynas.core.blocks import MAX_VARIANTS, Pick, blocks_of, largest
 from raynas.core.deduplicator import Deduplicator
-from raynas.core.errors import nearest
+from raynas.core.errors import Waiting, nearest
 from raynas.core.feasible import Cheap, Violation, repaired
-from raynas.core.metrics import COSTS, INFLUENCE, LATENCY
+from raynas.core.metrics import COSTS, INFLUENCE, KV_CACHE, LATENCY
 from raynas.core.sampler import SAMPLERS, Origin, Sampler, SearchFacts
 from raynas.core.trial import Trial
 from raynas.supernet.block_program import Amounts, BlockProgram
@@ -76,6 +76,7 @@ class BlockLibrary(Sampler):
         self._visited = Deduplicator(space, self._rng)
         self.origin = Origin()
         self._cuts: list[Pick] = []
+        self._flying: set[str] = set()  # variants that nothing was told of
         bounds = space.violation if isinstance(space.violation, Violation) else None
         self._costs: Cheap | None = None if bounds is None else bounds.costs
         self._reading = Reading(score)
@@ -116,7 +117,7 @@ class BlockLibrary(Sampler):
         violation = self._space.violation
         constraints = violation.constraints if isinstance(violation, Violation) else ()
         for constraint in constraints:
-            if constraint.metric not in (*COSTS, LATENCY):
+            if constraint.metric not in (*COSTS, KV_CACHE, LATENCY):
                 raise ValueError(
                     f"constraint {constraint}: {constraint.metric} is no sum over blocks; "
                     f"{nearest(constraint.metric, COSTS)}"
@@ -132,13 +133,19 @@ class BlockLibrary(Sampler):
         return f"{len(blocks.blocks)} blocks of {len(list(blocks.singles()))} variants{held}"
 
     def ask(self) -> Arch:
-        """Return the next variant, then the best combination that was not asked, then others."""
+        """Return the next variant, then the best combination that was not asked, then others.
+
+        In a search, these wait for all variants.
+        """
         self.origin = Origin()
         while self._queue:
             arch = self._blocks.arch(self._queue.pop(0))
             if arch not in self._visited and self._askable(arch):
                 self._visited.add(arch)
+                self._flying.add(arch.key)
                 return arch
+        if self.beyond_bounds and self._flying:
+            raise Waiting
         if self._library.ready:
             while (pick := self._solver().best(self._cuts)) is not None:
                 self._cuts.append(pick)
@@ -164,4 +171,5 @@ class BlockLibrary(Sampler):
     def tell(self, trial: Trial) -> None:
         """Learn what a variant scores, whoever proposed it; combinations are only seen."""
         self._visited.add(trial.arch)
+        self._flying.discard(trial.arch.key)
         self._library.add(trial.arch, self._reading.measured(trial))

@@ -22,6 +22,10 @@ class Exhausted(Exception):
     """A sampler has proposed every architecture it ever will."""
 
 
+class Waiting(Exception):
+    """A sampler proposes nothing before it is told what is in flight."""
+
+
 class StoreMismatch(ValueError):
     """A folder on disk holds something else than what is being written or read."""
 

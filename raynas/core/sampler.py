@@ -74,7 +74,12 @@ class Sampler(ABC):
 
     @abstractmethod
     def ask(self) -> Arch:
-        """Propose an architecture; raises ``Exhausted``, for good, when there is none left."""
+        """Propose an architecture.
+
+        Raises:
+            Exhausted: there is none left, for good.
+            Waiting: of a sampler that was informed: not before it is told what it has asked.
+        """
 
     @abstractmethod
     def tell(self, trial: Trial) -> None:

@@ -11,7 +11,7 @@ from itertools import count
 from typing import Any
 
 from raynas.core.arch import Arch
-from raynas.core.errors import Exhausted
+from raynas.core.errors import Exhausted, Waiting
 from raynas.core.evaluator import Measurement
 from raynas.core.feasible import Violation
 from raynas.core.goals import Goals
@@ -188,6 +188,8 @@ class Study:
             arch = self._sampler.ask()
         except Exhausted:
             self._exhausted = True
+            return None
+        except Waiting:
             return None
         self._number += 1
         return Asked(self._number - 1, arch, self._count_event(), self._sampler.origin)

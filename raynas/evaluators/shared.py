@@ -8,7 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from raynas.core.arch import Arch
+from raynas.core.blocks import largest
 from raynas.core.evaluator import EVALUATORS, Budget, Evaluator, Measurement, measure, numbers
+from raynas.core.metrics import DIVERGENCE, INFLUENCE
 from raynas.core.options import options_of
 from raynas.evaluators.spec import Worker
 
@@ -33,6 +35,13 @@ class Shared:
             are streamed; what is more lies in a temporary file. They are read once in any case.
         cache_mb: of activations that a worker keeps, so that architectures that begin alike share
             them; 0 keeps none. Scores are the same bit for bit.
+        divergence: whether ``divergence`` is measured too: of an architecture's outputs from those
+            of the whole supernet, whose decisions are the largest numbers and first options. Of
+            logits of classes it is Kullback and Leibler's, else the mean squared difference. A
+            worker holds the whole's outputs for all validation images.
+        influence: whether ``influence`` is measured too, of a converted model: how much the layers
+            that are left out change what goes through them, in the whole (one less the cosine
+            similarity of input and output), added up.
 
     Raises:
         ValueError: no images, or a negative cache.
@@ -45,6 +54,8 @@ class Shared:
         validation_images: int = 2000,
         hold_mb: int = 1024,
         cache_mb: int = 128,
+        divergence: bool = False,
+        influence: bool = False,
     ) -> None:
         for name, value in (
             ("calibration_images", calibration_images),
@@ -62,6 +73,13 @@ class Shared:
         self.calibration_images = calibration_images
         self.validation_images = validation_images
         self.hold_mb, self.cache_mb = hold_mb, cache_mb
+        self.divergence, self.influence = divergence, influence
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """Metrics that compare with the whole supernet."""
+        wanted = ((DIVERGENCE, self.divergence), (INFLUENCE, self.influence))
+        return tuple(name for name, asked in wanted if asked)
 
     @property
     def chosen(self) -> dict[str, Any]:
@@ -90,6 +108,7 @@ class MakeSharedEvaluator:
         data: to calibrate and score with.
         seed: of which images calibrate and validate.
         settings: options of the ``SubnetScorer``.
+        beside: metrics that compare with the whole supernet.
     """
 
     supernet_space: ModelSpace
@@ -97,6 +116,7 @@ class MakeSharedEvaluator:
     data: DataModule
     seed: int
     settings: Mapping[str, int] = field(default_factory=dict)
+    beside: tuple[str, ...] = ()
 
     def __call__(self, worker: Worker) -> Evaluator:
         """Return the evaluator."""
@@ -111,6 +131,7 @@ class MakeSharedEvaluator:
             model_space=self.model_space,
             gpu=worker.gpu,
             settings=self.settings,
+            beside=self.beside,
         )
 
 
@@ -125,6 +146,7 @@ class SharedEvaluator(Evaluator):
         model_space: builds the networks whose costs count; None if the supernet's space does.
         gpu: whether to work on one.
         settings: options of the ``SubnetScorer``.
+        beside: metrics that compare with the whole supernet.
     """
 
     def __init__(
@@ -137,6 +159,7 @@ class SharedEvaluator(Evaluator):
         model_space: ModelSpace | None = None,
         gpu: bool = False,
         settings: Mapping[str, int] | None = None,
+        beside: tuple[str, ...] = (),
     ) -> None:
         import torch
 
@@ -154,6 +177,7 @@ class SharedEvaluator(Evaluator):
         train = split_of(splits.train)
         supernet = supernet.to(device)
         write_attributes(supernet, weights.attributes)
+        whole = largest(supernet_space.arch_space) if beside else None
         self._scorer = SubnetScorer(
             supernet,
             train,
@@ -161,7 +185,11 @@ class SharedEvaluator(Evaluator):
             task=data.task,
             seed=seed,
             channels_last=weights.channels_last,
+            whole=whole if DIVERGENCE in beside else None,
             **(settings or {}),
+        )
+        self._influences = (
+            self._scorer.influences(whole) if whole is not None and INFLUENCE in beside else None
         )
         other = model_space is not None and model_space is not supernet_space
         costed = model_space.supernet().to(device) if model_space and other else supernet
@@ -174,4 +202,7 @@ class SharedEvaluator(Evaluator):
 
     def _measure(self, arch: Arch) -> dict[str, float]:
         scores = numbers(self._scorer.score(arch))  # where the loss is nan, others mean nothing
+        if self._influences is not None:
+            left_out = (own for label, own in self._influences.items() if arch.get(label) == 0)
+            scores[INFLUENCE] = sum(left_out, 0.0)
         return scores | self._costs.cost(arch).as_metrics()

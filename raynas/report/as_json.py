@@ -119,13 +119,18 @@ def _step(outcome: Any) -> Search | Supernet | Training:
 def verified_answer(path: str, verification: Any) -> Verified:
     """Return what retraining says of the search in ``path``."""
     rows = [plain(row) | {"arch": json.loads(row["arch"])} for row in _records(verification.table)]
-    tau = verification.correlation
+    tau, before, after = (
+        None if one is None else IntervalAnswer(**plain(vars(one)))
+        for one in (verification.correlation, verification.sums_before, verification.sums_after)
+    )
     return Verified(
         path=path,
         metric=verification.metric,
         lower_is_better=verification.lower_is_better,
         gain=IntervalAnswer(**plain(vars(verification.gain))),
-        correlation=None if tau is None else IntervalAnswer(**plain(vars(tau))),
+        correlation=tau,
+        sums_before=before,
+        sums_after=after,
         architectures=rows,
     )
 

@@ -171,6 +171,8 @@ class Verified(Answer):
     lower_is_better: bool
     gain: IntervalAnswer
     correlation: IntervalAnswer | None
+    sums_before: IntervalAnswer | None
+    sums_after: IntervalAnswer | None
     architectures: list[dict[str, Any]]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from raynas.results import analysis
 from raynas.results.judged import JudgedTrials
 from raynas.setup.bounds import space_within
 from raynas.setup.problem import Data, Space
+from raynas.setup.resolve import PLAIN_SPACE, space_again
 from raynas.storage.run_folder import Folder
 from raynas.storage.tables import load_trials, read_history, read_trials
 
@@ -163,6 +164,45 @@ class Result:
         wanted = self.config.objectives if objective is None else dict([parse_goal(objective)])
         return analysis.importance(self.judged, self._goals(wanted)[0])
 
+    def solve(self, constraints: Constraints | None = None, top: int = 10) -> pd.DataFrame:
+        """Return what sums over blocks say is best under other bounds, without any evaluation.
+
+        Of a run by ``block_library``, exactly, by integer programming. Columns: ``gain``, the sum
+        of the differences to the parent by what the run went by, ``predicted``, the objective that
+        this promises, ``objective`` where the run has measured it, costs, ``arch``, ``arch_key``.
+
+        Args:
+            constraints: bounds on costs in place of the run's own, as for ``raynas.search``; None
+                takes the run's own, an empty list none.
+            top: how many.
+
+        Raises:
+            ValueError: the run is of another algorithm, or a bound cannot be kept, or is on what
+                only an evaluation tells.
+            Unfinished: not all variants were scored.
+        """
+        from raynas.results.block_solutions import (
+            RunLibrary,
+            bounded_config,
+            check_library,
+            check_solvable,
+        )
+
+        if top < 1:
+            raise ValueError(f"solve: expected top to be at least 1, got {top}")
+        config = self.config
+        wanted = as_constraints(config.constraints if constraints is None else constraints)
+        config = bounded_config(config, wanted)
+        check_library(config)
+        if config.space.name == PLAIN_SPACE:
+            space = space_again(config.space, self._own_space, None)
+        else:
+            models = self.rebuilt
+            space = Space(config.space, models.space.arch_space, models.space)
+            space = space_within(config, space, models.data_at_hand, self.folder)
+        check_solvable(space, wanted)
+        return RunLibrary(config, space, load_trials(self.path)).solve(top)
+
     def verify(
         self,
         top: int = 5,
@@ -178,8 +218,10 @@ class Result:
         """Retrain the best architectures on their own, and as many random ones, over several seeds.
 
         Says whether the search's cheap score can be trusted: how much better its best are than
-        chance, and how well both scores agree. Trainings are kept in ``verify/``, the outcome in
-        ``verified.json``, and the report shows it.
+        chance, and how well both scores agree. Of a run by ``block_library``, random ones are of
+        what its blocks span, and it is told how well sums over blocks order what shared weights
+        score, and what training leaves of that order. Trainings are kept in ``verify/``, the
+        outcome in ``verified.json``, and the report shows it.
 
         Args:
             top: how many of the best.
@@ -210,14 +252,16 @@ class Result:
         if (task, loss, metrics) != (None, None, None):
             data = with_task(data, task or data.module.task, loss, metrics)
         news = progress or Progress()
+        space, sums = self._spanned(space_within(self.config, space, data, self.folder))
         comparison = Comparison(
             path=self.path,
-            space=space_within(self.config, space, data, self.folder),
+            space=space,
             data=data,
             best=[Arch.from_json(text) for text in self.top(top)["arch"]],
             top=top,
             seed=self.config.seed,
             cheap_scores=self._cheap_scores,
+            sums=sums,
         )
         try:
             verification = verify(
@@ -227,6 +271,25 @@ class Result:
             news.close()
         self.folder.write(VERIFIED, verification.to_json())
         return verification
+
+    def _spanned(self, space: Space) -> tuple[Space, Callable[[Arch], float | None] | None]:
+        """Return the space that is verified, and what a library of blocks expects, if there is one.
+
+        Sums rise where the stand-alone score does.
+        """
+        from raynas.results.block_solutions import ALGO, RunLibrary, within
+
+        if self.config.algo.name != ALGO:
+            return space, None
+        library = RunLibrary(self.config, space, load_trials(self.path))
+        _, goal = self.rebuilt.data.task.objective
+        sign = 1.0 if goal == "max" else -1.0
+
+        def expected(arch: Arch) -> float | None:
+            total = library.total(arch)
+            return None if total is None else sign * total
+
+        return within(space, library), expected
 
     def _cheap_scores(self, archs: Sequence[Arch]) -> Mapping[str, float]:
         """Return the score that a search would go by, by architecture key."""

@@ -32,6 +32,7 @@ from raynas.setup.supernet_request import supernet_of
 from raynas.setup.supernets import Supernet
 
 if TYPE_CHECKING:
+    from raynas.data.module import DataModule
     from raynas.nn.modelspace import ModelSpace
     from raynas.setup.runner import Runner
 
@@ -107,7 +108,8 @@ def evaluation_of(
         return Evaluation(component=spec, data=_data_spec(problem), evaluator=outside)
     if isinstance(built, Shared):
         model_space, data = problem.networks(NO_SHARED_WEIGHTS)
-        _check_metrics(metrics, _with_costs(data.task.metrics, model_space), SHARED)
+        gives = _with_costs((*data.task.metrics, *built.beside), model_space)
+        _check_metrics(metrics, gives, SHARED)
         trained = supernet_of(supernet, problem.space, problem.data, epochs)
         return shared_evaluation(built, problem, trained, timed=timed)
     if supernet is not None:
@@ -146,14 +148,16 @@ def shared_evaluation(
         ValueError: a metric that shared weights do not give; the nearest that they do is named.
     """
     model_space, data = problem.networks(NO_SHARED_WEIGHTS)
-    gives = _with_costs(data.task.metrics, model_space)
+    gives = _with_costs((*data.task.metrics, *scoring.beside), model_space)
     _check_metrics(problem.measured(timed), gives, SHARED)
+    _check_beside(scoring, supernet.model_space, data)
     make = MakeSharedEvaluator(
         supernet_space=supernet.model_space,
         model_space=model_space,
         data=data.as_loaded(),
         seed=problem.seed,
         settings=scoring.settings,
+        beside=scoring.beside,
     )
     return Evaluation(
         component=ComponentSpec(name=SHARED, options=scoring.chosen),
@@ -161,6 +165,22 @@ def shared_evaluation(
         evaluator=EvaluatorSpec(name=SHARED, metrics=gives, make=make),
         supernet=supernet,
     )
+
+
+def _check_beside(scoring: Shared, model_space: ModelSpace, data: DataModule) -> None:
+    """Raise ValueError for a comparison with the whole supernet that cannot be made."""
+    if scoring.divergence and data.task.computes_loss_in_model:
+        raise ValueError(
+            f"divergence compares outputs, and with the task {data.task.name!r} the model returns "
+            "a loss: leave it out"
+        )
+    from raynas.nn.conversion.elastic_space import ElasticSpace
+
+    if scoring.influence and not (isinstance(model_space, ElasticSpace) and model_space.plan.skips):
+        raise ValueError(
+            "influence is of layers that a converted model may leave out (raynas.elastic(..., "
+            f"depth=True)), and {model_space.name} has none: leave it out"
+        )
 
 
 def shared_of(evaluator: Any) -> Shared | None:

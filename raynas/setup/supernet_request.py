@@ -13,7 +13,7 @@ from raynas.setup.algorithms import one_shot, resolve_one_shot, supernet_space, 
 from raynas.setup.fit import check_batch, check_fit, check_smoothing
 from raynas.setup.mixed_operator import asked_for, check_mixed_op, explained
 from raynas.setup.problem import Data, Space
-from raynas.setup.supernets import PHASE, START, Supernet, Training
+from raynas.setup.supernets import AS_BUILT, PHASE, START, Supernet, Training
 from raynas.storage.local_copies import local_checkpoint
 from raynas.storage.run_folder import absolute
 
@@ -30,7 +30,7 @@ def supernet_of(given: Any, space: Space, data: Data | None, epochs: int | None)
     Args:
         given: the path of a trained one; options of a training, its algorithm under ``algo``
             (``spos`` where it is not named); a configured algorithm; a list of such, each of which
-            trains on from the one before; or None.
+            trains on from the one before; or None. With 0 epochs, a model's own weights.
         space: of the architectures.
         data: that it is trained on.
         epochs: of its training; in a list, of each that does not say its own.
@@ -43,6 +43,8 @@ def supernet_of(given: Any, space: Space, data: Data | None, epochs: int | None)
         return _chain(given, space, data, epochs)
     if isinstance(given, str | Path):
         return _trained_elsewhere(space, data, absolute(str(given)), epochs)
+    if _trains_nothing(given, epochs):
+        return _as_built(given, space, data)
     if not isinstance(given, ComponentSpec):
         return supernet_to_train(*_algorithm(given), space, data, epochs)
     options = dict(given.options)  # as a run folder names it
@@ -51,6 +53,35 @@ def supernet_of(given: Any, space: Space, data: Data | None, epochs: int | None)
     begun = options.pop(START, None)
     start = phase_of(None if begun is None else ComponentSpec(**begun), space, data)
     return supernet_to_train(given.name, options, space, data, epochs, start=start)
+
+
+def _trains_nothing(given: Any, epochs: int | None) -> bool:
+    """Return whether the weights that a model has are to be searched as they are."""
+    if isinstance(given, ComponentSpec):
+        return given.name == AS_BUILT
+    own = given.get("epochs") if isinstance(given, Mapping) else None
+    return (given is None or isinstance(given, Mapping)) and 0 in (own, epochs)
+
+
+def _as_built(given: Any, space: Space, data: Data | None) -> Supernet:
+    """Return the supernet of a model's own weights.
+
+    Raises:
+        ValueError: the space's weights are not trained, or options of a training are given.
+    """
+    if space.model_space is None or data is None:
+        raise ValueError(NO_WEIGHTS)
+    if not space.model_space.trained:
+        raise ValueError(
+            f"epochs=0 searches weights as they are, and those of {space.spec.name} are not "
+            "trained: only a model that exists (raynas.elastic) has such"
+        )
+    options = dict(given) if isinstance(given, Mapping) else {}
+    if left := sorted(options.keys() - {"epochs"}):
+        raise ValueError(f"supernet: epochs=0 trains nothing, so leave out {', '.join(left)}")
+    check_fit(space.model_space, data.module, trains=False)
+    spec = ComponentSpec(name=AS_BUILT, options={})
+    return Supernet(spec=spec, space=space, model_space=space.model_space, training=None)
 
 
 def _algorithm(given: Any) -> tuple[Any, dict[str, Any]]:

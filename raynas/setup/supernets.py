@@ -13,6 +13,7 @@ from raynas.core.feasible import Violation
 from raynas.core.fixed_list import FOUND
 from raynas.core.locations import under
 from raynas.core.progress import Progress
+from raynas.core.temporary import temporary_folder
 from raynas.core.train_settings import TrainSettings
 from raynas.setup.latency_source import hardware_table
 from raynas.setup.problem import Data, Space
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from raynas.setup.runner import Runner
 
 START, PHASE = "start", "supernet_phase"
+AS_BUILT = "as_built"  # what the run folder calls weights that a model has without any training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +78,8 @@ class Supernet:
 
         if self.training is not None and not self._trained(out, self.training.settings.epochs):
             self.train(out, seed, runner, progress)
+        if self.spec.name == AS_BUILT and not self._trained(out, 0):
+            self._write_as_built(out, seed)
         return find_checkpoint(Folder(out).supernet(self.spec, self.folder))
 
     def train(self, out: str, seed: int, runner: Runner, progress: Progress) -> None:
@@ -105,6 +109,16 @@ class Supernet:
         )
         before = self.epochs - self.training.settings.epochs
         runner.train(SupernetRun(job, folder=self.folder, first_epoch=before), out, progress)
+
+    def _write_as_built(self, out: str, seed: int) -> None:
+        """Leave the weights that the model has, as a training leaves its own."""
+        from raynas.supernet.checkpoint import ABOUT, save_checkpoint
+
+        about = {"space": without_keys(self.space.spec.model_dump(mode="json"))}
+        with temporary_folder() as folder:
+            supernet = self.model_space.supernet(seed)
+            save_checkpoint(folder, supernet, {}, {**about, "seed": seed, "epoch": 0})
+            Folder(out).put(folder, self.folder, last=ABOUT)
 
     def _trained(self, out: str, epochs: int) -> bool:
         """Return whether a run that goes on has its supernet already; its job takes a while."""

@@ -51,6 +51,8 @@ class Amounts:
 class BlockProgram:
     """Picks one variant for each block.
 
+    Sums that differ by less than a billionth of the range of scores count as equal.
+
     Args:
         scores: for each block, by variant, shape (variants,), to be maximised; nan is never picked.
         amounts: that are bounded.

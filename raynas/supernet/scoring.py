@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_map_only
 
 from raynas.core.arch import Value
+from raynas.core.metrics import DIVERGENCE
 from raynas.core.nest import Nest, call, leaves, mapped, moved, rows, taken, zipped
 from raynas.data.split import Split, split_of
 from raynas.nn.mutable import activate_unchecked, name_labels
@@ -26,6 +27,7 @@ from raynas.supernet.calibration import (
 from raynas.supernet.held_examples import bytes_of, read_once
 from raynas.supernet.memory_layout import in_layout, lay_out, runs_channels_last
 from raynas.supernet.prefix_cache import PrefixCache, PrefixRunner
+from raynas.supernet.whole_model import divergence, influences
 from raynas.tasks import Task
 from raynas.tasks.classification import Classification
 
@@ -62,6 +64,8 @@ class SubnetScorer:
             the data are streamed; what is more lies in a temporary file.
         channels_last: whether the supernet runs so; None finds out, and lays its weights out anew
             if it does not.
+        whole: the architecture that outputs are compared with: its ``divergence`` is one more
+            metric; None compares with none.
 
     Raises:
         ValueError: no image to calibrate or to validate, or ``cache_bytes`` is negative.
@@ -81,6 +85,7 @@ class SubnetScorer:
         cache_bytes: int = CACHE_MB * 2**20,
         hold_bytes: int = HOLD_MB * 2**20,
         channels_last: bool | None = None,
+        whole: Mapping[str, Value] | None = None,
     ) -> None:
         if min(calibration_images, validation_images) < 1:
             raise ValueError("scoring needs at least one image to calibrate and one to validate")
@@ -99,7 +104,7 @@ class SubnetScorer:
         self._supernet, self._channels_last = supernet, channels_last
         self._train_inputs, self._inputs = train_inputs, inputs
         self._calibrating, self._rows = rows(train_inputs), _rows_of_a_pass(inputs)
-        self._cache_bytes = cache_bytes
+        self._cache_bytes, self._whole = cache_bytes, whole
         self._fused = self._fused_runner()
 
     @property
@@ -114,12 +119,32 @@ class SubnetScorer:
         Args:
             arch: an architecture known to be in the space.
         """
-        state, at = self._task.state(), 0
-        for output, count in self._outputs(arch):
+        state, at, apart = self._task.state(), 0, 0.0
+        for number, (output, count) in enumerate(self._outputs(arch)):
             part = slice(at, at + count)
             state.update(output, None if self._targets is None else taken(self._targets, part))
             at += count
-        return state.compute()
+            if self._whole is not None:
+                whole = self._whole_outputs[number]
+                apart += count * divergence(output, whole, self._task.class_dim)
+        return state.compute() | ({} if self._whole is None else {DIVERGENCE: apart / at})
+
+    @cached_property
+    def _whole_outputs(self) -> list[Any]:
+        """Outputs of the architecture that others are compared with, by batch."""
+        assert self._whole is not None
+        return [output for output, _ in self._outputs(self._whole)]
+
+    def influences(self, whole: Mapping[str, Value]) -> dict[str, float]:
+        """Return the influence of each layer that may be left out, by its label.
+
+        Args:
+            whole: the architecture that has them all.
+
+        Raises:
+            TypeError: the supernet is of no converted model.
+        """
+        return influences(self._supernet, whole, self._train_inputs, self._rows)
 
     def _outputs(self, arch: Mapping[str, Value]) -> Iterator[tuple[Any, int]]:
         """Yield outputs for the validation images, and for how many."""
