@@ -57,13 +57,18 @@ class Verification:
     Attributes:
         table: one row per architecture: ``group`` (best or random), ``cheap`` (the score that the
             search went by, measured again on more images where it had a supernet), ``mean``,
-            ``std`` and ``seeds`` of the stand-alone score, ``arch``.
+            ``std`` and ``seeds`` of the stand-alone score, ``arch``; of a run by ``block_library``
+            also ``sum``, what it went by: differences added up over blocks, negated where a lower
+            score is better.
         correlation: Kendall's tau between the cheap and the stand-alone scores of the random
             architectures and the best together; None where random ones have no cheap score.
         gain: mean stand-alone score of the best less that of the random ones; the other way round
             where a lower one is better.
         metric: that is the stand-alone score: what the run's task goes by.
         lower_is_better: of the score.
+        sums_before: Kendall's tau between the sums over blocks and the cheap scores; None without
+            such sums.
+        sums_after: likewise the stand-alone scores: rankings may flip in a training.
     """
 
     table: pd.DataFrame
@@ -71,6 +76,8 @@ class Verification:
     gain: Interval
     metric: str = "accuracy"
     lower_is_better: bool = False
+    sums_before: Interval | None = None
+    sums_after: Interval | None = None
 
     def to_json(self) -> str:
         """Return the table's rows and both estimates, for the run's folder."""
@@ -79,6 +86,9 @@ class Verification:
             "gain": vars(self.gain),
             "correlation": None if self.correlation is None else vars(self.correlation),
         }
+        for name, tau in (("sums_before", self.sums_before), ("sums_after", self.sums_after)):
+            if tau is not None:
+                estimates[name] = vars(tau)
         rows = plain.drop(columns="arch").to_dict("records")
         estimates["metric"] = self.metric
         kept = sealed(estimates | {"said": str(self), "rows": rows})
@@ -91,6 +101,12 @@ class Verification:
         lines = [f"{which}: {gain} of stand-alone {self.metric}"]
         if self.correlation is not None:
             lines.append(f"Kendall's tau of cheap and stand-alone score: {self.correlation}")
+        if self.sums_before is not None:
+            lines.append(f"Kendall's tau of sums over blocks and cheap score: {self.sums_before}")
+        if self.sums_after is not None:
+            lines.append(
+                f"Kendall's tau of sums over blocks and stand-alone score: {self.sums_after}"
+            )
         return "\n".join(lines)
 
 
@@ -106,6 +122,8 @@ class Comparison:
         top: how many of the best were asked for.
         seed: of the run, which fixes the random architectures.
         cheap_scores: gives the score that the search would go by, by architecture key.
+        sums: gives what a library of blocks expects of an architecture, larger where the
+            stand-alone score is; None without one.
     """
 
     path: str
@@ -115,6 +133,7 @@ class Comparison:
     top: int
     seed: int
     cheap_scores: Callable[[Sequence[Arch]], Mapping[str, float]]
+    sums: Callable[[Arch], float | None] | None = None
 
 
 def verify(
@@ -151,7 +170,10 @@ def verify(
         )
     rows = _trained(comparison, [*best, *random], seeds, options, ray, progress)
     cheap = comparison.cheap_scores([*best, *random])
-    return summary(rows, best, random, cheap, comparison.data.module.task.objective)
+    sums = None
+    if comparison.sums is not None:
+        sums = {arch.key: comparison.sums(arch) for arch in (*best, *random)}
+    return summary(rows, best, random, cheap, comparison.data.module.task.objective, sums)
 
 
 def _trained_in(path: str) -> list[str]:
@@ -268,6 +290,7 @@ def summary(
     random: Sequence[Arch],
     cheap: Mapping[str, float],
     objective: tuple[str, str] = ("accuracy", "max"),
+    sums: Mapping[str, float | None] | None = None,
 ) -> Verification:
     """Return what trained trials say.
 
@@ -277,6 +300,7 @@ def summary(
         random: drawn uniformly.
         cheap: scores by architecture key.
         objective: the metric that is the stand-alone score, and its goal.
+        sums: over blocks, by architecture key; None without a library of blocks.
     """
     import pandas as pd
 
@@ -288,6 +312,9 @@ def summary(
     table = pd.DataFrame({"mean": scores.mean(), "std": scores.std(), "seeds": scores.count()})
     table.insert(0, "group", [group[key] for key in table.index])
     table.insert(1, "cheap", [cheap.get(key, np.nan) for key in table.index])
+    if sums is not None:
+        table["sum"] = [sums.get(key) for key in table.index]
+        table["sum"] = table["sum"].astype(np.float64)
     table["arch"] = rows.groupby("arch_key", sort=False)["arch"].first()
     table = table.reset_index().sort_values(["group", "mean"], ascending=[True, goal == "min"])
     both = table.dropna(subset=["cheap"])
@@ -299,7 +326,17 @@ def summary(
         mean_difference(*(table["mean"][table["group"] == g].to_numpy() for g in groups)),
         metric,
         goal == "min",
+        _sums_tau(table, "cheap"),
+        _sums_tau(table, "mean"),
     )
+
+
+def _sums_tau(table: pd.DataFrame, column: str) -> Interval | None:
+    """Return how well sums over blocks order architectures; None of fewer than three."""
+    if "sum" not in table:
+        return None
+    both = table.dropna(subset=["sum", column])
+    return kendall(both["sum"].to_numpy(), both[column].to_numpy()) if len(both) > 2 else None
 
 
 def scores_by(path: str, judged: pd.DataFrame, first: str, other: str) -> Interval:
