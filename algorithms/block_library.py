@@ -46,7 +46,7 @@ class BlockLibrary(Sampler):
         space: what is searched.
         seed: fixes the order in which variants are asked.
         score: metric whose differences are added, as ``loss:min``; None takes the objective where
-            it is minimised, else the loss if there is one.
+            that is the divergence from the whole, or no loss is measured, else the loss.
         depth_score: by what variants that leave layers out are ordered: their ``score``, or the
             ``influence`` of these layers, which the evaluator ``shared`` measures on request.
         max_variants: of a block, at most.

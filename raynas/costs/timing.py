@@ -27,6 +27,7 @@ from raynas.costs.parts import Part, Path
 from raynas.costs.plain import PlainLayers, Varies
 from raynas.costs.regions import Regions
 from raynas.costs.walk import Run, Walk
+from raynas.nn.conversion.elastic_model import ElasticModel
 from raynas.nn.modelspace import ModelSpace
 from raynas.nn.mutable import frozen, inner_space, name_labels, space_of
 from raynas.nn.threads import torch_threads
@@ -114,7 +115,7 @@ def latency_table(
 
     Raises:
         ValueError: no example, or no passes to time; or the latencies of parts depend on each other
-            because values change shapes all over the model.
+            because values change shapes all over the model, as those of a converted one do.
     """
     _check_counts(warmup, repeats)
     if isinstance(space, ModelSpace):
@@ -122,6 +123,12 @@ def latency_table(
         model = space.supernet().to(first(example).device)
     else:
         model = space
+    if isinstance(model, ElasticModel):
+        raise ValueError(
+            f"latencies of {type(model).__name__}, a converted model, do not add up over its "
+            "decisions: a search with latency='cpu' measures every network that it evaluates, "
+            "measure_latency(freeze(model, arch), example) one"
+        )
     if example is None:
         raise ValueError("pass example=, a batch for the supernet")
     name_labels(model)
@@ -163,12 +170,17 @@ def latency_from(
                 f"latency: expected 'cpu', 'gpu' or a table's path, and there is no file {source}"
             )
         return LatencyTable.load(str(source), model)
-    if source == "gpu" and not torch.cuda.is_available():
-        raise ValueError("latency 'gpu' needs a GPU here, or a table of latencies")
+    check_device(source)
     device = torch.device("cpu" if source == "cpu" else "cuda")
     if first(example).device.type != device.type:
         model = copy.deepcopy(model).to(device)
     return latency_table(model, moved(example, device), threads=threads)
+
+
+def check_device(source: str | File) -> None:
+    """Raise ValueError for a device to measure on that is not here."""
+    if source == "gpu" and not torch.cuda.is_available():
+        raise ValueError("latency 'gpu' needs a GPU here, or a table of latencies")
 
 
 class _Clock:

@@ -1,4 +1,4 @@
-"""Latencies looked up in a table, beside what another evaluator measures."""
+"""Latencies looked up in a table, or measured, beside what another evaluator measures."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ from raynas.evaluators.spec import EvaluatorSpec, MakeEvaluator, Worker
 
 if TYPE_CHECKING:
     from raynas.costs.latency import LatencyTable
+    from raynas.costs.measured_latency import MeasuredLatency
+
+    Latencies = LatencyTable | MeasuredLatency
 
 
-def with_latency(spec: EvaluatorSpec, table: LatencyTable | None) -> EvaluatorSpec:
+def with_latency(spec: EvaluatorSpec, table: Latencies | None) -> EvaluatorSpec:
     """Return the spec with latencies looked up as well; as it is without a table."""
     if table is None:
         return spec
@@ -34,7 +37,7 @@ class MakeWithLatency:
     """
 
     make: MakeEvaluator
-    table: LatencyTable
+    table: Latencies
 
     def __call__(self, worker: Worker) -> Evaluator:
         """Return the evaluator."""
@@ -49,7 +52,7 @@ class LatencyEvaluator(Evaluator):
         table: of latencies.
     """
 
-    def __init__(self, evaluator: Evaluator, table: LatencyTable) -> None:
+    def __init__(self, evaluator: Evaluator, table: Latencies) -> None:
         self._evaluator, self._table = evaluator, table
 
     def __call__(self, archs: Sequence[Arch], budget: Budget, seed: int) -> list[Measurement]:

@@ -269,7 +269,7 @@ class AskTell:
         config, runner = self._run.run.config, InlineRunner(self._run.run.config.ray)
         evaluation, latency = self._run.run.strategy.evaluation, self._run.run.latency
         spec = evaluation.prepared(config.out, config.seed, runner, Progress())
-        spec = with_latency(spec, None if latency is None else latency.table)
+        spec = with_latency(spec, None if latency is None else latency.tells)
         with runner.evaluator(spec) as evaluator:
             yield lambda study, asked: evaluated(study, asked, evaluator, spec)
 

@@ -37,7 +37,7 @@ def bounded(
         space: a model's, or a plain ArchSpace, whose metrics only an evaluation gives.
         data: that training-free measures look at.
         constraints: all of the search's.
-        latency: a table of it; None leaves it to an evaluation.
+        latency: a table of it; without one, it is left to an evaluation.
         seed: of the fresh weights that are measured.
 
     Raises:
@@ -55,7 +55,7 @@ def bounded(
         tables.append(space_table(space.model_space))
     for constraint in counted:  # before latencies are measured, which takes seconds
         _check_reachable(space, tables[0], constraint)
-    if latency is not None:
+    if latency is not None and latency.looked_up:
         tables.append(latency.table)
     for constraint in timed:
         _check_reachable(space, tables[-1], constraint)
@@ -81,7 +81,8 @@ def _sorted(
     if model_space is not None and model_space.signature is not None:
         counts = model_space.costs
     counted = [c for c in constraints if c.metric in counts]
-    timed = [c for c in constraints if latency is not None and c.metric == LATENCY]
+    known = latency is not None and latency.looked_up
+    timed = [c for c in constraints if known and c.metric == LATENCY]
     others = [c for c in constraints if c not in counted and c.metric != LATENCY]
     measured = proxies() if model_space is not None and data is not None and others else {}
     return counted, timed, [c for c in others if c.metric in measured]

@@ -22,6 +22,7 @@ from raynas.storage.run_folder import CONFIG, Folder, absolute
 
 if TYPE_CHECKING:
     from raynas.costs.latency import LatencyTable
+    from raynas.costs.measured_latency import MeasuredLatency
 
 
 class LatencySource:
@@ -51,6 +52,35 @@ class LatencySource:
     def file(self) -> str:
         """Name of the table in the run folder."""
         return f"latency_{self.source if self.source in DEVICES else 'table'}.json"
+
+    @property
+    def looked_up(self) -> bool:
+        """Whether there is a table, so that an architecture's latency is known beforehand.
+
+        There is none of a converted model that is measured here: each network is, with its score.
+        """
+        from raynas.nn.conversion.elastic_space import ElasticSpace
+
+        return not (self.source in DEVICES and isinstance(self._space.model_space, ElasticSpace))
+
+    @cached_property
+    def tells(self) -> LatencyTable | MeasuredLatency:
+        """What tells latencies: the table, or what measures networks.
+
+        Raises:
+            ValueError: latencies cannot be measured here, or a table does not fit the space.
+            FileNotFoundError: there is no such file.
+        """
+        if self.looked_up:
+            return self.table
+        from raynas.costs.measured_latency import MeasuredLatency
+        from raynas.costs.timing import check_device
+
+        check_device(self.source)
+        model_space = self._space.model_space
+        assert model_space is not None
+        device = "cuda" if self.source == "gpu" else "cpu"
+        return MeasuredLatency(model_space, device, self._threads)
 
     @cached_property
     def table(self) -> LatencyTable:
@@ -82,13 +112,13 @@ class LatencySource:
 
     def costs(self, arch: Arch) -> Mapping[str, float]:
         """Return the latency of an architecture as a metric."""
-        return self.table.cost(arch).as_metrics()
+        return self.tells.cost(arch).as_metrics()
 
     def record(self, folder: Folder) -> None:
-        """Write the table into the run folder, so that going on gives the same numbers."""
+        """Write a table into the run folder, so that going on gives the same numbers."""
         from raynas.costs.latency_files import to_json
 
-        if not (self._recorded and folder.has(self.file)):
+        if self.looked_up and not (self._recorded and folder.has(self.file)):
             write_text(folder, self.file, to_json(self.table.entries))
 
 

@@ -85,7 +85,7 @@ def prepared(request: SearchRequest, out: str | None, *, resume: bool, lock: Run
     )
     config.ray.check_trains(strategy.evaluation.evaluator.epochs)
     if latency is not None:
-        _ = latency.table  # measured or read before the folder is claimed
+        _ = latency.tells  # measured or read before the folder is claimed
     config = _completed(config, strategy, latency, resume)
     if out is None:  # nothing can be wrong any more that would leave it empty
         config = config.model_copy(update={"out": fresh(stem(space, strategy.algo))})

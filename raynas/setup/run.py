@@ -49,7 +49,7 @@ def run_search(run: Prepared, progress: Progress) -> Trial | None:
             return study.best
         with runner_of(config.ray) as runner:
             spec = strategy.evaluation.prepared(config.out, config.seed, runner, progress)
-            spec = with_latency(spec, None if run.latency is None else run.latency.table)
+            spec = with_latency(spec, None if run.latency is None else run.latency.tells)
             study = study_of(run, spec, history, progress.recorded, trials=config.trials)
             if history:
                 progress.told(study)
