@@ -66,8 +66,8 @@ def reading_of(score: str | None, facts: SearchFacts) -> Reading:
     """Return how a search's trials are read.
 
     Args:
-        score: as asked for; None takes the objective where it is minimised, or where no loss is
-            measured, else the loss.
+        score: as asked for; None takes the loss if it is measured, but the objective where that is
+            the divergence from the whole.
         facts: of the search.
 
     Raises:
@@ -75,7 +75,7 @@ def reading_of(score: str | None, facts: SearchFacts) -> Reading:
     """
     if score is None:
         goals = facts.goals
-        own = goals.objectives[0].goal == "min" or LOSS not in facts.metrics
+        own = goals.objectives[0].metric == DIVERGENCE or LOSS not in facts.metrics
         return Reading(OBJECTIVE if own else LOSS, goals)
     metric = objective_named(score).metric
     if metric not in facts.metrics:
