@@ -35,9 +35,16 @@ class Converted:
 
     Attributes:
         original: the class that the model's author wrote.
+        cut_attributes: what is read as it is cut.
     """
 
     original: type[nn.Module]
+    cut_attributes: frozenset[str]
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickle by the original's class, for that of a converted module has no name."""
+        root = isinstance(self, ElasticModel)
+        return _blank, (self.original, self.cut_attributes, root), vars(self)
 
 
 class ConvertedNorm(TakesStatistics):
@@ -183,6 +190,13 @@ def _converted(kind: Any, names: frozenset[str], root: bool) -> type[nn.Module]:
     return made
 
 
+def _blank(kind: Any, names: frozenset[str], root: bool) -> nn.Module:
+    """Return a converted module without its state."""
+    made = _converted(kind, names, root)
+    blank: nn.Module = made.__new__(made)
+    return blank
+
+
 def _subclass(kind: Any, names: frozenset[str], root: bool) -> type[nn.Module]:
     bases: list[type] = [ElasticModel] if root else []
     if issubclass(kind, _BatchNorm):
@@ -190,7 +204,12 @@ def _subclass(kind: Any, names: frozenset[str], root: bool) -> type[nn.Module]:
     own: dict[str, Any] = {name: property(partial(_read, name)) for name in names}
     if "forward" in names:
         own["forward"] = property(_forward)
-    own |= {"original": kind, "__module__": kind.__module__, "__doc__": kind.__doc__}
+    own |= {
+        "original": kind,
+        "cut_attributes": names,
+        "__module__": kind.__module__,
+        "__doc__": kind.__doc__,
+    }
     return type(kind.__name__, (*bases, Converted, kind), own)
 
 
@@ -284,10 +303,10 @@ def _tensor_update(
     kernel: Kernel | None,
     arch: Mapping[str, Value],
 ) -> Update:
-    kept_units, sizes = plan.kept(arch), plan.shapes[name]
+    sizes = plan.shapes[name]
     kept: dict[int, Tensor] = {}
     for dim, numbers in dims.items():
-        left_out = [plan.axes[n].places[name, dim][kept_units[n] :] for n in numbers]
+        left_out = [plan.axes[n].places[name, dim][plan.units(n, arch) :] for n in numbers]
         kept[dim] = kept_positions(sizes[dim], left_out)
     if kernel is not None:
         size = int(arch.get(kernel.label, kernel.size))  # type: ignore[arg-type]

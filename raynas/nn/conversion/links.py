@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from math import gcd
 
 import torch
 from torch import Tensor
@@ -86,3 +88,65 @@ def _pairs(
         for x, y in zip(a, b, strict=False)
     ]
     return list(zip(a, b, strict=True)) if len(a) == len(b) and all(alike) else None
+
+
+def joined(
+    axes: Mapping[int, ElasticAxis], good: Mapping[int, ElasticAxis]
+) -> Iterator[dict[int, ElasticAxis]]:
+    """Yield axes that could be cut if they kept the same share of their units, with one label.
+
+    Heads whose number is also computed from the width that they read, as ``C // num_heads``, may
+    lose heads where that loses as much; what one layer makes for others of its form, such as a
+    bias of attention, fits where all of them have as many heads.
+
+    Args:
+        axes: all that were tried.
+        good: those that need no others; read anew each time, for what is yielded may join it.
+    """
+    tried: set[frozenset[int]] = set()
+    for number, axis in axes.items():
+        if number in good or axis.kind != "heads":
+            continue
+        alike = {n for n, other in axes.items() if _form(other) == _form(axis)}
+        for numbers in (alike, _neighbours(axes, alike), _neighbours(axes, {number})):
+            key = frozenset(numbers)
+            if number not in good and len(numbers) > 1 and key not in tried:
+                tried.add(key)
+                together = _one_decision({n: axes[n] for n in sorted(numbers)})
+                if together:
+                    yield together
+
+
+def _form(axis: ElasticAxis) -> tuple[object, ...]:
+    places = sorted((re.sub(r"\d+", "#", name), dim) for name, dim in axis.places)
+    return (axis.kind, axis.units, *places)
+
+
+def _neighbours(axes: Mapping[int, ElasticAxis], numbers: Iterable[int]) -> set[int]:
+    """Return the axes and all that lie beside heads in a weight, heads beside those included."""
+    found = set(numbers)
+    by_tensor: dict[str, set[int]] = {}
+    for number, axis in axes.items():
+        for name, _ in axis.places:
+            by_tensor.setdefault(name, set()).add(number)
+    beside = [of for of in by_tensor.values() if any(axes[n].kind == "heads" for n in of)]
+    while True:
+        more = found.union(*(of for of in beside if not of.isdisjoint(found)))
+        if more == found:
+            return found
+        found = more
+
+
+def _one_decision(axes: Mapping[int, ElasticAxis]) -> dict[int, ElasticAxis]:
+    """Return the axes with one label and the shares that each of them can keep; else nothing."""
+    widest = max(axes.values(), key=lambda axis: (axis.kind != "heads", axis.options[0]))
+    common = gcd(*(axis.units for axis in axes.values()))
+    shares = {round(option * common / widest.options[0]) for option in widest.options} - {0}
+    options = tuple(widest.options[0] * share // common for share in sorted(shares, reverse=True))
+    if len(options) < 2 or widest.options[0] % common:
+        return {}
+    statistic = any(axis.statistic for axis in axes.values())
+    return {
+        n: replace(axis, label=widest.label, options=options, statistic=statistic)
+        for n, axis in axes.items()
+    }

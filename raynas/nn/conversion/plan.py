@@ -139,9 +139,12 @@ class Plan:
         """The decisions; those inside of a module that may be left out are opened by it."""
         owned: dict[str, list[Decision]] = {skip.label: [] for skip in self.skips}
         free: list[Decision] = []
+        together: dict[str, list[ElasticAxis]] = {}
         for axis in self.axes.values():
-            paths = [name.rpartition(".")[0] for name, _ in axis.places]
-            self._place(owned, free, Choice(axis.label, axis.options), paths)
+            together.setdefault(axis.label, []).append(axis)
+        for label, axes in together.items():
+            paths = [name.rpartition(".")[0] for axis in axes for name, _ in axis.places]
+            self._place(owned, free, Choice(label, axes[0].options), paths)
         for kernel in self.kernels:
             self._place(owned, free, Choice(kernel.label, kernel.options), [kernel.path])
         skips = [
@@ -179,7 +182,9 @@ class Plan:
 
     def kept(self, arch: Mapping[str, Value]) -> dict[int, int]:
         """Return how many units of each axis an architecture keeps; all where it does not say."""
-        return {
-            number: axis.kept(arch.get(axis.label, axis.options[0]))
-            for number, axis in self.axes.items()
-        }
+        return {number: self.units(number, arch) for number in self.axes}
+
+    def units(self, number: int, arch: Mapping[str, Value]) -> int:
+        """Return how many units of one axis an architecture keeps."""
+        axis = self.axes[number]
+        return axis.kept(arch.get(axis.label, axis.options[0]))

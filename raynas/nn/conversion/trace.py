@@ -132,6 +132,7 @@ class Trace(TorchFunctionMode):
         calls: of modules, in the order in which they ended.
         through: from a tensor's number to that of the one that it was made of, channel by channel.
         added: numbers of tensors that were added to others.
+        dtypes: of the numbers that it computed with, floating-point ones.
     """
 
     def __init__(self, model: nn.Module, rules: dict[str, Any]) -> None:
@@ -149,9 +150,11 @@ class Trace(TorchFunctionMode):
         self.calls: list[ModuleCall] = []
         self.through: dict[int, int] = {}
         self.added: set[int] = set()
+        self.dtypes: set[torch.dtype] = set()
         self._rules = rules
         self._labels: Any = WeakTensorKeyDictionary()
         self._numbers: Any = WeakTensorKeyDictionary()
+        self._sizes: Any = WeakTensorKeyDictionary()
         self._count = 0
         self._open: list[ModuleCall] = []
         self._names: dict[int, str] = {}
@@ -182,6 +185,17 @@ class Trace(TorchFunctionMode):
         """Give a tensor its labels."""
         if isinstance(tensor, Tensor) and labels is not None:
             self._labels[tensor] = labels
+
+    def created(self, tensor: Any, sizes: Mapping[int, Any]) -> None:
+        """Note the whole numbers of modules among the sizes of a tensor without labels."""
+        traced = {dim: size for dim, size in sizes.items() if isinstance(size, TracedInt)}
+        if traced and isinstance(tensor, Tensor):
+            self._sizes[tensor] = traced
+
+    def sizes(self, tensor: Any) -> Mapping[int, Any]:
+        """Return the whole numbers of modules among a tensor's sizes, by dimension from the end."""
+        held: Mapping[int, Any] = self._sizes.get(tensor) or {}
+        return held
 
     def node(self, name: str, dim: int) -> Tensor:
         """Return the labels of a parameter's dimension."""

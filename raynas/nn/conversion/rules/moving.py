@@ -41,6 +41,7 @@ def movement(trace: Trace, op: Operation) -> None:
     """The same movement of the labels."""
     sources = [x for x in op.tensors if trace.of(x) is not None or _is_weight(trace, x)]
     if not sources:
+        _keep_sizes(trace, op)
         return
     args, kwargs = tree_map_only(Tensor, lambda x: _movable(trace, x), (op.args, op.kwargs))
     if op.name in ("pad", "constant_pad_nd"):
@@ -64,6 +65,14 @@ def movement(trace: Trace, op: Operation) -> None:
     follow_shape(trace, op)
     if isinstance(op.out, Tensor) and len(sources) == 1:
         trace.passes(op.out, sources[0])
+
+
+def _keep_sizes(trace: Trace, op: Operation) -> None:
+    """Let a part of a tensor that was created keep the sizes that it has still."""
+    source = next(iter(op.tensors), None)
+    if isinstance(op.out, Tensor) and source is not None and op.out.dim() == source.dim():
+        sizes = trace.sizes(source)
+        trace.created(op.out, {d: n for d, n in sizes.items() if op.out.shape[d] == n})
 
 
 def _is_weight(trace: Trace, x: Tensor) -> bool:

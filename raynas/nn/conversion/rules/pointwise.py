@@ -71,6 +71,8 @@ def tie_elementwise(trace: Trace, tensors: list[Tensor], out: Any) -> None:
             labels = own if not bool(compact(labels).any()) else _either(labels, own)
     for x in tensors:
         name = trace.name(x)
+        if labels is not None and trace.of(x) is None and trace.sizes(x):
+            trace.put(x, _of_created(trace, x, labels))
         if name is not None and trace.of(x) is None and x.is_floating_point() and x.dim():
             own = of_named(trace, name, x, labels)
             if own is not None:
@@ -80,6 +82,18 @@ def tie_elementwise(trace: Trace, tensors: list[Tensor], out: Any) -> None:
                 else:
                     trace.labels.tie(labels, own)
     trace.put(out, labels)
+    if labels is None:
+        trace.created(out, {dim: size for x in tensors for dim, size in trace.sizes(x).items()})
+
+
+def _of_created(trace: Trace, x: Tensor, like: Tensor) -> Tensor | None:
+    """Return labels of a tensor that was created as wide as the channels that it meets."""
+    for dim, size in trace.sizes(x).items():
+        if x.shape[dim] == like.shape[dim] and differs_along(like, like.dim() + dim):
+            vector = trace.channels(like, dim)
+            trace.follow(size, vector)
+            return spread(vector, x.shape, dim)
+    return None
 
 
 def _either(labels: Tensor, own: Tensor) -> Tensor:
@@ -94,8 +108,8 @@ def of_named(trace: Trace, name: str, x: Tensor, like: Tensor | None) -> Any:
     """Return labels of a parameter or buffer that is no weight of a product.
 
     Where it meets channels, its dimension is the one along which these vary most; else its last.
-    If other dimensions tell channels apart too (the same numbers for every head, say), it is no
-    part of them: what it meets along its own dimension stays together instead.
+    If dimensions before that tell channels apart too (the same numbers for every head, say), it is
+    no part of them: what it meets along its own dimension stays together instead.
     """
     if like is None:
         dim = x.dim() - 1 if isinstance(x, torch.nn.Parameter) and x.shape[-1] > 1 else None
@@ -106,7 +120,8 @@ def of_named(trace: Trace, name: str, x: Tensor, like: Tensor | None) -> Any:
     if like is not None:
         at = dim - x.dim()
         rows = along(like, at % like.dim()).expand(like.shape[at], -1)
-        if like.dim() > 3 and bool((rows != rows[:, :1]).any()) and _independent(rows):
+        inner = any(differs_along(like, d) for d in range(at % like.dim()))
+        if like.dim() > 3 and inner and bool((rows != rows[:, :1]).any()) and _independent(rows):
             trace.labels.tie(rows, rows[:1])
             trace.freeze(trace.node(name, dim), "it is shared by channels that are told apart")
             return None

@@ -38,18 +38,27 @@ def untied(count: int) -> Tensor:
 @rule(
     """
     size dim numel is_floating_point stride __set__ __len__ __bool__ item tolist __eq__
-    __ne__ __lt__ __gt__ __le__ __ge__ is_contiguous data_ptr new_zeros new_ones zeros_like
-    ones_like arange full zeros ones get_device is_complex all any cumsum triu tril __and__
-    __or__ __invert__ bool logical_not long int eq ne argmax isinf isnan __hash__ empty
-    requires_grad_ full_like __index__ __contains__ _assert is_nested register_hook gt lt le
+    __ne__ __lt__ __gt__ __le__ __ge__ is_contiguous data_ptr zeros_like
+    ones_like arange get_device is_complex all any cumsum triu tril __and__
+    __or__ __invert__ bool logical_not long int eq ne argmax isinf isnan __hash__
+    full_like __index__ __contains__ _assert is_nested register_hook gt lt le
     ge bitwise_and tensor as_tensor logical_and __format__ __repr__ is_inference linspace
-    get_default_dtype has_torch_function equal allclose new_full new_tensor new_empty finfo
+    get_default_dtype has_torch_function equal allclose new_tensor finfo
     is_sparse ndimension nelement element_size storage_offset is_conj is_neg bucketize
     __len__ _is_view is_shared untyped_storage meshgrid logical_or masked_select nonzero
     """
 )
 def ignored(_trace: Trace, _operation: Operation) -> None:
     """Numbers, masks and questions: nothing of channels."""
+
+
+@rule("zeros ones full empty new_zeros new_ones new_full new_empty")
+def created(trace: Trace, op: Operation) -> None:
+    """A new tensor: a whole number among its sizes may count the channels that it will meet."""
+    first = 1 if op.name.startswith("new_") else 0
+    sizes = op.argument(first, "size", ())
+    listed = sizes if isinstance(sizes, tuple | list) else op.args[first:]
+    trace.created(op.out, {at - len(listed): size for at, size in enumerate(listed)})
 
 
 @rule("__get__")
@@ -70,6 +79,11 @@ def attribute(trace: Trace, op: Operation) -> None:
 @rule("unknown")
 def unknown(trace: Trace, op: Operation) -> None:
     """What no rule knows fixes all that it touches."""
+    fix(trace, op, f"{op.name} is not understood")
+
+
+def fix(trace: Trace, op: Operation, reason: str) -> None:
+    """Fix all channels that an operation touches, for a reason."""
     outs = [x for x in tree_leaves(op.out) if isinstance(x, Tensor)]
     labelled = [x for x in op.tensors if trace.of(x) is not None]
     named = [str(trace.name(x)) for x in op.tensors if trace.name(x) is not None]
@@ -78,7 +92,6 @@ def unknown(trace: Trace, op: Operation) -> None:
     if not named and len(labelled) == len(outs) == 1 and labelled[0].shape == outs[0].shape:
         trace.put(outs[0], trace.of(labelled[0]))  # taken to be pointwise, which is tried later
         return
-    reason = f"{op.name} is not understood"
     for x in labelled:
         trace.freeze(trace.of(x), reason)
     for name in named:

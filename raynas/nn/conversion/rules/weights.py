@@ -10,7 +10,7 @@ from torch import Tensor
 
 from raynas.nn.conversion.labels import spread
 from raynas.nn.conversion.rules.attention import of_activations
-from raynas.nn.conversion.rules.registry import rule, unknown, untied
+from raynas.nn.conversion.rules.registry import fix, rule, unknown, untied
 from raynas.nn.conversion.trace import Operation, Trace
 
 
@@ -56,7 +56,7 @@ def convolution(trace: Trace, op: Operation) -> None:
     x, weight = op.args[0], op.argument(1, "weight")
     groups, name = op.argument(6, "groups", 1), trace.name(weight)
     if name is None:
-        unknown(trace, op)
+        fix(trace, op, f"the weight of {op.name} is computed, as standardised weights are")
         return
     labels, rows = trace.of(x), trace.node(name, 0)
     taps = math.prod(weight.shape[2:])
