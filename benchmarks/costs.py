@@ -3,7 +3,8 @@
 On the DARTS space (channels 16, 8 cells): sampling, checking, the key, and the cost by table, each
 against a goal of 100 microseconds; and against a plain count of the frozen network, which is what
 there is without a table. On MobileNetV2: freezing a sub-network of the supernet and its first
-forward pass, against building the same plain network and its first pass.
+forward pass, against building the same plain network and its first pass. On a converted ResNet-101
+(widths and depth): costs by table, against counting an extracted network.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+import torchvision
 from torch import nn
 
 import raynas
@@ -102,6 +104,25 @@ def freezing(count: int) -> None:
     print(f"{built_ms:.1f} ms: ratio {frozen_ms / built_ms:.2f} (goal at most 1.3)")
 
 
+def converted(count: int) -> None:
+    """Print the figures of a converted model of 100 elastic layers."""
+    example = torch.zeros(2, 3, 32, 32)
+    net = torchvision.models.resnet101(num_classes=10).eval()
+    example += torch.randn(example.shape, generator=torch.Generator().manual_seed(0))
+    space = raynas.elastic(net, example, width=[0.5, 0.75], depth=True)
+    supernet, one = space.supernet().eval(), example[:1]
+    started = time.perf_counter()
+    table = CostTable(supernet, one)
+    print(f"cost table of a converted ResNet-101: made in {time.perf_counter() - started:.2f} s")
+    rng = np.random.default_rng(0)
+    archs = [space.arch_space.sample(rng) for _ in range(count)]
+    us = microseconds(lambda at: table.cost(archs[at]), count)
+    many = len(space.arch_space.decisions)
+    print(f"cost by table, {many} decisions: {us:.0f} us (goal {GOAL_US}: {us / GOAL_US:.2f})")
+    counted = microseconds(lambda at: cost_of(freeze(supernet, archs[at]), one), 3)
+    print(f"cost by counting: {counted / 1e3:.0f} ms, {counted / us:.0f} times")
+
+
 def main() -> None:
     """Print all figures."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -111,6 +132,7 @@ def main() -> None:
     torch.set_num_threads(1)
     look_ups(given.count)
     freezing(given.networks)
+    converted(given.count)
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ def test_every_sampler_keeps_every_bound(sampler: str, space: ElasticSpace, tmp_
         for text in result.trials["arch"]
         for costs in [table.cost(raynas.Arch.from_json(str(text))).as_metrics()]
     ]
-    if sampler == "block_library":  # it scores the variants of each block in the whole model
+    if sampler == "block_library":  # it scores variants of blocks in the whole model, beyond bounds
         kept = [kept[result.best.number]]
     assert all(kept)
     assert len(result.trials) == TRIALS
