@@ -246,12 +246,9 @@ class _Products:
             module = self._model.get_submodule(term.scope)
             sizes = [p.element_size() for p in module.parameters() if p.is_floating_point()]
             sizes += [p.element_size() for p in self._model.parameters() if p.is_floating_point()]
-            forms = [self._kept(count.constant, count.per_unit) for count in term.counts]
-            parents = _ancestors(term.scope)
-            yield Product(term.factor * sizes[0], (*forms, *self.present(parents)))
-
-    def _kept(self, constant: int, per_unit: Mapping[int, int]) -> Form:
-        return Form(constant, tuple((self.axes[axis], width) for axis, width in per_unit.items()))
+            weights = tuple((self.axes[a], width) for a, width in term.count.per_unit.items())
+            form = Form(term.count.constant, weights)
+            yield Product(sizes[0], (form, *self.present(_ancestors(term.scope))))
 
 
 class _Units:

@@ -132,7 +132,7 @@ class Conversion:
         kernels: Iterable[Kernel],
         counts: Counts,
     ) -> Plan:
-        folding = Folding(self.axes, axes, {kernel.path for kernel in kernels})
+        folding = Folding(self.axes, axes)
         folded = {origin: folding.folded(count) for origin, count in counts.items()}
         return Plan(
             axes=axes,
@@ -141,8 +141,6 @@ class Conversion:
             counts={origin: count for origin, count in folded.items() if count.per_unit},
             shapes=self.trace.shapes,
             fixed=dict(self.reasons),
-            macs=folding.macs(self.trace),
-            batch=rows(self.specimen.example),
             cache=folding.cache(self.trace),
         )
 

@@ -88,20 +88,16 @@ class Kernel:
 
 
 @dataclass(frozen=True)
-class Term:
-    """A product of counts, times a factor.
+class CacheTerm:
+    """Numbers that one token of one example leaves in a cache of attention.
 
     Attributes:
-        scope: path of the module in which it arises.
-        counts: that are multiplied.
-        factor: that stays.
-        kernel: path of the convolution whose kernel's area it has as a factor too, if elastic.
+        scope: path of the module that attends.
+        count: of keys, or of values.
     """
 
     scope: str
-    counts: tuple[Count, ...]
-    factor: int = 1
-    kernel: str | None = None
+    count: Count
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,8 +111,6 @@ class Plan:
         counts: whole numbers of modules that follow axes.
         shapes: of the model's tensors by name.
         fixed: why other dimensions stay as they are, by tensor and dimension.
-        macs: multiply-accumulates of one pass, as a sum.
-        batch: examples in that pass.
         cache: numbers that one token leaves in the caches of attention, as a sum.
     """
 
@@ -126,9 +120,7 @@ class Plan:
     counts: Mapping[Origin, Count]
     shapes: Mapping[str, tuple[int, ...]]
     fixed: Mapping[Place, str] = field(default_factory=dict)
-    macs: tuple[Term, ...] = ()
-    batch: int = 1
-    cache: tuple[Term, ...] = ()
+    cache: tuple[CacheTerm, ...] = ()
 
     def __deepcopy__(self, memo: Any) -> Plan:
         """Return itself: nothing in it changes."""
