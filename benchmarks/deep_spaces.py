@@ -27,7 +27,8 @@ from raynas.core.goals import goals_of
 from raynas.core.sampler import SAMPLERS, Sampler
 from raynas.core.study import Study, StudyInfo
 from raynas.core.trial import Trial
-from raynas.storage.tables import TrialStore, load_trials, read_trials
+from raynas.storage.table_writers import TrialStore
+from raynas.storage.tables import load_trials, read_trials
 
 ALGORITHM = "regularized_evolution"
 SAMPLER_NAMES = ("random", "grid", ALGORITHM, "evolution", "local_search", "reinforce")

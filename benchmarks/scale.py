@@ -51,7 +51,7 @@ from raynas.core.progress import Progress
 from raynas.core.sampler import SAMPLERS
 from raynas.core.study import Study, StudyInfo
 from raynas.evaluators.spec import EvaluatorSpec, Worker
-from raynas.storage.tables import TrialStore
+from raynas.storage.table_writers import TrialStore
 
 SPACE = ArchSpace.of(**{f"choice{i:02}": [f"op{j}" for j in range(5)] for i in range(20)})
 MEAN_S, SIGMA = 1.0, 1.0

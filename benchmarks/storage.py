@@ -31,7 +31,7 @@ from raynas.core.sampler import SAMPLERS
 from raynas.core.study import Asked, Study, StudyInfo
 from raynas.core.trial import Trial
 from raynas.storage.run_folder import Folder
-from raynas.storage.tables import TrialStore
+from raynas.storage.table_writers import TrialStore
 
 SPACE = ArchSpace.of(**{f"choice{i:02}": [f"op{j}" for j in range(5)] for i in range(20)})
 METRICS = ("accuracy", "loss", "latency_ms")

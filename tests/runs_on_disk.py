@@ -15,7 +15,7 @@ from raynas.core.config import ComponentSpec, SearchConfig
 from raynas.core.decision import Choice
 from raynas.core.trial import Trial
 from raynas.storage.run_folder import CONFIG, Folder
-from raynas.storage.tables import HistoryStore, TrialStore
+from raynas.storage.table_writers import HistoryStore, TrialStore
 
 OPS, DEPTHS = ("conv", "skip", "pool"), (2, 4, 10)
 SPACE = ArchSpace(

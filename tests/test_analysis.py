@@ -16,7 +16,7 @@ from raynas.core.trial import Trial
 from raynas.results.analysis import importance
 from raynas.results.result import Result
 from raynas.storage.run_folder import CONFIG, Folder
-from raynas.storage.tables import TrialStore
+from raynas.storage.table_writers import TrialStore
 
 SPACE = ArchSpace.of(op=["conv", "skip"], depth=[2, 10])
 # accuracy, MACs, op, depth; the fourth was beyond a bound of the run

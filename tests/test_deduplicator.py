@@ -25,7 +25,8 @@ from raynas.core.sampler import SAMPLERS, Sampler
 from raynas.core.study import Asked, Study, StudyInfo
 from raynas.core.trial import Trial
 from raynas.storage.run_folder import Folder
-from raynas.storage.tables import TrialStore, load_trials
+from raynas.storage.table_writers import TrialStore
+from raynas.storage.tables import load_trials
 
 SPACE = ArchSpace.of(x=list(range(20)), y=list(range(20)))
 CORNER = Arch({"x": 0, "y": 0})

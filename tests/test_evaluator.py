@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from raynas.core.batching import LARGEST, BatchSize
 from raynas.core.evaluator import RESERVED, describe, measure, numbers, sorted_out
 from raynas.core.objectives import MissingObjective, Objective, pareto_mask, parse_goal
-from raynas.storage.tables import trial_schema
+from raynas.storage.table_schemas import trial_schema
 
 # --- metrics --------------------------------------------------------------------------------------
 

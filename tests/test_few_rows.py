@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from raynas.core.archspace import ArchSpace
 from raynas.core.errors import StoreMismatch
 from raynas.core.trial import Trial
-from raynas.storage import parquet
+from raynas.storage import parquet, part_writer
 from raynas.storage.few_rows import FewRows
 from raynas.storage.rows import Rows, joined
-from raynas.storage.tables import HistoryStore, TrialStore, load_trials, read_history, read_trials
+from raynas.storage.table_writers import HistoryStore, TrialStore
+from raynas.storage.tables import load_trials, read_history, read_trials
 
 UTC_MICROS = pa.timestamp("us", tz="UTC")
 DEEP = ArchSpace.of(**{f"c{i:04}": ["a", "b", "c"] for i in range(1000)})
@@ -149,13 +150,13 @@ def test_an_append_writes_one_file_and_touches_no_other(tmp_path: Path) -> None:
     assert load_trials(str(tmp_path), DEEP) == [t for n in range(5) for t in trials(1, n)]
 
 
-@pytest.mark.parametrize("count", [1, parquet.FEW, parquet.FEW + 1])
+@pytest.mark.parametrize("count", [1, part_writer.FEW, part_writer.FEW + 1])
 def test_small_and_large_parts_read_the_same(count: int, tmp_path: Path) -> None:
     told = trials(count)
     TrialStore(str(tmp_path), DEEP).append(told)
     file = tmp_path / "trials" / "part-000001.parquet"
     by_arrow = "parquet-cpp-arrow" in str(pq.read_metadata(file).created_by)
-    assert by_arrow == (count > parquet.FEW)
+    assert by_arrow == (count > part_writer.FEW)
     assert load_trials(str(tmp_path)) == told
     frame = pd.read_parquet(tmp_path / "trials")
     for label in ("c0000", "c0999"):

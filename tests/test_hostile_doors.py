@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
+from raynas.cli.exit_codes import FAILED, MISUSED, exit_code
 from raynas.costs.latency_files import read_entries
 from raynas.nn.construct.description import parsed
 from raynas.nni import apply_fixed_architecture
@@ -55,3 +56,11 @@ def test_no_tag_or_bomb_of_yaml_is_read(content: Content, tmp_path: Path) -> Non
     with pytest.raises(ValueError, match=r"could not determine a constructor|aliases repeat"):
         read_yaml(content(tmp_path / "ran").decode())
     assert not (tmp_path / "ran").exists()
+
+
+def test_an_error_that_is_its_own_cause_has_an_exit_code() -> None:
+    error, other = RuntimeError("nobody can read it"), FileNotFoundError("nor find it")
+    error.__cause__, other.__cause__ = other, error
+    assert exit_code(error) == MISUSED
+    error.__cause__ = error
+    assert exit_code(error) == FAILED

@@ -20,7 +20,7 @@ from raynas.core.arch import Arch
 from raynas.core.config import ComponentSpec
 from raynas.core.trial import Trial
 from raynas.costs.latency_files import Entry, read_entries, write_entries
-from raynas.storage.tables import TrialStore
+from raynas.storage.table_writers import TrialStore
 from tests.inline import INLINE
 from tests.runs_on_disk import all_trials, gradient_history, trial, write_run
 

@@ -25,7 +25,8 @@ from raynas.report.effects import effects
 from raynas.report.findings import ReportData, front, opponent, running_best
 from raynas.results.result import Result
 from raynas.storage.run_folder import CONFIG, Folder
-from raynas.storage.tables import TrialStore, load_trials
+from raynas.storage.table_writers import TrialStore
+from raynas.storage.tables import load_trials
 from tests.inline import INLINE
 from tests.toynet import ToyNet
 

@@ -26,7 +26,7 @@ from raynas.core.sampler import SAMPLERS, Origin, Sampler
 from raynas.core.study import Study, StudyInfo
 from raynas.core.trial import Trial
 from raynas.storage.run_folder import Folder
-from raynas.storage.tables import TrialStore
+from raynas.storage.table_writers import TrialStore
 from tests.inline import INLINE
 from tests.test_sampler_contract import FLAT, SMALL, SPACES, TWINS, score, trial
 

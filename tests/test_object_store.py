@@ -33,11 +33,12 @@ from raynas.core.locations import last_name, parent, under
 from raynas.costs import LatencyTable
 from raynas.results.run_list import RunList
 from raynas.results.watch import watch
-from raynas.storage import file_systems, local_copies, parquet
+from raynas.storage import file_systems, local_copies, parquet, part_writer
 from raynas.storage.file_systems import Keys, known_keys
 from raynas.storage.local_copies import local_copy
 from raynas.storage.run_folder import CONFIG, Folder, absolute
-from raynas.storage.tables import TrialStore, load_trials, read_history
+from raynas.storage.table_writers import TrialStore
+from raynas.storage.tables import load_trials, read_history
 from raynas.supernet.checkpoint import WEIGHTS, find_checkpoint, load_about, load_weights
 from tests.inline import INLINE
 from tests.object_store import BUCKET, KEYS, Server, serving
@@ -120,7 +121,7 @@ FAN = 8
 @pytest.fixture
 def few_in_a_merge(monkeypatch: pytest.MonkeyPatch) -> None:
     """Merges that come early, since every request takes milliseconds."""
-    monkeypatch.setattr(parquet, "FAN", FAN)
+    monkeypatch.setattr(part_writer, "FAN", FAN)
 
 
 def over(kinds: list[Any]) -> pytest.MarkDecorator:
@@ -691,7 +692,7 @@ def test_a_store_that_is_silent_for_a_while_is_waited_for(place: Place) -> None:
 def test_a_driver_that_is_killed_while_it_writes_there_goes_on(place: Place) -> None:
     """Whatever it was doing: every told row stays, and none is there twice."""
     out, kept = place.at("run"), 0
-    for told_before_kill in (3, parquet.FAN - 2, parquet.FAN + 30):
+    for told_before_kill in (3, part_writer.FAN - 2, part_writer.FAN + 30):
         process = subprocess.Popen([sys.executable, "-c", DRIVER, out], cwd=ROOT)
         try:
             _wait_until(lambda least=told_before_kill: _told(out) >= least, process)

@@ -19,7 +19,7 @@ from raynas.cluster import train as cluster_train
 from raynas.core.progress import Progress, ProgressGroup, RunInfo, RunSummary
 from raynas.report.console import Line, redraws
 from raynas.report.pace import WINDOW, Pace
-from raynas.storage.tables import HistoryStore
+from raynas.storage.table_writers import HistoryStore
 from tests.inline import INLINE
 
 SPACE = raynas.ArchSpace.of(depth=list(range(1, 11)))

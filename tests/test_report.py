@@ -38,7 +38,8 @@ from raynas.report.scale import plain, scale
 from raynas.results.report_data import read_tested, write_tested
 from raynas.results.result import Result
 from raynas.storage.run_folder import CONFIG, Folder
-from raynas.storage.tables import HistoryStore, TrialStore, read_history, read_trials
+from raynas.storage.table_writers import HistoryStore, TrialStore
+from raynas.storage.tables import read_history, read_trials
 
 Goals = Mapping[str, Literal["max", "min"]]
 EVIL = "<script>alert(1)</script>"

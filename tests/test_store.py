@@ -33,15 +33,10 @@ from raynas.core.decision import Choice, Subset
 from raynas.core.errors import StoreMismatch
 from raynas.core.evaluator import RESERVED
 from raynas.core.trial import Status, Trial
-from raynas.storage import parquet
-from raynas.storage.tables import (
-    HistoryStore,
-    TrialStore,
-    load_trials,
-    read_history,
-    read_trials,
-    trial_schema,
-)
+from raynas.storage import part_writer
+from raynas.storage.table_schemas import trial_schema
+from raynas.storage.table_writers import HistoryStore, TrialStore
+from raynas.storage.tables import load_trials, read_history, read_trials
 
 ROOT = Path(__file__).parent.parent
 FLAT = ArchSpace.of(depth=[2, 3, 4], op=["conv3", "conv5"])
@@ -446,7 +441,7 @@ def test_a_writer_whose_metrics_differ_hides_no_other_column(tmp_path: Path) -> 
 def test_one_writers_merge_leaves_the_others_files_alone(tmp_path: Path) -> None:
     east = TrialStore(str(tmp_path), FLAT, writer="east")
     west = TrialStore(str(tmp_path), FLAT, writer="west")
-    for n in range(parquet.FAN):
+    for n in range(part_writer.FAN):
         east.append(numbered([2 * n]))
         if n < 3:
             west.append(numbered([2 * n + 1]))
@@ -454,7 +449,7 @@ def test_one_writers_merge_leaves_the_others_files_alone(tmp_path: Path) -> None
         "part-east-000001-000064.parquet",
         *(f"part-west-00000{n}.parquet" for n in (1, 2, 3)),
     ]
-    numbers = sorted({*range(0, 2 * parquet.FAN, 2), 1, 3, 5})
+    numbers = sorted({*range(0, 2 * part_writer.FAN, 2), 1, 3, 5})
     assert load_trials(str(tmp_path)) == numbered(numbers)
 
 
@@ -476,7 +471,7 @@ def test_a_writers_name_must_fit_into_a_file_name(name: str, tmp_path: Path) -> 
 def test_a_run_may_live_at_a_uri(scheme: str, tmp_path: Path) -> None:
     memory = f"fsspec+memory://{uuid.uuid4().hex}/run"
     out = (tmp_path / "run").as_uri() if scheme == "file" else memory
-    told = numbered(range(parquet.FAN + 2))
+    told = numbered(range(part_writer.FAN + 2))
     for chunk in (told[:2], told[2:]):  # the second store goes on where the first stopped
         store = TrialStore(out, FLAT)
         for trial in chunk:
@@ -502,27 +497,27 @@ def test_a_relative_folder_is_found_after_a_change_of_directory(
 
 def test_many_small_parts_become_few(tmp_path: Path) -> None:
     store = TrialStore(str(tmp_path), FLAT)
-    told = numbered(range(3 * parquet.FAN))
+    told = numbered(range(3 * part_writer.FAN))
     most = 0
     for trial in told:
         store.append([trial])
         most = max(most, len(files(tmp_path)))
-    assert most < parquet.FAN
+    assert most < part_writer.FAN
     assert files(tmp_path)[0] == "part-000001-000190.parquet"
     assert load_trials(str(tmp_path)) == told
 
 
 def test_a_large_part_is_not_written_again(tmp_path: Path) -> None:
     store = TrialStore(str(tmp_path), FLAT)
-    few, many = numbered([0, 1]), numbered([7]) * parquet.SMALL
-    for chunk in (few, many, *[few] * parquet.FAN):
+    few, many = numbered([0, 1]), numbered([7]) * part_writer.SMALL
+    for chunk in (few, many, *[few] * part_writer.FAN):
         store.append(chunk)
     assert files(tmp_path) == [
         "part-000001.parquet",
         "part-000002.parquet",
         "part-000003-000066.parquet",
     ]
-    expected = Counter({0: parquet.FAN + 1, 1: parquet.FAN + 1, 7: parquet.SMALL})
+    expected = Counter({0: part_writer.FAN + 1, 1: part_writer.FAN + 1, 7: part_writer.SMALL})
     assert Counter(pd.read_parquet(tmp_path / "trials")["trial"]) == expected
 
 
@@ -531,7 +526,9 @@ def single_parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the files of 64 appends, none of them merged."""
     out = tmp_path_factory.mktemp("single")
     (out / "trials").mkdir()
-    for n in range(parquet.FAN):  # each is the first part of a folder of its own, so nothing merges
+    for n in range(
+        part_writer.FAN
+    ):  # each is the first part of a folder of its own, so nothing merges
         alone = out / "alone"
         TrialStore(str(alone), FLAT).append(numbered([n]))
         name = f"part-{n + 1:06}.parquet"
@@ -545,7 +542,7 @@ def test_a_merge_may_be_cut_off_at_every_step(
 ) -> None:
     """The steps: 64 parts; the merged one comes; its members go one by one."""
     merged = TrialStore(str(tmp_path / "merged"), FLAT)
-    for n in range(parquet.FAN):
+    for n in range(part_writer.FAN):
         merged.append(numbered([n]))
     assert files(tmp_path / "merged") == ["part-000001-000064.parquet"]
     out = tmp_path / "run"
@@ -555,16 +552,16 @@ def test_a_merge_may_be_cut_off_at_every_step(
         for n in range(deleted):
             (out / "trials" / f"part-{n + 1:06}.parquet").unlink()
 
-    told = numbered(range(parquet.FAN))
+    told = numbered(range(part_writer.FAN))
     assert load_trials(str(out)) == told
-    assert set(pd.read_parquet(out / "trials")["trial"]) == set(range(parquet.FAN))
+    assert set(pd.read_parquet(out / "trials")["trial"]) == set(range(part_writer.FAN))
 
     store = TrialStore(str(out), FLAT)
     assert load_trials(str(out)) == told
-    assert sorted(pd.read_parquet(out / "trials")["trial"]) == list(range(parquet.FAN))
-    for n in range(parquet.FAN, 2 * parquet.FAN + 3):
+    assert sorted(pd.read_parquet(out / "trials")["trial"]) == list(range(part_writer.FAN))
+    for n in range(part_writer.FAN, 2 * part_writer.FAN + 3):
         store.append(numbered([n]))
-    expected = list(range(2 * parquet.FAN + 3))
+    expected = list(range(2 * part_writer.FAN + 3))
     assert sorted(pd.read_parquet(out / "trials")["trial"]) == expected
     assert load_trials(str(out)) == numbered(expected)
 
@@ -573,19 +570,19 @@ def test_a_cut_off_merge_is_tidied_up_by_its_own_writer_only(
     single_parts: Path, tmp_path: Path
 ) -> None:
     merged = TrialStore(str(tmp_path), FLAT, writer="east")
-    for n in range(parquet.FAN):
+    for n in range(part_writer.FAN):
         merged.append(numbered([n]))
     for n in (1, 2, 64):  # as if it had not come to delete these
         single = single_parts / "trials" / f"part-{n:06}.parquet"
         shutil.copy(single, tmp_path / "trials" / f"part-east-{n:06}.parquet")
     crashed = files(tmp_path)
     assert len(crashed) == 4
-    TrialStore(str(tmp_path), FLAT, writer="west").append(numbered([parquet.FAN]))
+    TrialStore(str(tmp_path), FLAT, writer="west").append(numbered([part_writer.FAN]))
     assert files(tmp_path) == [*crashed, "part-west-000001.parquet"]
-    assert load_trials(str(tmp_path)) == numbered(range(parquet.FAN + 1))
+    assert load_trials(str(tmp_path)) == numbered(range(part_writer.FAN + 1))
     TrialStore(str(tmp_path), FLAT, writer="east")
     assert files(tmp_path) == ["part-east-000001-000064.parquet", "part-west-000001.parquet"]
-    assert load_trials(str(tmp_path)) == numbered(range(parquet.FAN + 1))
+    assert load_trials(str(tmp_path)) == numbered(range(part_writer.FAN + 1))
 
 
 APPENDING = """
@@ -593,7 +590,8 @@ import sys
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
 from raynas.core.trial import Trial
-from raynas.storage.tables import TrialStore, load_trials
+from raynas.storage.table_writers import TrialStore
+from raynas.storage.tables import load_trials
 
 out = sys.argv[1]
 told = load_trials(out)
@@ -694,7 +692,7 @@ def test_a_kill_before_a_file_gets_its_name_loses_nothing(
     told = [trial.number for trial in load_trials(str(tmp_path))]
     if name.startswith("part-000001-"):  # the merge follows a write that is not acknowledged yet
         assert told[:done] == list(range(done))
-        assert len(files(tmp_path)) == parquet.FAN
+        assert len(files(tmp_path)) == part_writer.FAN
     else:
         assert told == list(range(done))
     if done:
@@ -847,7 +845,7 @@ def test_a_foreign_history_is_refused(tmp_path: Path) -> None:
 
 
 def test_history_parts_are_merged_as_well(tmp_path: Path) -> None:
-    for n in range(parquet.FAN + 1):  # a store opened anew each time, as the training loop does
+    for n in range(part_writer.FAN + 1):  # a store opened anew each time, as the training loop does
         HistoryStore(str(tmp_path)).append([{"epoch": n}])
     assert files(tmp_path, "history") == ["part-000001-000064.parquet", "part-000065.parquet"]
-    assert read_history(str(tmp_path))["epoch"].to_pylist() == list(range(parquet.FAN + 1))
+    assert read_history(str(tmp_path))["epoch"].to_pylist() == list(range(part_writer.FAN + 1))

@@ -21,7 +21,7 @@ from raynas.core.config import ComponentSpec
 from raynas.results.run_list import RunList
 from raynas.results.ui_server import UiServer
 from raynas.results.watch import watch
-from raynas.storage.tables import TrialStore
+from raynas.storage.table_writers import TrialStore
 from tests.runs_on_disk import SPACE, all_trials, failed, write_run
 
 EVIL = "<script>alert(1)<"

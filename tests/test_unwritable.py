@@ -18,8 +18,9 @@ import raynas
 from raynas.cli.exit_codes import FAILED, exit_code
 from raynas.core.config import RayConfig
 from raynas.core.progress import Progress
+from raynas.core.study import Study
 from raynas.setup.asked_begin import ask_tell
-from raynas.storage.tables import read_history
+from raynas.storage.tables import read_history, read_trials
 from tests.inline import INLINE
 from tests.toynet import ToyNet
 
@@ -95,12 +96,19 @@ def test_a_search_ends_on_a_full_disk_and_goes_on_when_there_is_room(
 
 
 class Filling(Progress):
-    """Fills a disk after the first epoch."""
+    """Fills a disk after the first epoch, or the first architecture."""
 
     def __init__(self, ballast: Path) -> None:
         self._ballast = ballast
 
     def trained(self, row: Mapping[str, Any], epochs: int) -> None:
+        self._fill()
+
+    def told(self, study: Study) -> None:
+        if study.told:
+            self._fill()
+
+    def _fill(self) -> None:
         with self._ballast.open("wb", buffering=0) as file, suppress(OSError):
             while True:
                 file.write(bytes(4096))
@@ -119,6 +127,91 @@ def test_a_supernet_ends_on_a_full_disk_and_goes_on_when_there_is_room(disk: Dis
     ballast.unlink()
     raynas.train_supernet(**given, resume=True)
     assert read_history(given["out"])["epoch"].to_pylist() == [0, 1]
+
+
+ON_RAY = RayConfig(train_workers=2, cpus_per_train_worker=1)
+ARCH = {"first": "k3", "second": 0, "third": 0}
+EPOCHS = 8  # more than are trained until the disk is full
+
+
+def trained(out: str, ray: RayConfig, **given: Any) -> str:
+    return raynas.train_supernet(
+        raynas.ModelSpace(ToyNet), out=out, epochs=EPOCHS, ray=ray, resume=True, **given
+    )
+
+
+def retrained(out: str, ray: RayConfig, **given: Any) -> str:
+    space = raynas.ModelSpace(ToyNet)
+    given |= {"epochs": EPOCHS, "resume": True}
+    return raynas.retrain(ARCH, space=space, out=out, ray=ray, **given).path
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("ray", [INLINE, RayConfig(), ON_RAY], ids=["inline", "here", "workers"])
+@pytest.mark.parametrize("train", [trained, retrained])
+def test_a_training_ends_on_a_full_disk_and_goes_on_when_there_is_room(
+    disk: Disk,
+    train: Callable[..., str],
+    ray: RayConfig,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    if not ray.inline:
+        request.getfixturevalue("local_ray")
+    disk.remount(f"size={ROOMY_KB}k")
+    out, ballast = str(disk.path / "run"), disk.path / "ballast"
+    with pytest.raises((OSError, RuntimeError), match=FULL) as caught:
+        train(out, ray, progress=Filling(ballast))
+    assert exit_code(caught.value) == FAILED
+    assert len(str(caught.value).splitlines()) == 1
+    assert str(caught.value).count("cannot be written") == 1
+    before = read_history(out)["epoch"].to_pylist()
+    assert 0 < len(before) < EPOCHS
+    assert before == list(range(len(before)))
+    ballast.unlink()
+    train(out, ray)
+    assert read_history(out)["epoch"].to_pylist() == list(range(EPOCHS))
+    undisturbed = train(str(tmp_path / "run"), ray)
+    columns = ["epoch", "loss"]
+    rows = [read_history(o).select(columns).to_pylist() for o in (out, str(tmp_path / "run"))]
+    assert rows[0] == rows[1]
+    assert undisturbed
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("ray", [INLINE, RayConfig(workers=1)], ids=["inline", "workers"])
+def test_a_verification_ends_on_a_full_disk_and_goes_on_when_there_is_room(
+    disk: Disk, ray: RayConfig, request: pytest.FixtureRequest
+) -> None:
+    if not ray.inline:
+        request.getfixturevalue("local_ray")
+    disk.remount(f"size={ROOMY_KB}k")
+    out, ballast = disk.path / "run", disk.path / "ballast"
+    space, objectives = raynas.ModelSpace(ToyNet), {"nwot": "max"}
+    given: dict[str, Any] = {"evaluator": "nwot", "objectives": objectives, "trials": 6}
+    result = raynas.search(space, "random", out=str(out), ray=INLINE, **given)
+    verify: dict[str, Any] = {"top": 2, "seeds": 2, "options": {"epochs": 1}, "ray": ray}
+    with pytest.raises(OSError, match=FULL) as caught:
+        result.verify(**verify, progress=Filling(ballast))
+    assert exit_code(caught.value) == FAILED
+    assert hidden(out) == []
+    before = _verified(out)
+    assert 0 < len(before) < 8
+    ballast.unlink()
+    verified = result.verify(**verify)
+    assert verified.table["seeds"].tolist() == [2] * 4
+    after = _verified(out)
+    assert len(after) == 8, "what was trained is not trained again"
+    assert all(row in after for row in before)
+
+
+def _verified(out: Path) -> list[tuple[str, str, float]]:
+    """Return folder, architecture and score of all rows of a run's verification."""
+    folders = sorted((out / "verify").glob("*/seed-*"))
+    rows = [
+        (folder.name, row) for folder in folders for row in read_trials(str(folder)).to_pylist()
+    ]
+    return [(seed, row["arch_key"], row["accuracy"]) for seed, row in rows]
 
 
 def test_what_is_read_only_is_read_and_said_to_be_so(disk: Disk) -> None:

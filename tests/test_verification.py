@@ -20,7 +20,7 @@ from raynas.report.trial_tables import verification_table
 from raynas.results.analysis import kendall, mean_difference
 from raynas.results.verification import summary
 from raynas.storage.run_folder import CONFIG, Folder
-from raynas.storage.tables import TrialStore
+from raynas.storage.table_writers import TrialStore
 from tests.inline import INLINE
 from tests.toynet import ToyNet
 

@@ -55,14 +55,14 @@ MOVED = {
     "raynas.nn.sync_norm": "raynas.supernet.sync_batch_norm",
     "raynas.nn.training": "raynas.supernet.training",
     "raynas.nn.weights": "raynas.supernet.checkpoint",
-    "raynas.parts": "raynas.storage.parquet",
+    "raynas.parts": "raynas.storage.parquet and raynas.storage.part_writer",
     "raynas.plans": "raynas.setup.evaluation and raynas.setup.supernets",
     "raynas.proxies": "raynas.setup.proxies",
     "raynas.rebuilt": "raynas.results.models",
     "raynas.report.progress": "raynas.report.console",
     "raynas.report.table": "raynas.report.trial_tables",
     "raynas.result": "raynas.results.result",
-    "raynas.store": "raynas.storage.tables",
+    "raynas.store": "raynas.storage.tables and raynas.storage.table_writers",
     "raynas.verification": "raynas.results.verification",
 }
 

@@ -23,7 +23,7 @@ from raynas.core.plain_values import plain_value
 from raynas.core.spreadsheet_text import as_written
 from raynas.storage.file_systems import opened, reaching
 from raynas.storage.run_folder import absolute
-from raynas.storage.tables import in_json
+from raynas.storage.table_schemas import in_json
 
 _KEY, _ARCH, _CHOICE = "arch_key", "arch", "choice."
 _LINES = csv.ParseOptions(newlines_in_values=True)  # of texts

@@ -217,7 +217,8 @@ def _trained(
     import pandas as pd
 
     from raynas.storage.run_lock import RunLock
-    from raynas.storage.tables import TrialStore, load_trials, read_trials
+    from raynas.storage.table_writers import TrialStore
+    from raynas.storage.tables import load_trials, read_trials
 
     space, goals = comparison.space, goals_of(dict([comparison.data.module.task.objective]))
     problem = Problem(space=space, data=comparison.data, goals=goals)

@@ -16,7 +16,7 @@ from raynas.storage.local_lock import ASK_TELL
 from raynas.storage.pending import check_lockable, locked
 from raynas.storage.run_folder import CONFIG, Folder, absolute
 from raynas.storage.run_lock import RunLock
-from raynas.storage.tables import TrialStore
+from raynas.storage.table_writers import TrialStore
 
 EXTERNAL = "external"
 

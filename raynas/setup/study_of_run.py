@@ -9,7 +9,7 @@ from raynas.core.study import Study, StudyInfo
 from raynas.core.trial import Trial
 from raynas.evaluators.spec import EvaluatorSpec
 from raynas.setup.prepare import Prepared
-from raynas.storage.tables import TrialStore
+from raynas.storage.table_writers import TrialStore
 
 
 def study_of(

@@ -9,7 +9,7 @@ from typing import Any
 
 from raynas.core.locations import under
 from raynas.storage.run_folder import Folder
-from raynas.storage.tables import HistoryStore
+from raynas.storage.table_writers import HistoryStore
 
 _OWN = re.compile(r"checkpoint_\d{6}")  # Ray Train's names and its list of them are others
 
