@@ -133,7 +133,8 @@ def export(
         str,
         typer.Argument(
             help="Ends in .json (decisions), .pt (weights), .pt2 or .onnx (network); or in .db or "
-            ".journal: all trials, as a study of Optuna."
+            ".journal: all trials, as a study of Optuna; or in /: a folder that a converted model "
+            "loads from without raynas."
         ),
     ],
     trial: Annotated[int | None, typer.Option(help="Its number. [default: the best]")] = None,
@@ -164,8 +165,12 @@ def export(
         return None
     number = result.best.number if trial is None else trial
     arch = arch_of(result, number)
-    writable(file, force=force)
-    result.export(file, arch, whole=whole)
+    loaded_by = None
+    if file.endswith("/"):
+        loaded_by = result.save(file, arch, whole=whole)
+    else:
+        writable(file, force=force)
+        result.export(file, arch, whole=whole)
     if as_json:
         return Exported(file=file, trial=number, key=arch.key, arch=dict(arch), whole=whole)
     line = f"{file}: trial {number} ({arch.key})"
@@ -173,5 +178,7 @@ def export(
         line += ", at full width, with fresh weights: untrained"
     elif not file.endswith(".json") and result.rebuilt.narrow:
         line += f", {NARROW}"
+    if loaded_by is not None:
+        line += f", loaded by {loaded_by}"
     out_console.print(line, highlight=False, soft_wrap=True, markup=False)
     return None

@@ -483,6 +483,32 @@ class Result:
         net = self.model(chosen, whole=whole)
         write_network(net, file, self._signature, self.config.task)
 
+    def save(
+        self, folder: str | Path, arch: Mapping[str, Value] | None = None, *, whole: bool = False
+    ) -> str:
+        """Write a network of a converted model into a folder, from which it loads without raynas.
+
+        The network is that of ``model``. See ``raynas.nn.named.save.save_network``.
+
+        Args:
+            folder: local path; it must hold no network.
+            arch: None takes the best.
+            whole: with initial weights instead, as for ``model``.
+
+        Returns:
+            What loads it, as a line of Python.
+
+        Raises:
+            TypeError: the space is of no model that was converted.
+            ValueError: no library builds its model by a name.
+            FileExistsError: the folder holds a network.
+            LookupError: the space or the data were a user's own and are not at hand.
+        """
+        from raynas.nn.named.save import save_network
+
+        chosen = Arch(self.best.arch if arch is None else arch)
+        return save_network(self.model(chosen, whole=whole), self.rebuilt.space, chosen, folder)
+
     def optuna_study(self, storage: Any = None) -> optuna.Study:
         """Return the run's trials as a study of Optuna, named like the run's folder.
 

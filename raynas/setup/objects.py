@@ -51,7 +51,9 @@ def own_spec(factory: Any) -> ComponentSpec:
     functions by their import path, others by a digest, so that other arguments are another factory.
     """
     if not isinstance(factory, partial):
-        return ComponentSpec(name=import_path(factory))
+        plain = inspect.isclass(factory) or inspect.isroutine(factory)
+        made = {} if plain else {ARGUMENTS: {"0": {KNOWN_AS: f"a {type(factory).__name__}"}}}
+        return ComponentSpec(name=import_path(factory), options=made)
     inner = own_spec(factory.func)
     given = {str(at): recorded(value) for at, value in enumerate(factory.args)}
     given |= {name: recorded(value) for name, value in factory.keywords.items()}
