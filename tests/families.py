@@ -25,13 +25,15 @@ class Family:
         make: builds one.
         example: makes inputs.
         coverage: the least share of its weights that has to lie on an elastic axis.
-        labels: parts of names of decisions that have to be there.
+        labels: names of decisions that have to be there.
+        smallest: the share of parameters that the smallest network may have at most.
     """
 
     make: Callable[[], Any]
     example: Callable[[], Nest]
     coverage: float = 0.99
     labels: tuple[str, ...] = field(default=())
+    smallest: float = 0.7
 
     def build(self) -> nn.Module:
         """Return a model in float64 and evaluation mode, no two of whose weights are equal."""
@@ -138,6 +140,7 @@ VISION = {
     "torchvision shufflenet": Family(
         partial(torchvision.models.ShuffleNetV2, [2, 2, 2], [8, 16, 32, 64, 64], num_classes=5),
         images,
+        coverage=0.8,  # halves of odd numbers of units stay
     ),
     "torchvision densenet": Family(
         partial(torchvision.models.DenseNet, 8, (2, 3, 2), num_init_features=16, num_classes=5),
@@ -190,7 +193,9 @@ TIMM = {
     "timm resnetv2": Family(
         partial(_timm, "resnetv2_50", layers=(1, 1, 1, 1), channels=(16, 32, 48, 64)), images
     ),
-    "timm resnetv2_bit": Family(_bit, images, coverage=0.0),  # its weights are standardised
+    "timm resnetv2_bit": Family(
+        _bit, images, coverage=0.0, smallest=1.0
+    ),  # its weights are standardised
     "timm levit": Family(
         partial(
             _timm,
@@ -355,6 +360,7 @@ TEXT = {
         ),
         _ids,
         coverage=0.05,
+        smallest=0.9,
     ),
 }
 FAMILIES = VISION | TIMM | TEXT

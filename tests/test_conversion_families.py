@@ -55,7 +55,7 @@ def test_a_family_is_elastic(name: str) -> None:
         assert _worst(active, outputs(plain, example)) <= 1e-12
     _equals_masked(space, model, net, example)
     smallest = space.arch_space.decided(lambda decision: decision.options[-1])
-    assert _parameters(freeze(net, smallest)) < 0.7 * _parameters(model)
+    assert _parameters(freeze(net, smallest)) <= family.smallest * _parameters(model)
 
 
 def _is_the_model(net: nn.Module, model: nn.Module, example: Nest) -> None:
