@@ -33,7 +33,6 @@ from torch.utils.data import TensorDataset
 
 import raynas
 from raynas.core.arch import Arch
-from raynas.core.decision import Choice
 from raynas.core.train_settings import TrainSettings
 from raynas.data.module import DATA, DataModule
 from raynas.data.split import split_of
@@ -291,9 +290,8 @@ class Study:
         for ratio in reversed(UNIFORM):
 
             def nearest(decision: Any, ratio: float = ratio) -> Any:
-                assert isinstance(decision, Choice)
-                largest = int(decision.options[0])  # type: ignore[call-overload]
-                return min(decision.options, key=lambda o: abs(int(o) / largest - ratio))  # type: ignore[call-overload]
+                largest = decision.options[0]
+                return min(decision.options, key=lambda kept: abs(kept / largest - ratio))
 
             arch = space.arch_space.decided(nearest)
             if self.macs(space, arch) <= self.bound:

@@ -153,11 +153,12 @@ def test_planted_channels_come_first_also_under_a_norm(planted: Planted, order: 
     rng = torch.Generator().manual_seed(3)
     x = torch.randn(64, 6, generator=rng, dtype=torch.float64)
     pairs = [(part, torch.arange(len(part)) % 3) for part in x.split(16)]
-    given: dict[str, Any] = {
+    measured: dict[str, dict[str, Any]] = {
         "l1": {},
         "activation": {"batches": [part for part, _ in pairs]},
         "gradient": {"batches": pairs, "loss": cross_entropy},
-    }[order]
+    }
+    given = measured[order]
     made = {"width": [3 / 8], "order": order, **given}
     net = raynas.elastic(planted, x, **made).supernet().eval()
     assert isinstance(net, ElasticModel)
