@@ -159,7 +159,7 @@ def test_what_code_fixes_is_refused_with_the_reason(make: type[nn.Module]) -> No
         raynas.elastic(make().double(), X, width=True)
 
 
-@pytest.mark.parametrize("name", ["buffer", "named tuple", "dict", "sequential", "hooked", "twice"])
+@pytest.mark.parametrize("name", ["buffer", "named tuple", "dict", "sequential", "twice"])
 def test_what_can_be_told_is_offered(name: str) -> None:
     make, example = MODELS[name]
     space = raynas.elastic(make().double(), example, width=True)

@@ -25,7 +25,8 @@ from raynas.nn.conversion.trace import Place, Trace
 from raynas.nn.conversion.trial import Trial
 
 WRONG = "the model computes something else, or nothing, when it is cut"
-ENOUGH = 2  # rows of the example with which laws are tried
+ENOUGH = 4  # rows of the example with which laws are tried
+ORDERS = 3  # that units are tried in: what moves in one of them may be zero in all rows
 
 
 class Conversion:
@@ -88,7 +89,7 @@ class Conversion:
             finally:
                 self.specimen.restore(changed)
 
-        sound = holding(axes, holds)
+        sound = holding(axes, lambda some: all(holds(some) for _ in range(ORDERS)))
         wrong = [axis for axis in axes if axis not in sound]
         self._fix(wrong, "the output depends on the order of its channels")
         return sound
