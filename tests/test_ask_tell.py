@@ -478,6 +478,7 @@ def loop(folder: Path, run: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.full
 def test_two_loops_at_once_lose_nothing_when_one_is_killed(tmp_path: Path) -> None:
     """Killed at whatever it does, while this process asks and tells as well, and goes on alone."""
     study = begun(tmp_path, trials=40)

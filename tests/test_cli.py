@@ -199,6 +199,7 @@ def test_ctrl_c_keeps_what_was_told(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "best.json").is_file()
 
 
+@pytest.mark.full
 def test_killed_and_resumed_repeats_nothing(tmp_path: Path) -> None:
     """What Ray goes on with: test_inline.py."""
     process = start(tmp_path, "800", "inline")

@@ -70,6 +70,7 @@ def test_it_shows_the_trials_and_our_pictures(run: raynas.Result) -> None:
     assert all(picture["data"] for picture in drawn.values())
 
 
+@pytest.mark.full
 def test_the_command_serves_on_this_machine_alone_until_it_is_interrupted(
     run: raynas.Result,
 ) -> None:

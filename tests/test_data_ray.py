@@ -44,6 +44,7 @@ def seen(given: Any) -> list[int]:
     return [int(n) for inputs, _ in given for n in inputs["n"]]
 
 
+@pytest.mark.full
 def test_a_stream_gives_what_memory_gives(dataset: Any) -> None:
     streamed, held = (
         TensorData((dataset, dataset), hold=hold).load().train for hold in ("stream", "memory")

@@ -50,6 +50,7 @@ def elastic_search(supernet: str, algo: str, out: Path, trials: int, **given: An
     )
 
 
+@pytest.mark.full
 def test_a_supernet_is_searched_with_what_random_search_has_seen(
     supernet: str, tmp_path: Path
 ) -> None:
@@ -77,7 +78,7 @@ def test_a_supernet_is_searched_with_what_random_search_has_seen(
 
 
 # what every sampler does under bounds is tests/test_feasible.py's
-@pytest.mark.parametrize("algo", ["evolution", "nsga2"])
+@pytest.mark.parametrize("algo", [pytest.param("evolution", marks=pytest.mark.full), "nsga2"])
 def test_it_is_searched_under_several_constraints(supernet: str, algo: str, tmp_path: Path) -> None:
     limits: dict[str, Any] = {"macs": (None, 60_000.0), "params": (None, 36_000.0)}
     result = elastic_search(supernet, algo, tmp_path / "run", 8, constraints=limits)

@@ -46,6 +46,7 @@ def digest(path: str) -> dict[str, str]:
     return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("local_ray")
 def test_workers_that_search_leave_the_supernet_as_it_is(supernet: str, tmp_path: Path) -> None:
     before = digest(supernet)

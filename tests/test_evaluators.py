@@ -432,6 +432,7 @@ def test_the_batch_is_the_seeds() -> None:
     assert len(training_batch(data, 10**6, 0)[1]) == len(data.load().train[1])
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("local_ray")
 def test_an_evaluator_is_named_on_the_command_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -7,6 +7,7 @@ import re
 import runpy
 import warnings
 from pathlib import Path
+from typing import Any
 
 import nbclient
 import nbformat
@@ -43,11 +44,19 @@ SLOW = {
     "character_transformer",
     "graphs",
     "image_folder",
+    "modular_nas_port",
     "multi_objective",
     "multilabel",
+    "regression",
     "segmentation",
+    "two_inputs",
 }
 LONGER = {"own_space", "lightning_loop", "latency_constrained", "nni_port"}
+
+
+def program(name: str) -> Any:
+    """Return a parameter of a test, of those that take long marked so."""
+    return pytest.param(name, marks=[pytest.mark.full] if name in SLOW else [])
 
 
 def test_all_programs_are_known() -> None:
@@ -55,7 +64,7 @@ def test_all_programs_are_known() -> None:
 
 
 @pytest.mark.usefixtures("local_ray")
-@pytest.mark.parametrize("name", ON_RAY)
+@pytest.mark.parametrize("name", [program(name) for name in ON_RAY])
 def test_some_of_them_run_on_ray(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -64,11 +73,7 @@ def test_some_of_them_run_on_ray(
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=[pytest.mark.full] if name in SLOW else [])
-        for name in LEARNED
-        if name not in ON_RAY
-    ],
+    [program(name) for name in LEARNED if name not in ON_RAY],
 )
 def test_a_short_program_learns(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -109,6 +114,7 @@ def first_value(printed: str, column: str) -> float:
     return float(lines[at + 1].split()[-place])
 
 
+@pytest.mark.full
 def test_the_notebook_runs_and_learns(tmp_path: Path) -> None:
     """In a kernel of its own, as it stands; it says itself that all is done in one process."""
     notebook = nbformat.read(EXAMPLES / "first_search.ipynb", as_version=4)

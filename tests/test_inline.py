@@ -105,6 +105,7 @@ def test_a_function_is_searched_as_by_one_worker(tmp_path: Path) -> None:
     assert (table["finished_utc"].diff().dropna() >= pd.Timedelta(0)).all()
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("local_ray")
 def test_either_goes_on_with_what_the_other_began(tmp_path: Path) -> None:
     def run(name: str, trials: int, ray: RayConfig) -> raynas.Result:
@@ -182,6 +183,7 @@ class Scripted:
             yield {"accuracy": math.sin(size) + epoch / 10}
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("local_ray")
 def test_weak_trainings_are_stopped_where_tune_stops_them(tmp_path: Path) -> None:
     def run(ray: RayConfig) -> raynas.Result:

@@ -79,6 +79,7 @@ def test_bounds_and_other_goals_say_which_is_best(tmp_path: Path) -> None:
     assert kept(tmp_path) == [run.best.arch.key]
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("local_ray")
 def test_workers_leave_the_best_one_s_weights_alone(tmp_path: Path) -> None:
     run = raynas.search(

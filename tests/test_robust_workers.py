@@ -43,6 +43,7 @@ def test_those_that_kill_their_process_are_tried_three_times_and_fail_alone(tmp_
     assert table.drop(DEADLY.key)["accuracy"].eq(1.0).all()
 
 
+@pytest.mark.full
 def test_one_that_never_comes_back_is_ended_and_fails_alone(tmp_path: Path) -> None:
     log = tmp_path / "log"
 
