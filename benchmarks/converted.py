@@ -41,7 +41,6 @@ from raynas.evaluators.loaded import Loaded
 from raynas.nn.dimensions import dimensions_of
 from raynas.nn.modelspace import ModelSpace
 from raynas.supernet.network_training import NetworkTraining
-from raynas.tasks.language_modeling import LanguageModeling
 
 SHARE = 0.5  # of the model's multiply-accumulates
 RATIOS = tuple(n / 8 for n in range(2, 9))  # of channels, heads and layers that a search may keep
@@ -178,7 +177,7 @@ def characters(text: str, train: int, others: int) -> DataModule:
     parts = ids.view(-1, CONTEXT + 1).split(counts)
     datasets = tuple(TensorDataset(part[:, :-1], part[:, 1:]) for part in parts)
     data = TensorData(datasets)
-    data.task = LanguageModeling()
+    data.task = raynas.tasks.TASKS["language_modeling"]()
     return data
 
 
