@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 import raynas
 from raynas.cli.common import space_options
+from raynas.setup.resolve import rebuild_space, resolve_space
 
 
 @pytest.mark.parametrize(
@@ -49,3 +51,20 @@ def test_a_model_is_described() -> None:
     told = raynas.describe("hf:LlamaForCausalLM")
     assert "num_key_value_heads" in told
     assert "raynas profile hf:LlamaForCausalLM --elastic" in told
+
+
+def test_an_order_that_needs_no_data_is_rebuilt_and_others_ask_for_the_space() -> None:
+    plain = raynas.space("timm:test_resnet", elastic={"width": 0.5}, num_classes=3)
+    by_l1 = plain.sorted("l1")
+    again = rebuild_space(resolve_space(by_l1, {}, None).spec, None).model_space
+    said = raynas.space("timm:test_resnet", elastic={"width": 0.5, "order": "l1"}, num_classes=3)
+    before = plain.model.state_dict()
+    assert not torch.equal(before["conv1.0.weight"], by_l1.model.state_dict()["conv1.0.weight"])
+    for other in (again, said):
+        for name, tensor in other.model.state_dict().items():
+            assert torch.equal(tensor, by_l1.model.state_dict()[name]), name
+    by_data = plain.sorted("activation", batches=[plain.tried_example])
+    with pytest.raises(LookupError, match="space="):
+        rebuild_space(resolve_space(by_data, {}, None).spec, None)
+    with pytest.raises(ValueError, match="which needs no data"):
+        raynas.space("timm:test_resnet", elastic={"width": 0.5, "order": "gradient"})

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from raynas.setup.problem import Space
 
 ELASTIC, INPUTS = "elastic", "inputs"
+ORDER, L1 = "order", "l1"
 FACTS = ("num_classes", "in_channels", "resolution", INPUTS)  # options that data decide
 OWN = (ELASTIC, "weights", *FACTS)
 EXAMPLE = {"width": [0.5, 0.75, 1.0], "depth": True}
@@ -56,10 +57,12 @@ def build_named(
     if prefix == PREFIX and is_folder(model):
         model = str(Path(model).absolute())
         name = f"{prefix}:{model}"
-    request = _request(name, whole.get(ELASTIC))
+    request, order = _request(name, whole.get(ELASTIC))
     own = {key: value for key, value in whole.items() if key not in OWN}
     given = {key: whole.get(key) for key in OWN if key != ELASTIC}
     space = NamedSpace(name, Wanted(name=model, options=own, **given), request)
+    if order is not None:
+        space = space.sorted(order)
     return space, ComponentSpec(name=name, options=whole)
 
 
@@ -70,7 +73,8 @@ def _of_images(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in facts.items() if key != "in_channels"}
 
 
-def _request(name: str, elastic: Any) -> Any:
+def _request(name: str, elastic: Any) -> tuple[Any, str | None]:
+    """Return what may become smaller, and by what the units are sorted; None leaves them."""
     from raynas.nn.conversion.request import read_request
 
     if not isinstance(elastic, Mapping) or not elastic:
@@ -78,11 +82,17 @@ def _request(name: str, elastic: Any) -> Any:
             f"{name}: say what may become smaller: elastic={EXAMPLE} "
             "(--elastic width=0.5,0.75,1.0 --elastic depth=true)"
         )
-    known = inspect.signature(read_request).parameters
+    known = {*inspect.signature(read_request).parameters, ORDER}
     for key in elastic:
         if key not in known:
             raise ValueError(f"elastic: there is no {key!r} to be elastic; {nearest(key, known)}")
-    return read_request(**elastic)
+    order = elastic.get(ORDER)
+    if order not in (None, L1):
+        raise ValueError(
+            f"elastic: order: expected {L1!r}, which needs no data, got {order!r}: others are "
+            "given to sorted() of the space in Python"
+        )
+    return read_request(**{k: v for k, v in elastic.items() if k != ORDER}), order
 
 
 def check_same_plan(space: Space, digest: str | None, releases: Mapping[str, str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from raynas.core.config import ComponentSpec
 from raynas.core.errors import UnknownName
 from raynas.core.model_names import LIBRARIES
 from raynas.core.nest import Nest, from_signature, leaves
 from raynas.nn.conversion.elastic_model import attach
 from raynas.nn.conversion.elastic_space import ElasticSpace
+from raynas.nn.conversion.importance import Loss
 from raynas.nn.conversion.plan import Plan
 from raynas.nn.conversion.request import Request
 from raynas.nn.named import hf_models, timm_models, torchvision_models
@@ -78,6 +80,23 @@ class NamedSpace(ElasticSpace):
         super().__init__(model, example, request, name=name, trained=trained)
         if not trained:  # else supernets begin with copies of the weights
             self.factory = NamedFactory(self.recipe, name, self.plan)
+
+    def sorted(
+        self, by: str = "l1", *, batches: Iterable[Any] | None = None, loss: Loss | None = None
+    ) -> NamedSpace:
+        """Return the space with the units that matter most first; see ``ElasticSpace.sorted``.
+
+        An order by ``l1`` is recorded in the spec. Others depend on data that no run folder keeps:
+        runs of such a space are read with ``space=``.
+        """
+        other = super().sorted(by, batches=batches, loss=loss)
+        assert isinstance(other, NamedSpace)
+        if self.spec is not None:
+            options = self.spec.options
+            elastic = {**options["elastic"], "order": by}
+            named = ComponentSpec(name=self.spec.name, options={**options, "elastic": elastic})
+            other.spec = named if by == "l1" else None
+        return other
 
     def whole(self) -> nn.Module:
         """Return the library's model, with initial weights."""
