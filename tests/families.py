@@ -65,7 +65,10 @@ def _ids(*names: str) -> Nest:
 
 def _resnet() -> nn.Module:
     block = torchvision.models.resnet.Bottleneck
-    return torchvision.models.ResNet(block, [1, 2, 1, 1], num_classes=5, width_per_group=16)
+    made: nn.Module = torchvision.models.ResNet(
+        block, [1, 2, 1, 1], num_classes=5, width_per_group=16
+    )
+    return made
 
 
 def _efficientnet() -> nn.Module:
@@ -74,19 +77,22 @@ def _efficientnet() -> nn.Module:
         efficientnet.MBConvConfig(4, 3, 2, 8, 16, 2, 1.0, 1.0),
         efficientnet.MBConvConfig(4, 5, 2, 16, 24, 2, 1.0, 1.0),
     ]
-    return torchvision.models.EfficientNet(settings, dropout=0.1, num_classes=5)
+    made: nn.Module = torchvision.models.EfficientNet(settings, dropout=0.1, num_classes=5)
+    return made
 
 
 def _convnext() -> nn.Module:
     settings = [convnext.CNBlockConfig(16, 32, 2), convnext.CNBlockConfig(32, None, 2)]
-    return torchvision.models.ConvNeXt(settings, num_classes=5)
+    made: nn.Module = torchvision.models.ConvNeXt(settings, num_classes=5)
+    return made
 
 
 def _regnet() -> nn.Module:
     settings = regnet.BlockParams.from_init_params(
         depth=5, w_0=16, w_a=12.0, w_m=2.0, group_width=8, se_ratio=0.25
     )
-    return torchvision.models.RegNet(settings, num_classes=5, stem_width=16)
+    made: nn.Module = torchvision.models.RegNet(settings, num_classes=5, stem_width=16)
+    return made
 
 
 def _timm(name: str, **options: Any) -> nn.Module:
@@ -97,11 +103,12 @@ def _timm(name: str, **options: Any) -> nn.Module:
 
 
 def _bit() -> nn.Module:
-    from timm.layers import GroupNormAct, StdConv2d
+    from timm.layers.norm_act import GroupNormAct
+    from timm.layers.std_conv import StdConv2d
     from timm.models.resnetv2 import ResNetV2
 
     made: nn.Module = ResNetV2(
-        (1, 1, 1, 1),
+        [1, 1, 1, 1],
         (32, 64, 64, 128),
         num_classes=5,
         stem_type="fixed",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-from typing import cast
 
 import numpy as np
 import pytest
@@ -37,10 +36,7 @@ ARCHITECTURES = 6
 def test_a_family_is_elastic(name: str) -> None:
     family = FAMILIES[name]
     model, example = family.build(), family.example()
-    space = cast(
-        ElasticSpace,
-        raynas.elastic(model, example, width=True, heads=True, ffn=True, depth=True, kernel=[3]),
-    )
+    space = raynas.elastic(model, example, width=True, heads=True, ffn=True, depth=True, kernel=[3])
     net = space.supernet().eval()
     _is_the_model(net, model, example)
     _keeps_its_coverage(space, family)

@@ -96,7 +96,9 @@ def test_sorting_leaves_what_the_whole_computes(family: str) -> None:
         net = space.sorted(order, batches=given).supernet().eval()
         for ours, theirs in zip(outputs(net, example), expected, strict=True):
             scale = float(theirs.abs().max())
-            assert float((ours - theirs).abs().max()) <= 1e-9 * max(scale, 1.0)
+            # Llama's norms are of float32 in every precision of the model
+            rounding = 1e-6 if family == "llama" else 1e-9
+            assert float((ours - theirs).abs().max()) <= rounding * max(scale, 1.0)
         state = net.state_dict()
         moved = {name for name, weight in before.items() if not weight.equal(state[name])}
         axes = space.plan.axes.values()
@@ -159,7 +161,7 @@ def test_planted_channels_come_first_also_under_a_norm(planted: Planted, order: 
         "gradient": {"batches": pairs, "loss": cross_entropy},
     }
     given = measured[order]
-    made = {"width": [3 / 8], "order": order, **given}
+    made: dict[str, Any] = {"width": [3 / 8], "order": order, **given}
     net = raynas.elastic(planted, x, **made).supernet().eval()
     assert isinstance(net, ElasticModel)
     axes = {group.axis.label: group.axis for group in unit_groups(net)}
