@@ -117,7 +117,8 @@ def of_timm(name: str) -> nn.Module:
     """Return a model of timm."""
     import timm
 
-    model: nn.Module = timm.create_model(name, **({"img_size": 64} if "vit_tiny" in name else {}))
+    options: dict[str, Any] = {"img_size": 64} if "vit_tiny" in name else {}
+    model: nn.Module = timm.create_model(name, **options)
     return model
 
 
@@ -235,7 +236,8 @@ def overhead(name: str, model: nn.Module, example: Nest) -> None:
         print(f"{name}: forward {ratios[0]:.3f}, and backward {ratios[1]:.3f} (goal 1.1)")
     own = held_bytes(model)
     places = [at for axis in space.plan.axes.values() for at in axis.places.values()]
-    added = sum(t.untyped_storage().nbytes() for t in {id(t): t for t in places}.values())
+    storages = [t.untyped_storage() for t in places]
+    added = sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
     print(f"{name}: supernet over model, bytes {(held_bytes(net) + added) / own:.4f} (goal 1.05)")
 
 

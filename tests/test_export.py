@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,25 @@ def test_torch_export_computes_the_same_for_any_batch(run: raynas.Result, tmp_pa
     for count in (1, 5):
         with torch.no_grad():
             torch.testing.assert_close(program(images(count)), run.model()(images(count)))
+
+
+def test_executorch_is_an_extra(
+    run: raynas.Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "executorch.exir", None)
+    with pytest.raises(ImportError, match=r"net\.pte takes ExecuTorch: pip install 'raynas"):
+        run.export(tmp_path / "net.pte")
+    assert not (tmp_path / "net.pte").exists()
+
+
+def test_executorch_computes_the_same(run: raynas.Result, tmp_path: Path) -> None:
+    runtime = pytest.importorskip("executorch.runtime")
+    file = tmp_path / "net.pte"
+    run.export(file)
+    method = runtime.Runtime.get().load_program(file).load_method("forward")
+    x = images(1)
+    with torch.no_grad():
+        torch.testing.assert_close(method.execute([x])[0], run.model()(x))
 
 
 def test_without_a_supernet_a_whole_network_is_the_same(run: raynas.Result) -> None:

@@ -466,7 +466,7 @@ def test_archives_are_read_and_unpacked_nowhere(
     check_ends(lambda: run(TABULAR + name), outcome, here.parent, r"out/.*", capsys)
 
 
-PIPELINE = {"space": "mlp", "data": "digits", "ray": {"inline": True}}
+PIPELINE: dict[str, Any] = {"space": "mlp", "data": "digits", "ray": {"inline": True}}
 PIPELINE |= {"steps": [{"search": {"algo": "random", "trials": 1}}]}
 NOT_NAMED = r"(c\.yaml|steps\.0\.search): .+'(steps\.0\.)?\.\./\.\./evil'.*"
 EVIL: tuple[dict[str, Any], ...] = (

@@ -54,10 +54,11 @@ def test_a_model_is_described() -> None:
 
 
 def test_an_order_that_needs_no_data_is_rebuilt_and_others_ask_for_the_space() -> None:
-    plain = raynas.space("timm:test_resnet", elastic={"width": 0.5}, num_classes=3)
+    plain: Any = raynas.space("timm:test_resnet", elastic={"width": 0.5}, num_classes=3)
     by_l1 = plain.sorted("l1")
-    again = rebuild_space(resolve_space(by_l1, {}, None).spec, None).model_space
-    said = raynas.space("timm:test_resnet", elastic={"width": 0.5, "order": "l1"}, num_classes=3)
+    again: Any = rebuild_space(resolve_space(by_l1, {}, None).spec, None).model_space
+    options = {"width": 0.5, "order": "l1"}
+    said: Any = raynas.space("timm:test_resnet", elastic=options, num_classes=3)
     before = plain.model.state_dict()
     assert not torch.equal(before["conv1.0.weight"], by_l1.model.state_dict()["conv1.0.weight"])
     for other in (again, said):

@@ -646,7 +646,8 @@ def test_an_exported_network_is_said_to_be_narrow_or_untrained(
     assert main(["export", str(out), decisions]) == 0
     assert "narrow" not in capsys.readouterr().out.replace(str(tmp_path), "")
     assert main(["export", str(out), str(tmp_path / "other.json"), "--whole"]) == 2
-    assert "whole goes with a network (.pt, .pt2, .onnx), not with .json" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "whole goes with a network (.pt, .pt2, .onnx, .pte), not with .json" in said
 
 
 def test_a_trained_supernet_scores_again_as_it_did(run: raynas.Result) -> None:

@@ -1,4 +1,4 @@
-"""Networks as files that other programs run, for batches of any size."""
+"""Networks as files that other programs run, for batches of any size but for ExecuTorch's."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from raynas.core.nest import Nest, arguments, mapped, paths
 from raynas.nn.modelspace import zeros_like_signature
 from raynas.nn.single_input import check_takes
 
-ENDINGS = (".json", ".pt", ".pt2", ".onnx")
+ENDINGS = (".json", ".pt", ".pt2", ".onnx", ".pte")
 LOGITS = ("classification", "multilabel", "segmentation", "language_modeling")
 
 
@@ -64,6 +64,8 @@ def write_network(
     check_takes(net, example)
     if file.endswith(".pt2"):
         write_program(net, example, file)
+    elif file.endswith(".pte"):
+        write_executorch(net, example, file)
     else:
         named = task is None or task.name in LOGITS
         write_onnx(net, example, file, ["logits" if named else "output"])
@@ -81,6 +83,35 @@ def write_program(net: nn.Module, example: Nest, file: str) -> None:
         RuntimeError: torch cannot follow the network.
     """
     torch.export.save(_program(net, example, file), file)
+
+
+def write_executorch(net: nn.Module, example: Nest, file: str) -> None:
+    """Write a network as ExecuTorch runs it on phones and small devices.
+
+    Args:
+        net: takes batches of one.
+        example: a batch of inputs.
+        file: local path.
+
+    Raises:
+        ImportError: ExecuTorch is not installed.
+        RuntimeError: torch cannot follow the network, or ExecuTorch lacks an operator of it.
+    """
+    try:
+        from executorch.exir import to_edge_transform_and_lower
+    except ImportError:
+        raise ImportError(
+            f"export: {file} takes ExecuTorch: pip install 'raynas[executorch]'"
+        ) from None
+    lone = mapped(lambda tensor: tensor[:1], example)
+    program = _program(net, lone, file, any_batch=False)
+    try:
+        with _quietly():
+            made = to_edge_transform_and_lower(program).to_executorch()
+    except Exception as error:
+        why = f"ExecuTorch has no form of what it computes: {_first_words(error)}"
+        raise RuntimeError(_not_written(file, why)) from error
+    Path(file).write_bytes(made.buffer)
 
 
 def write_onnx(net: nn.Module, example: Nest, file: str, outputs: Sequence[str]) -> None:
@@ -117,14 +148,16 @@ def write_onnx(net: nn.Module, example: Nest, file: str, outputs: Sequence[str])
     written.save(file)
 
 
-def _program(net: nn.Module, example: Nest, file: str) -> torch.export.ExportedProgram:
-    """Return a network as a program for batches of any size.
+def _program(
+    net: nn.Module, example: Nest, file: str, *, any_batch: bool = True
+) -> torch.export.ExportedProgram:
+    """Return a network as a program, for batches of any size or of the example's.
 
     Raises:
         RuntimeError: torch cannot follow it; the message names its line.
     """
     positional, keywords = arguments(example)
-    shapes = _any_batch(positional, keywords)
+    shapes = _any_batch(positional, keywords) if any_batch else None
     try:
         with _quietly():
             return torch.export.export(net, positional, keywords, dynamic_shapes=shapes)

@@ -448,7 +448,8 @@ class Result:
         Args:
             file: local path; ``.json`` takes the decisions, ``.pt2`` the network by torch.export,
                 ``.onnx`` the network as ONNX, from ``input`` to ``logits`` (or what a dict's or
-                tuple's inputs and another task's outputs are), ``.pt`` its weights, a state_dict;
+                tuple's inputs and another task's outputs are), ``.pte`` the network for ExecuTorch
+                and batches of one, ``.pt`` its weights, a state_dict;
                 ``.db`` (``.sqlite``, ``.sqlite3``) takes the study as SQLite, ``.journal``
                 (``.log``) as a journal.
             arch: None takes the best.
@@ -461,6 +462,7 @@ class Result:
             LookupError: the shape of an example is not known, or the space is not at hand.
             FileNotFoundError: there is no such folder.
             FileExistsError: there is such a study.
+            ImportError: ExecuTorch is not installed.
         """
         from raynas.results.optuna_study import ENDINGS as STUDIES
         from raynas.results.optuna_study import write_study
@@ -476,7 +478,7 @@ class Result:
         if file.endswith(".json"):
             if whole:
                 raise ValueError(
-                    "export: whole goes with a network (.pt, .pt2, .onnx), not with .json"
+                    "export: whole goes with a network (.pt, .pt2, .onnx, .pte), not with .json"
                 )
             Path(file).write_text(write_arch(chosen))
             return

@@ -135,7 +135,8 @@ class Trained:
 
         Args:
             file: local path; ``.pt`` takes the weights, a state_dict, ``.pt2`` the network by
-                torch.export, ``.onnx`` the network as ONNX, ``.json`` the decisions.
+                torch.export, ``.onnx`` the network as ONNX, ``.pte`` for ExecuTorch and batches of
+                one, ``.json`` the decisions.
             last: weights of the last epoch, in place of the best.
 
         Raises:

@@ -116,7 +116,7 @@ def unit_options(units: int, ratios: Iterable[float]) -> tuple[int, ...]:
     """Return how many units may stay, the largest first.
 
     >>> unit_options(6, [0.1, 0.5, 0.75, 1.0])
-    (6, 4, 3, 1)
+    (6, 5, 3, 1)
     """
     counts = {max(1, int(units * ratio + 0.5)) for ratio in ratios} | {units}
     return tuple(sorted(counts, reverse=True))
