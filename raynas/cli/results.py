@@ -132,9 +132,9 @@ def export(
     file: Annotated[
         str,
         typer.Argument(
-            help="Ends in .json (decisions), .pt (weights), .pt2, .onnx or .pte (network); or in .db "
-            "or .journal: all trials, as a study of Optuna; or in /: a folder that a converted model "
-            "loads from without raynas."
+            help="Ends in .json (decisions), .pt (weights), .pt2, .onnx or .pte (network); or in "
+            ".db or .journal: all trials, as a study of Optuna; or in /: a folder that a converted "
+            "model loads from without raynas."
         ),
     ],
     trial: Annotated[int | None, typer.Option(help="Its number. [default: the best]")] = None,
