@@ -86,6 +86,8 @@ def test_a_folder_with_a_network_is_not_written_over(llama: Any, tmp_path: Path)
     arch = llama.arch_space.sample(np.random.default_rng(0))
     with pytest.raises(FileExistsError, match=r"network\.json is there already"):
         save_network(llama.build(arch), llama, arch, tmp_path)
+    save_network(llama.build(arch), llama, arch, tmp_path, force=True)
+    assert (tmp_path / "network.json").exists() != (tmp_path / "model.safetensors").exists()
 
 
 def test_a_run_that_names_a_model_is_read_from_its_folder_alone(tmp_path: Path) -> None:

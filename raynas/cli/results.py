@@ -167,7 +167,7 @@ def export(
     arch = arch_of(result, number)
     loaded_by = None
     if file.endswith("/"):
-        loaded_by = result.save(file, arch, whole=whole)
+        loaded_by = result.save(file, arch, whole=whole, force=force)
     else:
         writable(file, force=force)
         result.export(file, arch, whole=whole)

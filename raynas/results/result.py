@@ -486,7 +486,12 @@ class Result:
         write_network(net, file, self._signature, self.config.task)
 
     def save(
-        self, folder: str | Path, arch: Mapping[str, Value] | None = None, *, whole: bool = False
+        self,
+        folder: str | Path,
+        arch: Mapping[str, Value] | None = None,
+        *,
+        whole: bool = False,
+        force: bool = False,
     ) -> str:
         """Write a network of a converted model into a folder, from which it loads without raynas.
 
@@ -496,6 +501,7 @@ class Result:
             folder: local path; it must hold no network.
             arch: None takes the best.
             whole: with initial weights instead, as for ``model``.
+            force: replace a network that is there.
 
         Returns:
             What loads it, as a line of Python.
@@ -509,7 +515,8 @@ class Result:
         from raynas.nn.named.save import save_network
 
         chosen = Arch(self.best.arch if arch is None else arch)
-        return save_network(self.model(chosen, whole=whole), self.rebuilt.space, chosen, folder)
+        net = self.model(chosen, whole=whole)
+        return save_network(net, self.rebuilt.space, chosen, folder, force=force)
 
     def optuna_study(self, storage: Any = None) -> optuna.Study:
         """Return the run's trials as a study of Optuna, named like the run's folder.

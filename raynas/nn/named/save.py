@@ -38,7 +38,12 @@ INDENT = 2
 
 
 def save_network(
-    net: nn.Module, space: ModelSpace, arch: Mapping[str, Value], folder: str | Path
+    net: nn.Module,
+    space: ModelSpace,
+    arch: Mapping[str, Value],
+    folder: str | Path,
+    *,
+    force: bool = False,
 ) -> str:
     """Write a network of a converted model into a folder, from which it is loaded without raynas.
 
@@ -52,6 +57,7 @@ def save_network(
         space: of a model that exists already.
         arch: the architecture that the network is of.
         folder: local path; it is made, and must hold no network.
+        force: replace a network that is there.
 
     Returns:
         What loads it, as a line of Python.
@@ -68,12 +74,16 @@ def save_network(
         )
     recipe = recipe_of(space)
     place = Path(folder)
-    for name in FILES:
-        if (place / name).exists():
-            raise FileExistsError(f"save: {place / name} is there already: name another folder")
-    place.mkdir(parents=True, exist_ok=True)
+    there = [place / name for name in FILES if (place / name).exists()]
+    if there and not force:
+        raise FileExistsError(
+            f"save: {there[0]} is there already: name another folder, or replace it by force"
+        )
     with torch.random.fork_rng(devices=[]):
         whole = build_whole(recipe)
+    place.mkdir(parents=True, exist_ok=True)
+    for file in there:
+        file.unlink()
     sizes = None
     if recipe["library"] == "transformers":
         sizes = layer_sizes(whole, whole.config, space.plan, arch)
