@@ -139,3 +139,29 @@ def test_latencies_are_measured_network_by_network(space: ElasticSpace, tmp_path
     assert not list(tmp_path.glob("latency_*"))  # nothing that another run could look up
     with pytest.raises(ValueError, match=r"latencies of Decoder, a converted model, do not add up"):
         latency_table(space)
+
+
+def test_bounds_go_by_the_data_and_not_by_the_example_of_the_conversion(tmp_path: Path) -> None:
+    net = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, padding=1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 10),
+    )
+    space = raynas.elastic(net, torch.randn(4, 1, 8, 8), width=[0.25, 0.5, 0.75])
+    whole = raynas.cost(space, space.arch_space.decided(lambda decision: decision.options[0]))
+    result = raynas.search(
+        space,
+        "random",
+        data="digits",  # of 16 x 16 pixels: four times as many multiply-accumulates
+        supernet={"epochs": 0},
+        constraints={"macs": (None, 2.0 * whole.macs)},
+        trials=5,
+        out=str(tmp_path),
+        ray={"inline": True},
+    )
+    assert set(result.trials["status"]) == {"completed"}
+    assert result.trials["macs"].max() <= 2.0 * whole.macs
+    assert result.trials["macs"].max() > 0.25 * whole.macs

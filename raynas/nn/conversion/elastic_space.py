@@ -77,6 +77,17 @@ class ElasticSpace(ModelSpace):
             self.costs = (*COSTS, KV_CACHE)
         self._check_whole(model, example)
 
+    def taking(self, inputs: Any) -> ElasticSpace:
+        """Return the space with other inputs than the example that the model was converted with.
+
+        Images of another size, say: costs and bounds go by what a run's data give.
+        """
+        if inputs is None or inputs == self.signature:
+            return self
+        other = copy.copy(self)
+        other.signature = inputs
+        return other
+
     def _check_whole(self, model: nn.Module, example: Nest) -> None:
         """Compare the whole supernet with the model: never a network that is silently another."""
         modes = {module: module.training for module in model.modules()}
