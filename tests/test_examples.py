@@ -36,12 +36,14 @@ LEARNED = {
     "nni_port": ("acc1", 0.7, 1.0),
     "ask_and_tell": ("accuracy", 0.8, 0.9),
     "optuna_study": ("accuracy", 0.8, 1.0),
+    "existing_model": ("valid_accuracy", 0.4, 1.0),
     "plain_tune": ("accuracy", 0.7, 0.85),
 }
 ON_RAY = ["two_inputs", "plain_tune"]
 # of these, `make examples` and `make test-all` run every one
 SLOW = {
     "character_transformer",
+    "existing_model",
     "graphs",
     "image_folder",
     "modular_nas_port",
