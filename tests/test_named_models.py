@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torchvision
+from safetensors.torch import save_file
 
 import raynas
 from raynas.cli.common import space_options
@@ -69,3 +72,24 @@ def test_an_order_that_needs_no_data_is_rebuilt_and_others_ask_for_the_space() -
         rebuild_space(resolve_space(by_data, {}, None).spec, None)
     with pytest.raises(ValueError, match="which needs no data"):
         raynas.space("timm:test_resnet", elastic={"width": 0.5, "order": "gradient"})
+
+
+def test_weights_come_from_a_local_folder_or_file(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    images = {"intermediate_size": 32, "image_size": 16, "patch_size": 8, "num_channels": 1}
+    whole = transformers.ViTForImageClassification(transformers.ViTConfig(**sizes, **images))
+    whole.save_pretrained(tmp_path)
+    space: Any = raynas.space(f"hf:{tmp_path}", elastic={"ffn": [0.5]})
+    state = space.model.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in whole.state_dict().items())
+    other: Any = raynas.space(f"hf:{tmp_path}", elastic={"ffn": [0.5]}, num_classes=7)
+    assert other.model.classifier.out_features == 7
+    model = torchvision.models.shufflenet_v2_x0_5(weights=None, num_classes=3)
+    save_file(model.state_dict(), tmp_path / "own.safetensors")
+    options: dict[str, Any] = {"elastic": {"width": [0.5]}, "num_classes": 3}
+    name = "torchvision:shufflenet_v2_x0_5"
+    space = raynas.space(name, weights=str(tmp_path / "own.safetensors"), **options)
+    assert torch.equal(space.model.state_dict()["conv1.0.weight"], model.conv1[0].weight)
+    with pytest.raises(FileNotFoundError, match=r"there is no file .*none\.safetensors"):
+        raynas.space(name, weights=str(tmp_path / "none.safetensors"), **options)

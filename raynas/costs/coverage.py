@@ -51,7 +51,7 @@ class Converted:
 def converted(plan: Plan, model: nn.Module) -> Converted:
     """Return what a plan makes elastic of a model."""
     sizes = {name: tensor.numel() for name, tensor in model.named_parameters()}
-    covered = {name for axis in plan.axes.values() for name, _ in axis.places}
+    covered = plan.on_axes
     dimensions: dict[str, list[str]] = defaultdict(list)
     for (name, dim), reason in plan.fixed.items():
         if plan.shapes[name][dim] > 1:
@@ -66,6 +66,4 @@ def converted(plan: Plan, model: nn.Module) -> Converted:
     labels = Counter({axis.label: axis.kind for axis in plan.axes.values()}.values())
     kinds = {kind: labels[kind] for kind in ("width", "heads", "ffn")}
     kinds |= {"kernel": len(plan.kernels), "depth": len(plan.skips)}
-    whole = sum(sizes.values())
-    on_axes = sum(size for name, size in sizes.items() if name in covered)
-    return Converted(kinds, on_axes / max(whole, 1), tuple(parts))
+    return Converted(kinds, plan.coverage(model), tuple(parts))

@@ -27,6 +27,7 @@ from raynas.costs.parts import Factor, Path
 from raynas.costs.plain import Varies, kept
 from raynas.costs.products import Form, Largest, Product, Sums, Values, Variable, terms_of
 from raynas.costs.traced import CostTrace, Counted, Held, traced
+from raynas.costs.traced import Product as TracedProduct
 from raynas.nn.conversion.elastic_model import ElasticModel
 from raynas.nn.conversion.plan import Kernel
 from raynas.nn.mutable import frozen
@@ -62,7 +63,7 @@ class ElasticCosts:
                 trace = traced(whole, example)
         self._units = _Units(model, trace)
         made, variables = self._made, self._made.variables
-        macs = [self._of_product(at, trace) for at in range(len(trace.products))]
+        macs = [self._of_product(told) for told in trace.products]
         self._values = Values(variables)
         products = {"params": list(made.params()), "macs": macs, KV_CACHE: list(made.cache())}
         self._sums = Sums(products, len(variables))
@@ -106,15 +107,14 @@ class ElasticCosts:
         vectors = {label: Vector(len(decisions[label].options)) for label in decisions}
         return Expectation(vectors, terms)
 
-    def _of_product(self, at: int, trace: CostTrace) -> Product:
-        told, scopes = trace.products[at], trace.within[at]
+    def _of_product(self, told: TracedProduct) -> Product:
         forms = [self._units.form(told.elements), self._units.form(told.met)]
         factor, kernel = told.taps, self._made.kernel_of((told.weight or "").rpartition(".")[0])
         if kernel is not None:
             area, form = kernel
             factor //= area
             forms.append(form)
-        return Product(factor, (*forms, *self._made.present(scopes)))
+        return Product(factor, (*forms, *self._made.present(told.within)))
 
     def _moments(self, trace: CostTrace, example: Nest) -> Iterator[Form]:
         """Yield the bytes that are alive, moment by moment."""

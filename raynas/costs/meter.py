@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from raynas.core.nest import Nest, leaves
+from raynas.nn.evaluation_mode import evaluation_mode
 
 aten = torch.ops.aten
 
@@ -196,14 +197,10 @@ def evaluating(model: nn.Module, *, fused: bool = False) -> Iterator[None]:
         model: any module.
         fused: whether a layer may hide its products in one operation, where they are not counted.
     """
-    modes = {module: module.training for module in model.modules()}
     fused_before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(fused_before and fused)
-    model.eval()
     try:
-        with torch.no_grad():
+        with evaluation_mode(model), torch.no_grad():
             yield
     finally:
-        for module, mode in modes.items():
-            module.training = mode
         torch.backends.mha.set_fastpath_enabled(fused_before)

@@ -17,6 +17,25 @@ from raynas.nn.conversion.trace import Operation, Trace, counted
 Counted = tuple[Tensor, Tensor]  # distinct labels, and how often each stands there
 
 
+@dataclass(frozen=True)
+class Product:
+    """Multiply-accumulates of one operation: elements of its output times what each one meets.
+
+    Attributes:
+        within: paths of all modules that ran.
+        weight: name of the weight, None for products of activations.
+        elements: labels of the output's elements, and how often each stands there.
+        met: likewise of the dimension that is summed over.
+        taps: further factor, such as the size of a kernel.
+    """
+
+    within: tuple[str, ...]
+    weight: str | None
+    elements: Counted
+    met: Counted
+    taps: int
+
+
 @dataclass
 class Held:
     """Memory that a pass has held.
@@ -103,13 +122,13 @@ class CostTrace(Trace):
 
     Attributes:
         log: of its memory.
-        within: of each product, paths of all modules that ran.
+        products: multiply-accumulates.
     """
 
     def __init__(self, model: nn.Module, example: Nest) -> None:
         super().__init__(model, RULES)
         self.log = MemoryLog(example)
-        self.within: list[tuple[str, ...]] = []
+        self.products: list[Product] = []
 
     def opened(self, path: str, args: Any, kwargs: Any) -> None:
         """Note that a module's call begins."""
@@ -121,11 +140,16 @@ class CostTrace(Trace):
         super().closed(_module, _args, out)
         self.log.scopes = self.scopes
 
+    def multiply(
+        self, elements: Tensor, met: Tensor, *, weight: str | None = None, taps: int = 1
+    ) -> None:
+        """Note the multiply-accumulates of an operation."""
+        self.products.append(Product(self.scopes, weight, counted(elements), counted(met), taps))
+
     def follow_labels(self, operation: Operation) -> None:
         """Apply the rule of an operation, unwatched, and note the labels of what it made."""
         with self.log.paused():
             super().follow_labels(operation)
-            self.within += [self.scopes] * (len(self.products) - len(self.within))
             for leaf in tree_leaves(operation.out):
                 labels = self.of(leaf)
                 if labels is not None:

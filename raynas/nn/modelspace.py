@@ -23,6 +23,7 @@ from raynas.core.registry import Registry
 from raynas.nn.buffers import make_room
 from raynas.nn.choice import LayerChoice
 from raynas.nn.construct.described import described_arch
+from raynas.nn.evaluation_mode import evaluation_mode
 from raynas.nn.made_tensors import MadeTensors
 from raynas.nn.mutable import (
     activate_unchecked,
@@ -263,15 +264,12 @@ def _waits(model: nn.Module) -> bool:
 @torch.no_grad()
 def _materialise(model: nn.Module, example: Nest) -> None:
     """Run every candidate, so that lazy layers have their weights."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
     restore = each_route(model, lambda mutable: mutable.route)
-    for arch in covering(space_of(model)):
-        activate_unchecked(model, arch)
-        call(model, example)
+    with evaluation_mode(model):
+        for arch in covering(space_of(model)):
+            activate_unchecked(model, arch)
+            call(model, example)
     restore()
-    for module, mode in modes.items():
-        module.training = mode
 
 
 def _cut_graphs(model: nn.Module) -> None:

@@ -38,8 +38,7 @@ def skips_of(trace: Trace, model: nn.Module, class_of: NDArray[np.int64]) -> lis
     }
     terms = {path for path in terms if not _inside_any(path, terms)}
     blocks = {path for path in residual if not _holds_any(path, residual | terms)}
-    order = [path for path in dict.fromkeys(c.path for c in trace.calls)]
-    chosen = [path for path in order if path in terms or path in blocks]
+    chosen = [path for path in by_path if path in terms or path in blocks]
     return [Skip(f"{path}.depth", path, path in terms, _nones(by_path[path][0])) for path in chosen]
 
 

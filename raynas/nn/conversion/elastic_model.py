@@ -309,8 +309,7 @@ def _tensor_update(
         left_out = [plan.axes[n].places[name, dim][plan.units(n, arch) :] for n in numbers]
         kept[dim] = kept_positions(sizes[dim], left_out)
     if kernel is not None:
-        size = int(arch.get(kernel.label, kernel.size))  # type: ignore[arg-type]
-        edge = (kernel.size - size) // 2
+        size, edge = kernel.cut(arch)
         kept |= {dim: torch.arange(edge, edge + size) for dim in range(2, len(sizes))}
     return vars(module)[CUTS], own, cut_of(kept, sizes)
 
@@ -318,7 +317,8 @@ def _tensor_update(
 def _number_update(
     plan: Plan, module: nn.Module, attribute: str, counts: list[Any], arch: Mapping[str, Value]
 ) -> Update:
-    kept, value = plan.kept(arch), vars(module)[attribute]
+    axes = {number for _, count in counts for number in count.per_unit}
+    kept, value = {number: plan.units(number, arch) for number in axes}, vars(module)[attribute]
     if counts[0][0] is None:
         return vars(module)[CUTS], attribute, counts[0][1].at(kept)
     if isinstance(value, tuple | list):
@@ -333,8 +333,7 @@ def _number_update(
 def _kernel_update(
     module: nn.Module, kernel: Kernel, attribute: str, arch: Mapping[str, Value]
 ) -> Update:
-    size = int(arch.get(kernel.label, kernel.size))  # type: ignore[arg-type]
-    edge = (kernel.size - size) // 2
+    size, edge = kernel.cut(arch)
     if attribute == "kernel_size":
         return vars(module)[CUTS], attribute, (size,) * len(kernel.padding)
     padding = zip(kernel.padding, kernel.dilation, strict=True)

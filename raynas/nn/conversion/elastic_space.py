@@ -19,6 +19,7 @@ from raynas.nn.conversion.laws import agree, outputs
 from raynas.nn.conversion.ordering import sort_units
 from raynas.nn.conversion.plan import Plan
 from raynas.nn.conversion.request import Request
+from raynas.nn.evaluation_mode import evaluation_mode
 from raynas.nn.modelspace import ModelSpace
 
 
@@ -90,10 +91,8 @@ class ElasticSpace(ModelSpace):
 
     def _check_whole(self, model: nn.Module, example: Nest) -> None:
         """Compare the whole supernet with the model: never a network that is silently another."""
-        modes = {module: module.training for module in model.modules()}
-        expected = outputs(model.eval(), example)
-        for module, mode in modes.items():
-            module.training = mode
+        with evaluation_mode(model):
+            expected = outputs(model, example)
         if not agree(expected, outputs(self.supernet().eval(), example)):
             raise InvalidSpace(
                 f"{self.name} computes something else once it is elastic: its code looks at "
@@ -145,7 +144,4 @@ class ElasticSpace(ModelSpace):
     @property
     def coverage(self) -> float:
         """Share of the weights that lie on an axis that is elastic."""
-        elastic = {name for axis in self.plan.axes.values() for name, _ in axis.places}
-        weights = dict(self._model.named_parameters())
-        covered = sum(weights[name].numel() for name in elastic & weights.keys())
-        return covered / max(sum(p.numel() for p in weights.values()), 1)
+        return self.plan.coverage(self._model)

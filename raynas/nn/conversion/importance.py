@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 from raynas.core.nest import Nest, call
 from raynas.nn.conversion.plan import ElasticAxis
 from raynas.nn.conversion.trace import Place
+from raynas.nn.evaluation_mode import evaluation_mode
 
 Loss = Callable[[Any, Any], Tensor]  # of outputs and targets
 Vectors = dict[Place, Tensor]  # a number for each position of a tensor's dimension
@@ -57,7 +57,7 @@ def activations(model: nn.Module, batches: Iterable[Nest]) -> Vectors:
         ValueError: there is no batch.
     """
     reading = _Reading(model)
-    with torch.no_grad(), _evaluating(model):
+    with torch.no_grad(), evaluation_mode(model):
         for number, batch in enumerate(batches):
             with reading:
                 call(model, batch)
@@ -130,7 +130,7 @@ def gradients(
     totals: dict[int, Tensor] = {}
     held = {name: (weight.grad, weight.requires_grad) for name, weight in weights.items()}
     try:
-        with torch.enable_grad(), _evaluating(model):
+        with torch.enable_grad(), evaluation_mode(model):
             for batch in batches:
                 if not isinstance(batch, tuple | list) or len(batch) != 2:
                     raise ValueError(
@@ -188,14 +188,3 @@ def of_units(axis: ElasticAxis, vectors: Vectors) -> Tensor | None:
 def _over_others(tensor: Tensor, dim: int) -> Tensor:
     others = [other for other in range(tensor.dim()) if other != dim]
     return tensor.sum(others) if others else tensor
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode

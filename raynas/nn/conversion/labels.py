@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -84,6 +83,3 @@ def differs_along(labels: Tensor, dim: int) -> bool:
     if len(rows) < 2 or labels.stride(dim) == 0:
         return False
     return bool((rows[1:] != rows[:-1]).any())
-
-
-Movement = Callable[..., Any]

@@ -69,12 +69,22 @@ def permuted(
     """
     changed: set[str] = set()
     for places, count in axes:
-        order = torch.randperm(count, generator=rng)
-        for (name, dim), positions in places.items():
-            tensor = tensors[name]
-            changed.add(name)
-            index = torch.arange(tensor.shape[dim])
-            index[positions[:count].flatten()] = positions[:count][order].flatten()
-            with torch.no_grad():
-                tensor.copy_(tensor.index_select(dim, index.to(tensor.device)))
+        reorder(tensors, places, torch.randperm(count, generator=rng))
+        changed |= {name for name, _ in places}
     return changed
+
+
+@torch.no_grad()
+def reorder(tensors: Mapping[str, Tensor], places: Mapping[Place, Tensor], order: Tensor) -> None:
+    """Put the first units of an axis into another order wherever they lie.
+
+    Args:
+        tensors: of the model, by name; written in place.
+        places: by tensor and dimension, the positions of each unit, shape (units, width).
+        order: of the units that take part, on the CPU.
+    """
+    for (name, dim), positions in places.items():
+        tensor, moving = tensors[name], positions[: len(order)]
+        index = torch.arange(tensor.shape[dim])
+        index[moving.flatten()] = moving[order].flatten()
+        tensor.copy_(tensor.index_select(dim, index.to(tensor.device)))

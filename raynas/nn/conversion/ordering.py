@@ -21,6 +21,7 @@ from raynas.nn.conversion.importance import (
     magnitudes,
     of_units,
 )
+from raynas.nn.conversion.laws import reorder
 from raynas.nn.conversion.plan import ElasticAxis, Plan
 
 
@@ -54,14 +55,9 @@ class UnitGroup:
         importance = self.importance()
         return None if importance is None else falling(importance, self.sizes(options))
 
-    @torch.no_grad()
     def permute(self, order: Tensor) -> None:
         """Put the units in another order wherever they lie."""
-        for (name, dim), positions in self.axis.places.items():
-            tensor = self.tensors[name]
-            index = torch.arange(tensor.shape[dim])
-            index[positions.flatten()] = positions[order.cpu()].flatten()
-            tensor.copy_(tensor.index_select(dim, index.to(tensor.device)))
+        reorder(self.tensors, self.axis.places, order.cpu())
 
 
 def falling(importance: Tensor, sizes: Iterable[int] = ()) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from raynas.core.arch import Value
 from raynas.core.archspace import ArchSpace
@@ -85,6 +85,12 @@ class Kernel:
     options: tuple[int, ...]
     padding: tuple[int, ...]
     dilation: tuple[int, ...]
+
+    def cut(self, arch: Mapping[str, Value]) -> tuple[int, int]:
+        """Return an architecture's size of the kernel, and what of it is cut off on each side."""
+        option = arch.get(self.label, self.size)
+        assert isinstance(option, int)
+        return option, (self.size - option) // 2
 
 
 @dataclass(frozen=True)
@@ -168,9 +174,18 @@ class Plan:
     @property
     def largest(self) -> dict[str, Value]:
         """The architecture that is the model itself."""
-        sizes: dict[str, Value] = {axis.label: axis.options[0] for axis in self.axes.values()}
-        sizes |= {kernel.label: kernel.options[0] for kernel in self.kernels}
-        return sizes | {skip.label: 1 for skip in self.skips}
+        return {label: options[0] for label, (_, options) in self.sizes.items()}
+
+    @property
+    def on_axes(self) -> set[str]:
+        """Names of the tensors that lie on an axis."""
+        return {name for axis in self.axes.values() for name, _ in axis.places}
+
+    def coverage(self, model: nn.Module) -> float:
+        """Return the share of a model's weights that lie on an axis."""
+        sizes = {name: weight.numel() for name, weight in model.named_parameters()}
+        covered = sum(sizes[name] for name in self.on_axes & sizes.keys())
+        return covered / max(sum(sizes.values()), 1)
 
     def kept(self, arch: Mapping[str, Value]) -> dict[int, int]:
         """Return how many units of each axis an architecture keeps; all where it does not say."""

@@ -8,7 +8,6 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 DEFAULT_RATIOS = (0.5, 0.75, 1.0)  # what True means
-KINDS = ("width", "heads", "ffn")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from raynas.nn.conversion.counts import Monomials, TracedInt, traced_counts
 from raynas.nn.conversion.labels import Labels, along, compact
 
 Place = tuple[str, int]  # a tensor's name in the model, and one of its dimensions
-STATISTICS = ("running_mean", "running_var")
 
 
 @dataclass(frozen=True)
@@ -64,25 +63,6 @@ class Follows:
     labels: Tensor
 
 
-@dataclass(frozen=True)
-class Product:
-    """Multiply-accumulates of one operation: elements of its output times what each one meets.
-
-    Attributes:
-        scope: path of the module in which it ran.
-        weight: name of the weight, None for products of activations.
-        elements: labels of the output's elements, and how often each stands there.
-        met: likewise of the dimension that is summed over.
-        taps: further factor, such as the size of a kernel.
-    """
-
-    scope: str
-    weight: str | None
-    elements: tuple[Tensor, Tensor]
-    met: tuple[Tensor, Tensor]
-    taps: int
-
-
 @dataclass
 class ModuleCall:
     """One call of a module.
@@ -126,7 +106,6 @@ class Trace(TorchFunctionMode):
         attended: labels of heads, whose channels met each other.
         rectangles: labels of a dimension that was split into equal parts, shape (parts, size).
         follows: whole numbers that count channels.
-        products: multiply-accumulates.
         scored: by module, the keys that its queries met last, as ``cached`` has them.
         cached: labels of keys and values of causal attention, with how many there are of each.
         calls: of modules, in the order in which they ended.
@@ -144,7 +123,6 @@ class Trace(TorchFunctionMode):
         self.attended: list[Tensor] = []
         self.rectangles: list[Tensor] = []
         self.follows: list[Follows] = []
-        self.products: list[Product] = []
         self.scored: dict[str, tuple[Tensor, Tensor]] = {}
         self.cached: list[tuple[str, tuple[Tensor, Tensor]]] = []
         self.calls: list[ModuleCall] = []
@@ -231,8 +209,14 @@ class Trace(TorchFunctionMode):
     def multiply(
         self, elements: Tensor, met: Tensor, *, weight: str | None = None, taps: int = 1
     ) -> None:
-        """Count the multiply-accumulates of an operation."""
-        self.products.append(Product(self.scope, weight, counted(elements), counted(met), taps))
+        """Take note of multiply-accumulates: nothing here, for only costs count them.
+
+        Args:
+            elements: labels of what is made.
+            met: labels of the dimension that each element sums over.
+            weight: name of the weight, None for products of activations.
+            taps: further factor, such as the size of a kernel.
+        """
 
     def reduce(self, labels: Tensor) -> None:
         """Note that something was computed over channels together."""

@@ -46,10 +46,9 @@ def movement(trace: Trace, op: Operation) -> None:
     args, kwargs = tree_map_only(Tensor, lambda x: _movable(trace, x), (op.args, op.kwargs))
     if op.name in ("pad", "constant_pad_nd"):
         args, kwargs = args[:2], {k: v for k, v in kwargs.items() if k == "pad"}
-        if op.argument(2, "mode", "constant") not in ("constant", 0, 0.0) and isinstance(
-            op.argument(2, "mode", "constant"), str
-        ):
-            kwargs["mode"] = op.argument(2, "mode")
+        mode = op.argument(2, "mode")
+        if isinstance(mode, str) and mode != "constant":  # what is put there has no labels
+            kwargs["mode"] = mode
     if op.name in ("view_as", "expand_as", "reshape_as"):
         args = (args[0], op.out)
     try:
