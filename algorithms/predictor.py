@@ -17,15 +17,24 @@ from numpy.typing import NDArray
 
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
+from raynas.core.candidates import Candidates, candidates
 from raynas.core.codes import Codes, Rows
-from raynas.core.decision import Choice, Decision
+from raynas.core.decision import Choice
 from raynas.core.deduplicator import Deduplicator
 from raynas.core.feasible import repaired
 from raynas.core.objectives import pareto_mask
 from raynas.core.points import Points
 from raynas.core.ranking import scores_of
 from raynas.core.sampler import SAMPLERS, Origin, Sampler
-from raynas.core.surrogate import Matrix, expected, improvement, quadratic_bounds, ranked
+from raynas.core.similarity import EqualDecisions
+from raynas.core.surrogate import (
+    Matrix,
+    expected,
+    improvement,
+    kernel,
+    posterior_bounds,
+    ranked,
+)
 from raynas.core.trial import Trial
 from raynas.supernet.blas import one_blas_thread
 from raynas.supernet.forecast import Forecast, forecast
@@ -35,8 +44,6 @@ Model = Literal["quadratic", "forest", "mlp"]
 FITTED = 200  # points that a model is fitted on: one half the best, one half random others
 CENTRES = 8  # best points whose surroundings are candidates
 FRONT_CENTRES = 16  # the same with several objectives, drawn from the front
-MUTANTS = 30  # candidates per centre that differ in two or three decisions
-UNIFORM = 100  # candidates from anywhere
 IN_FLIGHT = 64  # latest queries in flight that the model takes into account
 DESIGNS = 30  # designs that the start of a later episode is picked from
 TREES = 50
@@ -106,12 +113,13 @@ class Predictor(Sampler):
         self._visited = Deduplicator(space, self._rng)
         self.origin = Origin()
         self._codes = Codes(space)
+        self._equal = EqualDecisions(self._codes)
         self._seen: set[bytes] = set()
         self._points = Points(self._codes)
         self._inside: list[bool] = []  # whether each point of an earlier run keeps the bounds
         decisions = space.decisions.values()
         self._design_size = max([10, *(2 * len(d.options) for d in decisions)])
-        self._patience = max(20, 3 * sum(map(_changes, decisions)) // 2)
+        self._patience = max(20, 3 * int(self._codes.changes.sum()) // 2)
         self._peaks: list[Rows] = []
         self._turn = False
         self._flying: dict[str, tuple[Rows, Episode | None]] = {}
@@ -243,8 +251,8 @@ class Predictor(Sampler):
     def _distance_of_nearest_half(self, design: list[Rows]) -> float:
         if not self._peaks:
             return 0.0
-        points, peaks = self._features(design), self._features(self._peaks)
-        nearest = np.sort((1 - points @ peaks.T).min(1))
+        equal = self._equal.between(self._table(design), self._table(self._peaks))
+        nearest = np.sort((1 - equal).min(1))
         return round(float(nearest[: len(nearest) // 2].mean()), 9)
 
     # --- the model's choice ---
@@ -266,18 +274,19 @@ class Predictor(Sampler):
         fitted = self._fitted(best, own)
         view = self._forecast(members, scores, everywhere) if self._model == "mlp" else None
         pool = None if view is None else view.pool
-        candidates, owners = self._candidates([points.rows[members[i]] for i in centres], pool)
-        if not len(candidates):
+        middles = self._table([points.rows[members[i]] for i in centres])
+        around = candidates(self._codes, middles, self._rng, seen=self._seen, pool=pool)
+        if not len(around):
             return None, Origin()
         targets = ranked(scores[fitted]) if view is None else ranked(scores)[fitted]
-        rows = [points.rows[members[i]] for i in fitted]
-        mean, upper = self._bounds(rows, targets, candidates, view)
+        rows = self._table([points.rows[members[i]] for i in fitted])
+        mean, upper = self._bounds(rows, targets, around, view)
         hope = improvement(upper, targets, own[fitted]) if several else upper[:, 0]
-        keys = self._codes.keys(candidates)
+        keys = self._codes.keys(around.rows)
         for i in np.argsort(-hope, kind="stable"):
-            if self._visited.is_open(self._codes.decode(candidates[i])):
-                row: Rows = candidates[i]
-                centre = members[centres[owners[i]]] if owners[i] >= 0 else -1
+            if self._visited.is_open(self._codes.decode(around.rows[i])):
+                row: Rows = around.rows[i]
+                centre = members[centres[around.owners[i]]] if around.owners[i] >= 0 else -1
                 key = None  # an earlier run's trial is no parent
                 if centre >= points.earlier:
                     key = self._codes.decode(points.rows[centre]).key
@@ -316,58 +325,29 @@ class Predictor(Sampler):
         others = others[np.argsort(~own_N[others], kind="stable")]
         return np.concatenate([best, others[: FITTED - len(best)]])
 
-    def _candidates(self, centres: list[Rows], pool: Rows | None) -> tuple[Rows, NDArray[np.intp]]:
-        """Return unseen rows, each once: neighbours and mutants of the centres, and any others.
-
-        The pool's come last. Beside them, which centre each was made from; -1 if from none.
-        """
-        codes, rng = self._codes, self._rng
-        near = [codes.neighbours(row, rng) for row in centres]
-        mutants = codes.mutate(codes.mutate(np.repeat(np.array(centres), MUTANTS, 0), rng), rng)
-        thrice = rng.random(len(mutants)) < 0.3
-        mutants[thrice] = codes.mutate(mutants[thrice], rng)
-        rows = np.concatenate([*near, mutants, codes.uniform(UNIFORM, rng)])
-        rows = rows if pool is None else np.concatenate([rows, pool])
-        each = np.arange(len(centres))
-        owners = [np.repeat(each, list(map(len, near))), np.repeat(each, MUTANTS)]
-        first: dict[bytes, int] = {}
-        for i, key in enumerate(codes.keys(rows)):
-            if key not in self._seen:
-                first.setdefault(key, i)
-        kept = list(first.values())
-        made = np.concatenate(owners)
-        return rows[kept], np.append(made, np.full(len(rows) - len(made), -1))[kept]
-
     def _bounds(
-        self, rows: list[Rows], targets: Matrix, candidates: Rows, view: Forecast | None
+        self, rows: Rows, targets: Matrix, around: Candidates, view: Forecast | None
     ) -> tuple[Matrix, Matrix]:
         """Return mean and mean + deviation of every objective, each of shape (C, M)."""
-        fitted_NF, candidates_CF = self._features(rows), self._codes.features(candidates)
         if self._model == "forest":
-            return forest_bounds(
-                fitted_NF, targets, candidates_CF, seed=int(self._rng.integers(2**31))
-            )
-        flying_PF = self._features([row for row, _ in self._flying.values()][-IN_FLIGHT:])
+            seed = int(self._rng.integers(2**31))
+            features = self._codes.features
+            return forest_bounds(features(rows), targets, features(around.rows), seed=seed)
+        flying = [row for row, _ in self._flying.values()][-IN_FLIGHT:]
+        points = np.concatenate([rows, self._table(flying)])
+        known, cross = self._equal.between(points, points), self._equal.of(around, points)
         noise = 0.1 if targets.shape[1] == 1 else 0.03
+        left = targets if view is None else targets - view.mean(rows)
+        mean, upper = posterior_bounds(kernel(known), kernel(cross), left, noise=noise)
         if view is None:
-            return quadratic_bounds(fitted_NF, targets, candidates_CF, flying_PF, noise=noise)
-        left = targets - view.mean(np.array(rows))
-        mean, upper = quadratic_bounds(fitted_NF, left, candidates_CF, flying_PF, noise=noise)
+            return mean, upper
         deviation = upper - mean
-        mean += view.mean(candidates)
+        mean += view.mean(around.rows)
         return mean, mean + view.deviation * deviation
 
-    def _features(self, rows: Sequence[Rows]) -> Matrix:
-        columns = len(self._codes.sizes)
-        return self._codes.features(np.array(rows, dtype=np.int32).reshape(len(rows), columns))
-
-
-def _changes(decision: Decision) -> int:
-    """Return in how many ways a decision can change by one step."""
-    n = len(decision.options)
-    if isinstance(decision, Choice):
-        return n - 1
-    return n if decision.k is None else decision.k * (n - decision.k)
+    def _table(self, rows: Sequence[Rows]) -> Rows:
+        """Return rows as one array, also if there are none."""
+        return np.array(rows, dtype=np.int32).reshape(len(rows), len(self._codes.sizes))
 
 
 def forest_bounds(

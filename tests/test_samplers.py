@@ -29,7 +29,7 @@ from raynas.core.feasible import Violation
 from raynas.core.objectives import pareto_mask
 from raynas.core.optuna_sampler import OptunaSampler
 from raynas.core.sampler import SAMPLERS, Sampler
-from raynas.core.surrogate import improvement, kernel, quadratic_bounds
+from raynas.core.surrogate import improvement, kernel, posterior_bounds
 from raynas.core.trial import Trial
 
 PLANE = ArchSpace.of(x=range(5), y=range(5))
@@ -460,17 +460,14 @@ def test_the_kernel_is_quadratic_in_the_share_of_equal_decisions() -> None:
 
 def test_mean_and_deviation_of_one_known_point() -> None:
     """k = 0.325 for half the decisions: mean k z / 1.1, variance 1 - k^2 / 1.1."""
-    known = np.array([[1.0, 0.0]])
-    candidates = np.array([[1.0, 0.0], [0.5, 0.0], [0.0, 1.0]])
-    mean, upper = quadratic_bounds(known, np.array([[2.0]]), candidates, known[:0], noise=0.1)
-    k = np.array([1.0, 0.325, 0.0])
+    k = kernel(np.array([1.0, 0.5, 0.0]))
+    mean, upper = posterior_bounds(np.eye(1), k[:, None], np.array([[2.0]]), noise=0.1)
     assert mean[:, 0] == pytest.approx(2 * k / 1.1, abs=1e-8)
     assert upper[:, 0] == pytest.approx(2 * k / 1.1 + np.sqrt(1 - k**2 / 1.1), abs=1e-8)
 
 
 def test_what_is_in_flight_lowers_the_deviation_and_leaves_the_mean() -> None:
-    known, flying = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])
-    _, upper = quadratic_bounds(known, np.array([[2.0]]), np.eye(2), flying, noise=0.1)
+    _, upper = posterior_bounds(np.eye(2), np.eye(2), np.array([[2.0]]), noise=0.1)
     deviation = math.sqrt(1 - 1 / 1.1)
     assert upper[:, 0] == pytest.approx([2 / 1.1 + deviation, deviation], abs=1e-8)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from graphlib import TopologicalSorter
 from typing import TypeAlias
@@ -32,6 +32,9 @@ class Codes:
 
     Args:
         space: what is searched.
+
+    Attributes:
+        changes: in how many ways each decision can change by one step.
     """
 
     def __init__(self, space: ArchSpace) -> None:
@@ -50,7 +53,11 @@ class Codes:
             if None not in self._places[label]
         ]
         self._nested = any(place for places in self._places.values() for place in places)
-        self._free = np.array([d.count() > 1 for d in space.decisions.values()], dtype=bool)
+        decisions = space.decisions.values()
+        self._free = np.array([d.count() > 1 for d in decisions], dtype=bool)
+        self._is_choice = np.array([isinstance(d, Choice) for d in decisions], dtype=bool)
+        self._first = np.array([span.start for span in self.columns.values()], dtype=np.intp)
+        self.changes = np.array([_changes(d) for d in decisions], dtype=np.int64)
 
     def _find_places(self) -> dict[str, list[tuple[int, int] | None]]:
         """Return the columns and numbers that open each decision; None where nothing needs to."""
@@ -147,37 +154,48 @@ class Codes:
             return rows.copy()
         return np.where(rows == UNREACHED, self.genotypes(len(rows), rng), rows)
 
-    def neighbours(self, row: Rows, rng: np.random.Generator) -> Rows:
+    def neighbours(self, row: Rows, rng: np.random.Generator, most: int | None = None) -> Rows:
         """Return all rows that differ from one in a single decision.
 
         What a change newly opens is drawn, once; a subset exchanges one option, or adds or drops
         one if it may have any number of them.
+
+        Args:
+            row: shape (C,).
+            rng: draws.
+            most: of more rows, so many are drawn; None returns all.
         """
-        edits = [edit for label in self.labels for edit in self._edits(label, row)]
-        rows = self.fill(np.repeat(row[None], len(edits), 0), rng)
-        for i, edit in enumerate(edits):
-            for column, number in edit:
-                rows[i, column] = number
+        counts = np.where(row[self._first] == UNREACHED, 0, self.changes)
+        numbers = np.arange(counts.sum())
+        if most is not None and len(numbers) > most:
+            numbers = np.sort(rng.choice(numbers, most, replace=False, shuffle=False))
+        ends = np.cumsum(counts)
+        decisions = np.searchsorted(ends, numbers, side="right")
+        changes = numbers - (ends - counts)[decisions]
+        rows = self.fill(np.repeat(row[None], len(numbers), 0), rng)
+        starts = self._first[decisions]
+        plain = np.flatnonzero(self._is_choice[decisions])
+        now = row[starts[plain]]
+        rows[plain, starts[plain]] = changes[plain] + (changes[plain] >= now)
+        for i in np.flatnonzero(~self._is_choice[decisions]).tolist():
+            self._exchange(self.labels[decisions[i]], rows[i], int(changes[i]))
         return self.settle(rows)
 
-    def _edits(self, label: str, row: Rows) -> Iterable[tuple[tuple[int, int], ...]]:
-        """Return the columns and numbers of every single change of a decision."""
-        span, decision = self.columns[label], self.space.decisions[label]
-        now: list[int] = row[span].tolist()
-        start = span.start
-        if not now or now[0] == UNREACHED:
-            return []
-        if isinstance(decision, Choice):
-            return [((start, i),) for i in range(len(decision.options)) if i != now[0]]
-        if decision.k is None:
-            return [((start + i, 1 - bit),) for i, bit in enumerate(now)]
-        inside, outside = np.flatnonzero(now).tolist(), np.flatnonzero(np.equal(now, 0)).tolist()
-        return [((start + i, 0), (start + j, 1)) for i in inside for j in outside]
+    def _exchange(self, label: str, row: Rows, change: int) -> None:
+        """Make one of a subset's changes, in place."""
+        own = row[self.columns[label]]
+        if label not in self._exact:
+            own[change] ^= 1
+            return
+        inside, outside = np.flatnonzero(own), np.flatnonzero(own == 0)
+        leaving, joining = divmod(change, len(outside))
+        own[inside[leaving]], own[outside[joining]] = 0, 1
 
     def mutate(self, rows: Rows, rng: np.random.Generator) -> Rows:
         """Change one reached decision in every row, each as ``ArchSpace.mutate`` does."""
-        first = [self.columns[label].start for label in self.labels]
-        reached = rows[:, first] != UNREACHED
+        if not self.labels:
+            return rows.copy()
+        reached = rows[:, self._first] != UNREACHED
         picked = (rng.random(reached.shape) * (reached & self._free)).argmax(1)
         rows = self.fill(rows, rng)
         order = np.argsort(picked, kind="stable")
@@ -254,3 +272,10 @@ class Codes:
 def _sizes(decision: Decision) -> list[int]:
     n = len(decision.options)
     return [n] if isinstance(decision, Choice) else [2] * n
+
+
+def _changes(decision: Decision) -> int:
+    n = len(decision.options)
+    if isinstance(decision, Choice):
+        return n - 1
+    return n if decision.k is None else decision.k * (n - decision.k)

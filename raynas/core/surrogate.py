@@ -1,6 +1,6 @@
 """A model of scores by kernel ridge regression, and what a candidate may bring.
 
-Shapes: N points, P in flight, F features, C candidates, M objectives.
+Shapes: N points, P with those in flight, C candidates, M objectives.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ def kernel(shares: Matrix) -> Matrix:
     return 0.3 * shares + 0.7 * shares**2
 
 
-def quadratic_bounds(
-    fitted_NF: Matrix,
-    targets_NM: Matrix,
-    candidates_CF: Matrix,
-    flying_PF: Matrix,
-    *,
-    noise: float,
+def posterior_bounds(
+    known_PP: Matrix, cross_CP: Matrix, targets_NM: Matrix, *, noise: float
 ) -> tuple[Matrix, Matrix]:
     """Return mean and mean + deviation of kernel ridge regression, each of shape (C, M).
 
-    The P points in flight lower the deviation around them and leave the mean as it is (Desautels,
-    Krause and Burdick, 2014, arXiv:1206.6402). Rounded, so that no linear algebra library's last
-    digits decide an order.
+    Points in flight lower the deviation around them and leave the mean as it is (Desautels, Krause
+    and Burdick, 2014, arXiv:1206.6402). Rounded, so that no linear algebra library's last digits
+    decide an order.
+
+    Args:
+        known_PP: kernel among the N points of the targets and, after them, those in flight.
+        cross_CP: kernel of candidates and these points.
+        targets_NM: what is known.
+        noise: variance of the targets.
     """
-    n = len(fitted_NF)
-    points_F = np.vstack([fitted_NF, flying_PF])
-    gram = kernel(points_F @ points_F.T) + noise * np.eye(len(points_F))
-    cross_C = kernel(points_F @ candidates_CF.T)
-    mean_CM: Matrix = cross_C[:n].T @ np.linalg.solve(gram[:n, :n], targets_NM)
-    variance_C = 1 - (cross_C * np.linalg.solve(gram, cross_C)).sum(0)
+    n = len(targets_NM)
+    gram = known_PP + noise * np.eye(len(known_PP))
+    mean_CM: Matrix = cross_CP[:, :n] @ np.linalg.solve(gram[:n, :n], targets_NM)
+    whitened_CP = cross_CP @ np.linalg.inv(np.linalg.cholesky(gram)).T
+    variance_C = 1 - np.einsum("cp,cp->c", whitened_CP, whitened_CP)
     upper_CM: Matrix = np.round(mean_CM + np.sqrt(np.maximum(variance_C, 0))[:, None], 9)
     mean_CM = np.round(mean_CM, 9)
     return mean_CM, upper_CM

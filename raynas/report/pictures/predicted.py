@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from raynas.core.surrogate import expected, quadratic_bounds, ranked
+from raynas.core.surrogate import expected, kernel, posterior_bounds, ranked
 from raynas.report.findings import ReportData, scales
 from raynas.report.pictures.hover import hovers
 from raynas.report.pictures.style import POINT, QUIET, NothingToDraw, blank_figure, value_axis
@@ -78,15 +78,15 @@ def left_out_predictions(data: ReportData, places: list[int]) -> NDArray[np.floa
         places: of completed trials in ``data.told``, at least two.
     """
     features = _shares(data, places)
+    kernels = kernel(features @ features.T)
     scores = data.told.loc[places, "objective"].to_numpy(np.float64)
     folds = np.arange(len(places)) % min(FOLDS, len(places))
     guessed = np.empty(len(places))
     for fold in range(folds.max() + 1):
         left, fitted = folds == fold, folds != fold
         targets = ranked(scores[fitted, None])
-        mean, _ = quadratic_bounds(
-            features[fitted], targets, features[left], features[:0], noise=NOISE
-        )
+        known, cross = kernels[np.ix_(fitted, fitted)], kernels[np.ix_(left, fitted)]
+        mean, _ = posterior_bounds(known, cross, targets, noise=NOISE)
         guessed[left] = [expected(m, targets[:, 0], scores[fitted]) for m in mean[:, 0]]
     return guessed
 

@@ -1,0 +1,87 @@
+"""Shares of equal decisions, counted from what was changed or from all: bit for bit the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from raynas.core.archspace import ArchSpace
+from raynas.core.candidates import NEIGHBOURS, Candidates, candidates
+from raynas.core.codes import Codes, Rows
+from raynas.core.similarity import EqualDecisions
+from tests.test_codes import nested
+from tests.test_sampler_contract import SPACES
+
+WIDE = ArchSpace.of(a=range(40), b=range(60), c=range(2))  # by columns, not by vectors of ones
+DEEP = ArchSpace.of(**{f"c{i:03}": range(3) for i in range(300)})
+CASES = {**SPACES, "nested": nested(), "wide": WIDE, "deep": DEEP, "empty": ArchSpace()}
+every_space = pytest.mark.parametrize("space", CASES.values(), ids=list(CASES))
+
+
+def made(codes: Codes, rng: np.random.Generator, seen: set[bytes]) -> Candidates:
+    return candidates(codes, codes.uniform(4, rng), rng, seen=seen)
+
+
+@every_space
+def test_they_are_the_products_of_features(space: ArchSpace) -> None:
+    codes, rng = Codes(space), np.random.default_rng(0)
+    first, second = codes.uniform(20, rng), codes.uniform(30, rng)
+    products = codes.features(first) @ codes.features(second).T
+    assert EqualDecisions(codes).between(first, second) == pytest.approx(products, abs=1e-12)
+
+
+@every_space
+def test_changes_tell_what_whole_rows_tell(space: ArchSpace) -> None:
+    """Of neighbours and mutants, of a centre itself, and of rows from anywhere."""
+    codes, rng = Codes(space), np.random.default_rng(0)
+    equal, around = EqualDecisions(codes), made(codes, rng, set())
+    around = Candidates(
+        np.concatenate([around.rows, around.centres]),
+        np.append(around.owners, np.arange(4)),
+        around.centres,
+    )
+    rows = np.concatenate([codes.uniform(50, rng), around.centres, around.rows[:3]])
+    assert equal.of(around, rows).tolist() == equal.between(around.rows, rows).tolist()
+    assert equal.of(around, rows[:0]).shape == (len(around), 0)
+
+
+@every_space
+def test_candidates_are_unseen_each_once_and_near_their_centres(space: ArchSpace) -> None:
+    codes, rng = Codes(space), np.random.default_rng(0)
+    seen = set(codes.keys(made(codes, np.random.default_rng(0), set()).rows)[::2])
+    around = made(codes, rng, seen)
+    keys = codes.keys(around.rows)
+    assert len(set(keys)) == len(keys)
+    assert not seen & set(keys)
+    if space in (WIDE, DEEP):
+        own = around.owners >= 0
+        changed = (around.rows != around.centres[around.owners]).sum(1)
+        assert ((changed[own] >= 1) & (changed[own] <= 3)).all()
+
+
+def test_of_many_neighbours_some_are_drawn() -> None:
+    """Uniformly and each once: of the 600, every one in 2 of 3 draws of 400, within 5 deviations.
+
+    By chance one of 600 lies outside with probability 600 x 6e-7 = 3e-4.
+    """
+    codes, rng = Codes(DEEP), np.random.default_rng(0)
+    row = codes.uniform(1, rng)[0]
+    found = np.zeros((300, 3), dtype=int)
+    draws = 90
+
+    def once(most: int | None) -> Rows:
+        rows = codes.neighbours(row, rng, most=most)
+        at, columns = np.nonzero(rows != row)
+        assert at.tolist() == list(range(len(rows)))  # one change each
+        values = rows[at, columns]
+        assert len({*zip(columns.tolist(), values.tolist(), strict=True)}) == len(rows)
+        found[columns, values] += 1
+        return rows
+
+    for _ in range(draws):
+        assert len(once(NEIGHBOURS)) == NEIGHBOURS
+    counts = np.sort(found.ravel())
+    assert counts[:300].tolist() == [0] * 300  # the values of the row itself
+    spread = np.sqrt(draws * 2 / 9)
+    assert (np.abs(counts[300:] - draws * 2 / 3) < 5 * spread).all()
+    assert len(once(None)) == 600
