@@ -77,6 +77,7 @@ def train_supernet(
     Raises:
         FileExistsError: ``out`` holds a supernet already and ``resume`` is off.
         FolderInUse: another process writes to ``out``.
+        StoreMismatch: ``out`` holds a supernet of the same model with other choices.
         Interrupted: Ctrl-C; the last checkpoint is in ``out``.
     """
     news = news_of(progress, track)
@@ -100,7 +101,7 @@ def train_supernet(
     )
     with RunLock("supernet training") as lock:
         lock.take(folder)
-        claim_supernet(folder, resume)
+        claim_supernet(folder, resume, resolved_space)
         with reported(news, info):
             try:
                 with runner_of(ray_config(ray)) as runner:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from raynas.core.arch import Value
+from raynas.core.arch import Arch, Value
 from raynas.core.config import SearchConfig
 from raynas.core.fixed import read_arch
-from raynas.core.model_names import is_model_name
 from raynas.data.first_examples import first_inputs
 from raynas.data.module import DataModule
 from raynas.data.split import split_of
@@ -22,11 +21,12 @@ from raynas.nn.modelspace import ModelSpace
 from raynas.nn.mutable import frozen
 from raynas.nn.threads import torch_threads
 from raynas.setup.algorithms import trained_space
-from raynas.setup.named_models import check_same_plan
 from raynas.setup.problem import Data
 from raynas.setup.resolve import space_again
 from raynas.setup.resolve_data import rebuild_data, resolve_data
 from raynas.setup.resolve_task import with_task
+from raynas.setup.same_plan import check_same_plan
+from raynas.storage.tables import load_trials
 from raynas.supernet.calibration import recalibrate
 from raynas.supernet.checkpoint import find_checkpoint, load_supernet, load_weights
 from raynas.supernet.memory_layout import lay_out
@@ -160,7 +160,7 @@ def rebuild(
     Raises:
         TypeError: the space is a plain ArchSpace, which builds no modules.
         LookupError: the space was a user's own and cannot be imported.
-        StoreMismatch: a library's model is converted otherwise than when the run began.
+        StoreMismatch: a model is converted otherwise than when the run began.
     """
     own_data = rebuild_data(config.data) if data is None else resolve_data(data, {})
     if own_data is not None:
@@ -168,8 +168,11 @@ def rebuild(
     searched = space_again(config.space, space, own_data)
     if searched.model_space is None:
         raise TypeError("this run searched a plain ArchSpace, which builds no modules")
-    if space is None and is_model_name(config.space.name):
-        check_same_plan(searched, config.space_digest, config.versions)
+    check_same_plan(searched, path, config.space_digest, config.versions, _archs(path))
     checkpoint = None if supernet is None else find_checkpoint(supernet)
     seeded = searched.model_space.seeded(config.seed)
     return RunModels(seeded, own_data, checkpoint, config.seed, path)
+
+
+def _archs(path: str) -> Iterator[Arch]:
+    yield from (trial.arch for trial in load_trials(path))

@@ -12,11 +12,11 @@ from raynas.core.arch import Arch
 from raynas.core.errors import Unfinished
 from raynas.core.fixed import write_arch
 from raynas.core.locations import under
-from raynas.core.model_names import is_model_name, is_own_path
+from raynas.core.model_names import is_own_path
 from raynas.core.retrain_config import RetrainConfig
 from raynas.setup.algorithms import supernet_space
-from raynas.setup.named_models import check_same_plan
 from raynas.setup.resolve import space_again
+from raynas.setup.same_plan import check_same_plan
 from raynas.storage.local_copies import local_checkpoint, local_copy
 from raynas.storage.retrain_folder import (
     BEST,
@@ -151,7 +151,7 @@ class Trained:
             return
         write_network(self.model(last=last), file, lambda: self.config.inputs, self.config.task)
 
-    def save(self, folder: str | Path, *, last: bool = False) -> str:
+    def save(self, folder: str | Path, *, last: bool = False, force: bool = False) -> str:
         """Write the network of a converted model into a folder, from which it loads without raynas.
 
         See ``raynas.nn.named.save.save_network``.
@@ -159,6 +159,7 @@ class Trained:
         Args:
             folder: local path; it must hold no network.
             last: weights of the last epoch, in place of the best.
+            force: replace a network that is there.
 
         Returns:
             What loads it, as a line of Python.
@@ -170,7 +171,7 @@ class Trained:
         """
         from raynas.nn.named.save import save_network
 
-        return save_network(self.model(last=last), self._space, self.arch, folder)
+        return save_network(self.model(last=last), self._space, self.arch, folder, force=force)
 
     @cached_property
     def _space(self) -> ModelSpace:
@@ -185,8 +186,7 @@ class Trained:
                 f"{config.space.name} is a user's own, which cannot be imported here; pass "
                 "raynas.Trained(path, space=...)"
             ) from error
-        if own is None and is_model_name(config.space.name):
-            check_same_plan(space, config.space_digest, config.versions)
+        check_same_plan(space, self.path, config.space_digest, config.versions, (self.arch,))
         assert space.model_space is not None
         model_space = space.model_space.taking(config.inputs)
         source = config.inherit

@@ -111,6 +111,7 @@ def evaluation_of(
         gives = _with_costs((*data.task.metrics, *built.beside), model_space)
         _check_metrics(metrics, gives, SHARED)
         trained = supernet_of(supernet, problem.space, problem.data, epochs)
+        trained.check_choices()
         return shared_evaluation(built, problem, trained, timed=timed)
     if supernet is not None:
         raise ValueError(

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raynas.core.config import ComponentSpec
-from raynas.core.errors import StoreMismatch, nearest
-from raynas.core.versions import MODELS, versions
+from raynas.core.errors import nearest
 from raynas.report.json_objects import OptionAnswer, Plugin
 
 if TYPE_CHECKING:
     from raynas.nn.named.named_space import NamedSpace
-    from raynas.setup.problem import Space
 
 ELASTIC, INPUTS = "elastic", "inputs"
 ORDER, L1 = "order", "l1"
@@ -93,28 +91,6 @@ def _request(name: str, elastic: Any) -> tuple[Any, str | None]:
             "given to sorted() of the space in Python"
         )
     return read_request(**{k: v for k, v in elastic.items() if k != ORDER}), order
-
-
-def check_same_plan(space: Space, digest: str | None, releases: Mapping[str, str]) -> None:
-    """Raise StoreMismatch where a model is converted otherwise than when a run began.
-
-    Args:
-        space: of it, as it is converted now.
-        digest: of its choices and shapes of weights then; None where that was not written.
-        releases: of packages then.
-    """
-    if digest is None or space.digest == digest:
-        return
-    now = versions()
-    changed = [
-        f"{name} {then} then, {now.get(name, 'none')} now"
-        for name, then in releases.items()
-        if name in (*MODELS, "raynas", "torch") and now.get(name) != then
-    ]
-    raise StoreMismatch(
-        f"{space.spec.name} is converted to other choices, or has other weights, than when this "
-        f"run began ({'; '.join(changed) or 'the same releases'}): install what it was run with"
-    )
 
 
 def named_plugin(name: str) -> Plugin:

@@ -157,8 +157,7 @@ class SearchRequest:
             "ray": before.ray,
         }
         fields = {name: old for name, old in taken.items() if getattr(self, name) is None}
-        if self.construct is not None and self.space is None:
-            raise TypeError("construct: name the template as well (space=)")
+        self._check_named()
         kept_space = self.space_options is None and self.construct is None
         if kept_space and self.space == before.space.name:
             fields["space"] = before.space  # with the options of then
@@ -169,6 +168,16 @@ class SearchRequest:
         if self.evaluator == before.evaluator.name:
             fields["evaluator"] = self._evaluator_of(before.evaluator)
         return replace(self, **fields, options=options).with_defaults()
+
+    def _check_named(self) -> None:
+        """Raise TypeError where a part is to differ from the earlier start's, and is not named."""
+        if self.construct is not None and self.space is None:
+            raise TypeError("construct: name the template as well (space=)")
+        for name in ("space", "data"):
+            if getattr(self, f"{name}_options") and getattr(self, name) is None:
+                raise TypeError(
+                    f"{name}_options: those of the run stand; others go with a name ({name}=)"
+                )
 
     def _supernet_of(self, before: SearchConfig, began: Mapping[str, Any] | None) -> Any:
         """Return what ``raynas.search`` takes as the supernet of an earlier start."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,15 @@ if TYPE_CHECKING:
 PLAIN_SPACE = "ArchSpace"
 RESOLUTIONS = "resolutions"
 SLOTS = "slots"
+GIVEN_MODELS = (
+    "raynas.nn.conversion.elastic_space:ElasticFactory",
+    "raynas.nn.named.named_space:NamedFactory",
+)
+NOT_KEPT = (
+    "the space of this run is a model that was given as an object (raynas.elastic), which no "
+    "folder holds: pass it again, in Python (raynas.load(path, space=...)); or search "
+    "module:function, a function that returns the space, which commands find too"
+)
 Options = Mapping[str, Any]
 
 
@@ -102,12 +112,28 @@ def _models(
     if isinstance(space, ModelSpace):
         return _with_shape(space, data), space.spec or own_spec(space.factory)
     if callable(space) and not _is_module(space):
-        return _with_shape(ModelSpace(space), data), own_spec(space)
+        made = _given_by(space)
+        return _with_shape(made, data), made.spec or own_spec(space)
     raise TypeError(
         "space: expected a registered name, an ArchSpace, a ModelSpace, or a class or function "
         f"that builds an nn.Module with choices, got {type(space).__name__}"
         + (": pass its class, or lambda: model" if _is_module(space) else "")
     )
+
+
+def _given_by(factory: Any) -> ModelSpace:
+    """Return the space that a function returns, else that of the modules that it builds."""
+    import torch
+
+    from raynas.nn.modelspace import ModelSpace
+    from raynas.nn.random_state import own_random_state
+
+    if inspect.isroutine(factory):
+        with own_random_state(torch.device("cpu"), 0):  # a model's weights may be drawn
+            made = factory()
+        if isinstance(made, ModelSpace):
+            return made
+    return ModelSpace(factory)
 
 
 def build_space(name: str, options: Options, **given: Any) -> tuple[ModelSpace, ComponentSpec]:
@@ -173,6 +199,8 @@ def rebuild_space(spec: ComponentSpec, data: Data | None) -> Space:
             return _constructed(_with_shape(model, data), built, construct)
         own = own_factory(spec)
     except LookupError as error:
+        if spec.name in GIVEN_MODELS:
+            raise LookupError(NOT_KEPT) from error
         raise LookupError(
             f"the space of this run was a user's own: {error}; pass raynas.load(path, space=...)"
         ) from error

@@ -18,6 +18,7 @@ from raynas.core.train_settings import TrainSettings
 from raynas.setup.latency_source import hardware_table
 from raynas.setup.problem import Data, Space
 from raynas.setup.resolve_task import task_spec
+from raynas.setup.same_plan import check_trained_choices, choices_of
 from raynas.storage.local_copies import local_checkpoint
 from raynas.storage.run_folder import SUPERNET, Folder, absolute, without_keys
 
@@ -81,6 +82,13 @@ class Supernet:
         if self.spec.name == AS_BUILT and not self._trained(out, 0):
             self._write_as_built(out, seed)
         return find_checkpoint(Folder(out).supernet(self.spec, self.folder))
+
+    def check_choices(self) -> None:
+        """Raise StoreMismatch where a trained one is asked for what its training never drew."""
+        from raynas.supernet.checkpoint import find_checkpoint
+
+        if (path := self.spec.options.get("path")) is not None and self.training is None:
+            check_trained_choices(self.space, find_checkpoint(local_checkpoint(path)), path)
 
     def train(self, out: str, seed: int, runner: Runner, progress: Progress) -> None:
         """Run the training, or go on with it.
@@ -173,7 +181,7 @@ def _about(space: Space, algo: ComponentSpec, data: Data) -> dict[str, Any]:
         name: without_keys(spec.model_dump(mode="json"))
         for name, spec in specs.items()
         if spec is not None
-    }
+    } | choices_of(space)
 
 
 def trained_on(path: str | Path) -> dict[str, ComponentSpec]:
@@ -191,10 +199,25 @@ def trained_on(path: str | Path) -> dict[str, ComponentSpec]:
     }
 
 
-def claim_supernet(out: str, resume: bool) -> None:
-    """Raise FileExistsError if ``out`` holds a supernet and it is not to be gone on with."""
+def claim_supernet(out: str, resume: bool, space: Space) -> None:
+    """Check that a supernet can be trained in a folder, or trained on.
+
+    Args:
+        out: the folder.
+        resume: whether the one in it is gone on with.
+        space: of the architectures.
+
+    Raises:
+        FileExistsError: it holds a supernet, which is not to be gone on with.
+        StoreMismatch: that is one of a model that was converted to other choices.
+    """
+    from raynas.supernet.checkpoint import checkpoint_in
+
     begun = Folder(out).has(SUPERNET) or Folder(out).has(f"{PHASE}1")
     if begun and not resume:
         raise FileExistsError(
             f"{out} holds a supernet: go on with it (resume=True) or choose another folder (out=)"
         )
+    checkpoint = checkpoint_in(local_checkpoint(under(out, SUPERNET))) if begun else None
+    if checkpoint is not None:
+        check_trained_choices(space, checkpoint, out, same=True)

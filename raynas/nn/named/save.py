@@ -77,7 +77,8 @@ def save_network(
     there = [place / name for name in FILES if (place / name).exists()]
     if there and not force:
         raise FileExistsError(
-            f"save: {there[0]} is there already: name another folder, or replace it by force"
+            f"save: {there[0]} is there already: name another folder, or replace what is there "
+            "(force=True, --force)"
         )
     with torch.random.fork_rng(devices=[]):
         whole = build_whole(recipe)
