@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Hashable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,27 @@ def test_a_sample_lies_in_its_space(space: ArchSpace, seed: int) -> None:
     space.check(arch)
     assert set(space.reached(arch)) == set(arch)
     assert arch == space.sample(np.random.default_rng(seed))
+
+
+def test_checking_all_at_once_is_checking_one_by_one() -> None:
+    inner = ArchSpace.of(kernel=[1, 2])
+    choices = (Choice("depth", (1, 0), {1: inner}), Choice("width", (2, 1, 0), {2: inner}))
+    space, slow = ArchSpace(choices), ArchSpace(choices)
+    vars(slow)["_flat"] = None
+    assert space._flat is not None
+    held = 0
+    for values in product(odd("absent", 0, 1, 2, True, 1.0, (1,), [1]), repeat=3):
+        pairs = dict(zip(("depth", "kernel", "width"), values, strict=True))
+        arch: dict[str, Any] = {name: v for name, v in pairs.items() if v != "absent"}
+        try:
+            slow.check(arch)
+            right = True
+        except InvalidArch:
+            right = False
+        held += right
+        assert space._flat.holds(arch) == space._flat.holds(Arch(arch)) == right, arch
+        assert not space._flat.holds({**arch, "other": 1})
+    assert held == 1 * 2 * 3 + 2 + 2 == len(list(space))
 
 
 @settings(deadline=None)

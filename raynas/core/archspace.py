@@ -14,6 +14,7 @@ from raynas.core.arch import Arch, Value
 from raynas.core.decision import Choice, Decision, listed
 from raynas.core.enumeration import all_ways, size_of
 from raynas.core.errors import InvalidArch, InvalidSpace, nearest
+from raynas.core.flat_check import FlatCheck
 from raynas.core.plain_choices import (
     Drawn,
     Numbered,
@@ -121,8 +122,14 @@ class ArchSpace:
         _number(self._steps, arch, numbers)
         return numbers
 
+    @cached_property
+    def _flat(self) -> FlatCheck | None:
+        return FlatCheck.of(self.choices)
+
     def check(self, arch: Mapping[str, Value]) -> None:
         """Raise InvalidArch, naming the label, unless this space holds ``arch``."""
+        if self._flat is not None and self._flat.holds(arch):
+            return
         decisions = self.decisions
         for label in arch:
             if label not in decisions:
@@ -144,10 +151,11 @@ class ArchSpace:
         Raises:
             InvalidSpace: no reached decision has a second value.
         """
-        free = [label for label in self._numbers(arch) if label in self._free]
+        known = self._free  # looked up once: there may be a thousand decisions
+        free = [label for label in self._numbers(arch) if label in known]
         if not free:
             raise InvalidSpace("no reached decision has a second value: nothing can be mutated")
-        decision = self._free[free[int(rng.integers(len(free)))]]
+        decision = known[free[int(rng.integers(len(free)))]]
         changed = decision.change(arch[decision.label], rng)
         return self.sample(rng, arch | {decision.label: changed})
 

@@ -38,6 +38,7 @@ class Mutable(Labelled):
             since a mixer belongs to a search and not to a model.
         described_once: whether equal labels share one entry of a flat description.
         picks_several: whether a fixed architecture may pick none, or several, of its options.
+        own_space: of a mutable that is a whole model and never changes what it decides, its space.
     """
 
     route: Any = None
@@ -45,6 +46,7 @@ class Mutable(Labelled):
     decides = True
     described_once = False
     picks_several = False
+    own_space: ArchSpace | None = None
 
     def choices(self) -> tuple[Decision, ...]:
         """Return this module's decisions, with what their options open."""
@@ -285,6 +287,8 @@ def _uncopied(model: nn.Module) -> Memo:
 
 
 def _read(model: nn.Module, arch: Mapping[str, Any]) -> Arch:
+    if isinstance(model, Mutable) and model.own_space is not None:
+        return read_arch(model.own_space, arch)
     space = space_of(model)
     several = {str(mutable.label) for mutable in mutables(model) if mutable.picks_several}
     return read_picks(space, several, arch)

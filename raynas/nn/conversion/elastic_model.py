@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from raynas.core.arch import Value
+from raynas.core.archspace import ArchSpace
 from raynas.core.decision import Decision
 from raynas.core.errors import InvalidSpace
 from raynas.nn.conversion.counts import changed
@@ -99,6 +100,11 @@ class ElasticModel(Mutable):
 
     holders = ()
     plan: Plan
+
+    @property
+    def own_space(self) -> ArchSpace:  # type: ignore[override]
+        """The plan's space."""
+        return self.plan.space
 
     def choices(self) -> tuple[Decision, ...]:
         """Return the plan's decisions."""

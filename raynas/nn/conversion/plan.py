@@ -151,6 +151,11 @@ class Plan:
         ]
         return (*free, *skips)
 
+    @cached_property
+    def space(self) -> ArchSpace:
+        """All architectures."""
+        return ArchSpace(self.decisions)
+
     def _place(
         self,
         owned: Mapping[str, list[Decision]],
