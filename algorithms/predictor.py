@@ -23,7 +23,7 @@ from raynas.core.decision import Choice
 from raynas.core.deduplicator import Deduplicator
 from raynas.core.feasible import repaired
 from raynas.core.objectives import pareto_mask
-from raynas.core.points import Points
+from raynas.core.points import Numbers, Points
 from raynas.core.ranking import scores_of
 from raynas.core.sampler import SAMPLERS, Origin, Sampler
 from raynas.core.similarity import EqualDecisions
@@ -116,7 +116,7 @@ class Predictor(Sampler):
         self._equal = EqualDecisions(self._codes)
         self._seen: set[bytes] = set()
         self._points = Points(self._codes)
-        self._inside: list[bool] = []  # whether each point of an earlier run keeps the bounds
+        self._inside = np.zeros(0, dtype=bool)  # which points of an earlier run keep the bounds
         decisions = space.decisions.values()
         self._design_size = max([10, *(2 * len(d.options) for d in decisions)])
         self._patience = max(20, 3 * int(self._codes.changes.sum()) // 2)
@@ -149,10 +149,9 @@ class Predictor(Sampler):
     def tell(self, trial: Trial) -> None:
         """Learn from a trial, whoever proposed it; a failed one is a query without improvement."""
         self._visited.add(trial.arch)
-        row = self._see(trial.arch)
         scores = scores_of(trial, self._objectives)
-        own = trial.arch.key in self._flying
-        _, episode = self._flying.pop(trial.arch.key, (row, self._episode))
+        asked = self._flying.pop(trial.arch.key, None)
+        row, episode = asked or (self._see(trial.arch), self._episode)
         if scores is not None:
             self._points.add(row, scores)
         if episode is None:
@@ -164,7 +163,7 @@ class Predictor(Sampler):
             episode.best, episode.peak = scores[0], row
             # asked before this was known, hence no sign that nothing is better
             episode.stale = -sum(asked_by is episode for _, asked_by in self._flying.values())
-        elif own:
+        elif asked is not None:
             episode.stale += 1
         if len(self._objectives) < 2 and self._episode.stale >= self._patience:
             self._restart()
@@ -193,7 +192,7 @@ class Predictor(Sampler):
         self._points = Points(self._codes, list(points.values()))
         numbers = list(range(len(self._points)))
         archs = [self._codes.decode(row) for row in self._points.rows]
-        self._inside = [self._visited.is_open(arch) for arch in archs]
+        self._inside = np.array([self._visited.is_open(arch) for arch in archs], dtype=bool)
         best = self._points.best_first(numbers)
         inside = [self._points.rows[number] for number in best if self._inside[number]]
         return Episode(inside[:1] or self._brought_inside([archs[i] for i in best]), numbers)
@@ -216,7 +215,7 @@ class Predictor(Sampler):
     @cached_property
     def _first_forecast(self) -> Forecast:
         """Of the earlier run alone: whoever asks for it first, and whatever was told by then."""
-        numbers = range(self._points.earlier)
+        numbers = np.arange(self._points.earlier)
         return self._fit(numbers, self._points.scores(numbers, moved=False))
 
     # --- episodes ---
@@ -259,12 +258,14 @@ class Predictor(Sampler):
 
     def _most_hopeful(self, members: Sequence[int], everywhere: bool) -> tuple[Rows | None, Origin]:
         """Return the unseen candidate of the largest acquisition, or None if there is none."""
-        points, members = self._points, self._points.valid(members)
-        own = points.own(members)
-        inside = np.array([own[i] or self._inside[at] for i, at in enumerate(members)], dtype=bool)
+        points = self._points
+        valid = points.valid(members)
+        own = points.own(valid)
+        inside = own.copy()
+        inside[~own] = self._inside[valid[~own]]
         if not inside.any():
             return None, Origin()
-        scores = points.scores(members)
+        scores = points.scores(valid)
         several = scores.shape[1] > 1
         best = self._best_first(scores)
         centres = best
@@ -272,30 +273,30 @@ class Predictor(Sampler):
             centres = np.flatnonzero(inside)[self._best_first(scores[inside])]
         centres = centres[: FRONT_CENTRES if several else CENTRES]
         fitted = self._fitted(best, own)
-        view = self._forecast(members, scores, everywhere) if self._model == "mlp" else None
+        view = self._forecast(valid, scores, everywhere) if self._model == "mlp" else None
         pool = None if view is None else view.pool
-        middles = self._table([points.rows[members[i]] for i in centres])
+        middles = points.rows[valid[centres]]
         around = candidates(self._codes, middles, self._rng, seen=self._seen, pool=pool)
         if not len(around):
             return None, Origin()
         targets = ranked(scores[fitted]) if view is None else ranked(scores)[fitted]
-        rows = self._table([points.rows[members[i]] for i in fitted])
-        mean, upper = self._bounds(rows, targets, around, view)
+        mean, upper = self._bounds(points.rows[valid[fitted]], targets, around, view)
         hope = improvement(upper, targets, own[fitted]) if several else upper[:, 0]
-        keys = self._codes.keys(around.rows)
         for i in np.argsort(-hope, kind="stable"):
             if self._visited.is_open(self._codes.decode(around.rows[i])):
                 row: Rows = around.rows[i]
-                centre = members[centres[around.owners[i]]] if around.owners[i] >= 0 else -1
+                centre = valid[centres[around.owners[i]]] if around.owners[i] >= 0 else -1
                 key = None  # an earlier run's trial is no parent
                 if centre >= points.earlier:
                     key = self._codes.decode(points.rows[centre]).key
                 score = None if several else expected(mean[i, 0], targets[:, 0], scores[fitted, 0])
                 return row, Origin(key, score)
-            self._seen.add(keys[i])  # nor will it be open later
+            self._seen.update(self._codes.keys(around.rows[i : i + 1]))  # nor will it be open later
         return None, Origin()
 
-    def _forecast(self, members: Sequence[int], scores: Matrix, everywhere: bool) -> Forecast:
+    def _forecast(
+        self, members: Sequence[int] | Numbers, scores: Matrix, everywhere: bool
+    ) -> Forecast:
         """Return predictors of the members' ranks, fitted anew if there are many more by now."""
         view = self._forecasts.get(everywhere)
         if view is None and members[0] < self._points.earlier and not everywhere:
@@ -305,8 +306,8 @@ class Predictor(Sampler):
         self._forecasts[everywhere] = view
         return view
 
-    def _fit(self, members: Sequence[int], scores: Matrix) -> Forecast:
-        rows = np.array([self._points.rows[i] for i in members])
+    def _fit(self, members: Sequence[int] | Numbers, scores: Matrix) -> Forecast:
+        rows = self._points.rows[members]
         best = np.argsort(-scores[:, 0], kind="stable")[:FRONT_CENTRES]
         targets = ranked(scores)
         return forecast(self._space, self._codes, rows, targets, rows[best], seed=self._seed)

@@ -1,61 +1,126 @@
-"""CPU time of one ask and one tell of every sampler, after so many trials of history.
+"""CPU time and peak memory of one ask and one tell of every sampler, after trials of history.
 
-The space has twenty choices of five options; the history is random and told beforehand.
+The history is random and told beforehand, and so are the sampler's first asks, which need no tell:
+what is measured are asks that a model or a population decides. A space ``20x5`` has twenty choices
+of five options; what is told is a sum of effects of all options and some noise. CPU times are the
+mean over so many asks as ``--repeats`` says, fewer where these take longer than ``--seconds``;
+memory is the largest that Python and NumPy held during an ask or a tell beyond what they held
+before, of five further ones. A sampler that takes longer than ``--patience`` seconds to be told the
+history has a dash.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+import tracemalloc
+from collections.abc import Callable
 
 import numpy as np
 
+from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
-from raynas.core.sampler import SAMPLERS
+from raynas.core.sampler import SAMPLERS, Sampler
 from raynas.core.trial import Trial
 
-NAMES = (
-    "random", "grid", "regularized_evolution", "evolution", "local_search", "reinforce", "tpe",
-    "nsga2", "predictor",
-)  # fmt: skip
-SPACE = ArchSpace.of(**{f"choice{i:02}": list(range(5)) for i in range(20)})
+SHAPES = ("20x5", "60x7", "300x4", "1000x3")
+TRACED = 5  # asks whose memory is measured
 
 
-def milliseconds(name: str, history: int, repeats: int) -> float:
-    """Return the mean CPU time of an ask and its tell."""
-    rng = np.random.default_rng(0)
-    effects = rng.standard_normal((20, 5))
+class Surface:
+    """A flat space, and a noisy sum of normal effects of its options.
 
-    def trial(numbers: list[int]) -> float:
-        return float(effects[np.arange(20), numbers].sum() + rng.standard_normal() * 0.1)
+    Args:
+        shape: decisions and options, as ``20x5``.
+    """
 
-    sampler = SAMPLERS[name](SPACE, seed=0)
+    def __init__(self, shape: str) -> None:
+        decisions, options = map(int, shape.split("x"))
+        self.space = ArchSpace.of(**{f"choice{i:04}": range(options) for i in range(decisions)})
+        self.rng = np.random.default_rng(0)
+        self._effects = self.rng.standard_normal((decisions, options))
+        self._each = np.arange(decisions)
+
+    def trial(self, arch: Arch) -> Trial:
+        """Return what an architecture scores."""
+        numbers = np.array(list(arch.values()), dtype=np.int64)
+        noise = self.rng.standard_normal() * 0.1
+        return Trial.completed(arch, float(self._effects[self._each, numbers].sum() + noise))
+
+
+def prepared(name: str, surface: Surface, history: int, patience_s: float) -> Sampler | None:
+    """Return a sampler that knows the history and is past its first asks; None if it takes long."""
+    sampler = SAMPLERS[name](surface.space, seed=0)
+    began = time.process_time()
     for _ in range(history):
-        arch = SPACE.sample(rng)
-        sampler.tell(Trial.completed(arch, trial(list(arch.values()))))  # type: ignore[arg-type]
-    spent = 0.0
-    for _ in range(repeats):
+        sampler.tell(surface.trial(surface.space.sample(surface.rng)))
+        if time.process_time() - began > patience_s:
+            return None
+    for _ in range(sampler.startup or 0):
+        sampler.tell(surface.trial(sampler.ask()))
+    return sampler
+
+
+def milliseconds(sampler: Sampler, surface: Surface, repeats: int, limit_s: float) -> float:
+    """Return the mean CPU time of an ask and its tell."""
+    spent, count = 0.0, 0
+    while count < repeats and spent < limit_s:
         began = time.process_time()
         arch = sampler.ask()
         spent += time.process_time() - began
-        told = Trial.completed(arch, trial(list(arch.values())))  # type: ignore[arg-type]
+        told = surface.trial(arch)
         began = time.process_time()
         sampler.tell(told)
         spent += time.process_time() - began
-    return spent / repeats * 1000
+        count += 1
+    return spent / count * 1000
+
+
+def megabytes(sampler: Sampler, surface: Surface) -> float:
+    """Return by how much memory grows at most within an ask or a tell."""
+
+    def growth(function: Callable[[], object]) -> int:
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        function()
+        return tracemalloc.get_traced_memory()[1] - before
+
+    most = 0
+    tracemalloc.start()
+    for _ in range(TRACED):
+        asked: list[Arch] = []
+        most = max(most, growth(lambda asked=asked: asked.append(sampler.ask())))
+        told = surface.trial(asked[0])
+        most = max(most, growth(lambda told=told: sampler.tell(told)))
+    tracemalloc.stop()
+    return most / 2**20
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--samplers", nargs="+", default=NAMES)
-    parser.add_argument("--history", type=int, nargs="+", default=[100, 1_000, 10_000])
-    parser.add_argument("--repeats", type=int, default=100)
+    parser.add_argument("--samplers", nargs="+", default=sorted(SAMPLERS))
+    parser.add_argument("--shapes", nargs="+", default=SHAPES)
+    parser.add_argument("--history", type=int, nargs="+", default=[300, 3_000])
+    parser.add_argument("--repeats", type=int, default=40)
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--patience", type=float, default=120)
     given = parser.parse_args()
-    print("CPU ms per ask and tell" + " " * 7 + "".join(f"{n:>10,}" for n in given.history))
-    for name in given.samplers:
-        found = [milliseconds(name, history, given.repeats) for history in given.history]
-        print(f"{name:30}" + "".join(f"{ms:10.3f}" for ms in found), flush=True)
+    heads = "".join(f"{n:>11,} told{'':8}" for n in given.history)
+    print(f"{'CPU ms and MB an ask and tell':32}{heads}")
+    for shape in given.shapes:
+        for name in given.samplers:
+            print(f"{shape:8}{name:24}", end="", flush=True)
+            for history in given.history:
+                surface = Surface(shape)
+                sampler = prepared(name, surface, history, given.patience)
+                if sampler is None:
+                    print(f"{'-':>11}{'-':>11}  ", end="", flush=True)
+                    continue
+                spent = milliseconds(sampler, surface, given.repeats, given.seconds)
+                memory = megabytes(sampler, surface)
+                print(f"{spent:11.3f}{memory:11.2f}  ", end="", flush=True)
+            print()
 
 
 if __name__ == "__main__":

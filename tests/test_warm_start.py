@@ -143,7 +143,7 @@ def test_points_scored_in_both_runs_move_the_earlier_ones() -> None:
     points.add(rows[3], (9.0,))
     assert points.scores(range(4)).tolist() == [[1.0], [3.0], [2.0], [9.0]]
     points.add(rows[1], (13.5,))
-    assert points.valid(range(5)) == [0, 2, 3, 4]
+    assert points.valid(range(5)).tolist() == [0, 2, 3, 4]
     assert points.own([0, 2, 3, 4]).tolist() == [False, False, True, True]
     assert points.scores([0, 2, 3, 4]).tolist() == [[11.5], [12.5], [9.0], [13.5]]
     points.add(rows[0], (1.5,))  # moves of 10.5 and 0.5: the median

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from raynas.core.arch import Arch, Value
 from raynas.core.archspace import ArchSpace
 from raynas.core.decision import Choice, Decision
+from raynas.core.plain_choices import PlainChoices, steps_of
 
 Rows: TypeAlias = NDArray[np.int32]
 UNREACHED = -1
@@ -54,9 +55,11 @@ class Codes:
         ]
         self._nested = any(place for places in self._places.values() for place in places)
         decisions = space.decisions.values()
+        self._plain = _all_plain(space)
         self._free = np.array([d.count() > 1 for d in decisions], dtype=bool)
         self._is_choice = np.array([isinstance(d, Choice) for d in decisions], dtype=bool)
         self._first = np.array([span.start for span in self.columns.values()], dtype=np.intp)
+        self._sizes = np.array(self.sizes, dtype=np.int32)
         self.changes = np.array([_changes(d) for d in decisions], dtype=np.int64)
 
     def _find_places(self) -> dict[str, list[tuple[int, int] | None]]:
@@ -89,6 +92,8 @@ class Codes:
 
     def encode(self, arch: Mapping[str, Value]) -> Rows:
         """Return the row of one architecture, shape (C,)."""
+        if self._plain is not None and (numbers := self._plain.numbers(arch)) is not None:
+            return np.array(numbers, dtype=np.int32)
         row = np.full(len(self.sizes), UNREACHED, dtype=np.int32)
         for label, decision in self.space.decisions.items():
             if label in arch:
@@ -105,6 +110,8 @@ class Codes:
     def decode(self, row: Rows) -> Arch:
         """Return the architecture of one row of shape (C,)."""
         numbers = row.tolist()
+        if self._plain is not None:
+            return Arch(dict(zip(self.labels, self._plain.values(numbers), strict=True)))
         taken: dict[str, Value] = {}
         for label, decision in self.space.decisions.items():
             own = numbers[self.columns[label]]
@@ -123,7 +130,7 @@ class Codes:
 
     def genotypes(self, count: int, rng: np.random.Generator) -> Rows:
         """Draw a value for every decision, reached or not, shape (count, C)."""
-        drawn = rng.integers(0, np.array(self.sizes, dtype=np.int32), size=(count, len(self.sizes)))
+        drawn = rng.integers(0, self._sizes, size=(count, len(self.sizes)))
         rows: Rows = drawn.astype(np.int32)
         for label, k in self._exact.items():
             own = rows[:, self.columns[label]]
@@ -199,28 +206,34 @@ class Codes:
         picked = (rng.random(reached.shape) * (reached & self._free)).argmax(1)
         rows = self.fill(rows, rng)
         order = np.argsort(picked, kind="stable")
-        ends = np.cumsum(np.bincount(picked, minlength=len(self.labels))).tolist()
-        for at, label in enumerate(self.labels):
-            mine = order[ends[at - 1] if at else 0 : ends[at]]
-            if len(mine) and self._free[at]:
-                rows[mine, self.columns[label]] = self._changed(label, rows[mine], rng)
+        order = order[self._free[picked[order]]]
+        labels = picked[order]
+        together = np.where(self._is_choice[labels], -1, labels)  # runs of choices, or one subset
+        for mine in np.split(order, np.flatnonzero(np.diff(together)) + 1):
+            if len(mine):
+                self._change(rows, mine, picked[mine], rng)
         return self.settle(rows)
 
-    def _changed(self, label: str, rows: Rows, rng: np.random.Generator) -> Rows:
-        span, decision = self.columns[label], self.space.decisions[label]
-        own: Rows = rows[:, span]
-        n = len(decision.options)
-        if isinstance(decision, Choice):
-            return (own + rng.integers(1, n, size=own.shape, dtype=np.int32)) % n
+    def _change(
+        self, rows: Rows, mine: NDArray[np.intp], at: NDArray[np.intp], rng: np.random.Generator
+    ) -> None:
+        """Change one decision in each of some rows, in place: choices, or all the same subset."""
+        if self._is_choice[at[0]]:
+            columns = self._first[at]
+            sizes = self._sizes[columns]
+            drawn = rng.integers(1, sizes, dtype=np.int32)
+            rows[mine, columns] = (rows[mine, columns] + drawn) % sizes
+            return
+        label = self.labels[at[0]]
+        own: Rows = rows[mine, self.columns[label]]
         each = np.arange(len(own))
         leaving = (rng.random(own.shape) * (own == 1)).argmax(1)
         joining = (rng.random(own.shape) * (own == 0)).argmax(1)
-        own = own.copy()
-        if decision.k is None:
-            own[each, rng.integers(n, size=len(own))] ^= 1
-        else:
+        if label in self._exact:
             own[each, leaving], own[each, joining] = 0, 1
-        return own
+        else:
+            own[each, rng.integers(own.shape[1], size=len(own))] ^= 1
+        rows[mine, self.columns[label]] = own
 
     def cross(self, first: Rows, second: Rows, rng: np.random.Generator) -> Rows:
         """Take every decision of every row from one of two parents, at random."""
@@ -262,11 +275,16 @@ class Codes:
 
     def keys(self, rows: Rows) -> list[bytes]:
         """Return one key per row, equal for equal rows."""
-        rows = np.ascontiguousarray(rows)
+        rows = np.ascontiguousarray(rows, dtype=self._smallest)
         if not rows.shape[1]:
             return [b""] * len(rows)
         packed = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1])))
         return [key.tobytes() for key in packed.ravel()]
+
+    @cached_property
+    def _smallest(self) -> np.dtype[np.signedinteger]:
+        """The type of integers that holds every number."""
+        return np.min_scalar_type(-max(self.sizes, default=1))
 
 
 def _sizes(decision: Decision) -> list[int]:
@@ -279,3 +297,9 @@ def _changes(decision: Decision) -> int:
     if isinstance(decision, Choice):
         return n - 1
     return n if decision.k is None else decision.k * (n - decision.k)
+
+
+def _all_plain(space: ArchSpace) -> PlainChoices | None:
+    """Return the choices of a space that has nothing else."""
+    steps = steps_of(space.choices)
+    return steps[0] if len(steps) == 1 and isinstance(steps[0], PlainChoices) else None

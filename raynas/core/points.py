@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from raynas.core.codes import Codes, Rows
 
 Scores = tuple[float, ...]
+Numbers = NDArray[np.intp]
 
 
 class Points:
@@ -19,7 +20,7 @@ class Points:
     median of the differences moves all earlier scores to the scale of this run, which may have
     another supernet or another evaluator.
 
-    Shapes: N points, M scores each.
+    Shapes: N points, K columns, M scores each.
 
     Args:
         codes: of the space.
@@ -28,48 +29,66 @@ class Points:
 
     def __init__(self, codes: Codes, earlier: Sequence[tuple[Rows, Scores]] = ()) -> None:
         self._codes = codes
-        self.rows: list[Rows] = [row for row, _ in earlier]
-        self._scores: list[Scores] = [scores for _, scores in earlier]
+        self._rows = np.zeros((0, len(codes.sizes)), dtype=np.int32)
+        self._scores = np.zeros((0, 0))
+        self._count = 0
+        for row, scores in earlier:
+            self._append(row, scores)
         self.earlier = len(earlier)
-        keys = codes.keys(np.array(self.rows)) if earlier else []
-        self._numbers = {key: number for number, key in enumerate(keys)}
+        self._numbers = {key: number for number, key in enumerate(codes.keys(self.rows))}
+        self._replaced = np.zeros(len(earlier), dtype=bool)
         self._moves: list[NDArray[np.float64]] = []
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return self._count
+
+    @property
+    def rows(self) -> Rows:
+        """All rows, shape (N, K)."""
+        return self._rows[: self._count]
+
+    def _append(self, row: Rows, scores: Scores) -> None:
+        if self._count == len(self._rows):  # twice as many: a copy of all is seldom
+            longer = max(16, 2 * self._count)
+            self._rows = np.resize(self._rows, (longer, len(row)))
+            self._scores = np.resize(self._scores, (longer, len(scores)))
+        self._rows[self._count], self._scores[self._count] = row, scores
+        self._count += 1
 
     def add(self, row: Rows, scores: Scores) -> None:
         """Append a point of this run."""
         before = self._numbers.pop(self._codes.keys(row[None])[0], None)
         if before is not None:
             self._moves.append(np.subtract(scores, self._scores[before]))
-        self.rows.append(row)
-        self._scores.append(scores)
+            self._replaced[before] = True
+        self._append(row, scores)
 
-    def valid(self, numbers: Sequence[int]) -> list[int]:
+    def valid(self, numbers: Sequence[int]) -> Numbers:
         """Return the points without those that this run has scored anew."""
+        found = np.array(numbers, dtype=np.intp)
         if not self._moves:
-            return list(numbers)
-        left = set(self._numbers.values())
-        return [number for number in numbers if number >= self.earlier or number in left]
+            return found
+        return found[self.own(found) | ~self._replaced[np.minimum(found, self.earlier - 1)]]
 
-    def scores(self, numbers: Sequence[int], *, moved: bool = True) -> NDArray[np.float64]:
+    def scores(
+        self, numbers: Sequence[int] | Numbers, *, moved: bool = True
+    ) -> NDArray[np.float64]:
         """Return the scores of points, shape (N, M).
 
         Args:
             numbers: of the points.
             moved: whether earlier ones are on the scale of this run, or of their own.
         """
-        scores = np.array([self._scores[number] for number in numbers])
+        scores: NDArray[np.float64] = self._scores[np.array(numbers, dtype=np.intp)]
         if self._moves and moved:
             scores[~self.own(numbers)] += np.median(self._moves, axis=0)
         return scores
 
-    def own(self, numbers: Sequence[int]) -> NDArray[np.bool_]:
+    def own(self, numbers: Sequence[int] | Numbers) -> NDArray[np.bool_]:
         """Return which points are of this run, shape (N,)."""
         return np.array(numbers) >= self.earlier
 
     def best_first(self, numbers: Sequence[int]) -> list[int]:
         """Return the points by their first score; of equal ones the earlier first."""
-        order = np.argsort([-self._scores[number][0] for number in numbers], kind="stable")
+        order = np.argsort(-self.scores(numbers, moved=False)[:, 0], kind="stable")
         return [numbers[at] for at in order]

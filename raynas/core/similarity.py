@@ -6,6 +6,7 @@ Shapes: A, B, N rows, C candidates, K columns, E changes.
 from __future__ import annotations
 
 from math import lcm
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,9 @@ from raynas.core.candidates import Candidates
 from raynas.core.codes import Codes, Rows
 
 Matrix = NDArray[np.float64]
+Matches: TypeAlias = NDArray[np.float32]  # float64 where whole numbers are larger
 
+SHALLOW = 256  # values of all columns up to which candidates are compared as a whole
 FEW = 8  # changed columns up to which a candidate is compared by these alone
 DENSE = 16  # values per column up to which one product of vectors of ones is faster
 BLOCK = 2**22  # entries of such vectors at once
@@ -34,63 +37,75 @@ class EqualDecisions:
 
     def __init__(self, codes: Codes) -> None:
         widths = [span.stop - span.start for span in codes.columns.values()]
-        whole = lcm(*(width for width in widths if width))
+        whole = lcm(*widths)
         self._total = float(max(len(widths) * whole, 1))
-        self._weights = np.array([whole / width for width in widths for _ in range(width)])
+        kind = np.float32 if self._total < EXACT else np.float64
+        weights = [whole / width for width in widths for _ in range(width)]
+        self._weights: Matches = np.array(weights, dtype=kind)
         self._starts = np.cumsum([0, *(size + 1 for size in codes.sizes)])
+        self._dense = int(self._starts[-1]) <= DENSE * len(codes.sizes)
 
     def between(self, first: Rows, second: Rows) -> Matrix:
         """Return the shares of all pairs, shape (A, B)."""
-        return self._matches(first, second) / self._total
+        return self._shares(self._matches(first, self._taken(second)))
 
     def of(self, candidates: Candidates, rows: Rows) -> Matrix:
         """Return the shares of candidates and rows, shape (C, N).
 
-        A candidate's matches are its centre's but for what was changed.
+        In a deep space a candidate's matches are its centre's but for what was changed.
         """
+        if self._starts[-1] <= SHALLOW:
+            return self.between(candidates.rows, rows)
         changed_CK = candidates.rows != candidates.centres[candidates.owners]
-        changes = changed_CK.sum(1)
-        near = (candidates.owners >= 0) & (changes > 0) & (changes <= FEW)
-        matches = np.empty((len(candidates), len(rows)))
-        matches[~near] = self._matches(candidates.rows[~near], rows)
-        if near.any():
-            owners = candidates.owners[near]
-            at, columns = np.nonzero(changed_CK[near])
-            before = candidates.centres[owners[at], columns]
-            after = candidates.rows[near][at, columns]
-            gained_EN = self._gained(rows, columns, before, after)
-            first = np.searchsorted(at, np.arange(len(owners)))
-            centres = self._matches(candidates.centres, rows)
-            matches[near] = centres[owners] + np.add.reduceat(gained_EN, first, axis=0)
-        shares: Matrix = matches / self._total
-        return shares
+        near = (candidates.owners >= 0) & (changed_CK.sum(1) <= FEW)
+        taken = self._taken(rows)
+        matches = np.empty((len(candidates), len(rows)), dtype=self._weights.dtype)
+        matches[~near] = self._matches(candidates.rows[~near], taken)
+        matches[near] = self._matches(candidates.centres, taken)[candidates.owners[near]]
+        at, columns = np.nonzero(changed_CK & near[:, None])
+        place = np.arange(len(at)) - np.searchsorted(at, at)  # among a candidate's changes
+        for number in range(place.max(initial=-1) + 1):
+            rows_E, columns_E = at[place == number], columns[place == number]
+            before_E = candidates.centres[candidates.owners[rows_E], columns_E]
+            matches[rows_E] -= self._matches_in(columns_E, before_E, taken)
+            matches[rows_E] += self._matches_in(
+                columns_E, candidates.rows[rows_E, columns_E], taken
+            )
+        return self._shares(matches)
 
-    def _gained(self, rows: Rows, columns: NDArray[np.intp], before: Rows, after: Rows) -> Matrix:
-        """Return by how much each change of a column raises the matches with rows, (E, N)."""
-        values_EN = np.ascontiguousarray(rows.T)[columns]
-        gained = (values_EN == after[:, None]).view(np.int8)
-        gained -= (values_EN == before[:, None]).view(np.int8)
-        weighed: Matrix = gained * self._weights[columns, None]
-        return weighed
+    def _shares(self, matches: Matches) -> Matrix:
+        return matches.astype(np.float64) / self._total
 
-    def _matches(self, first: Rows, second: Rows) -> Matrix:
-        """Return the weighted numbers of equal columns, shape (A, B)."""
-        if self._starts[-1] > DENSE * max(first.shape[1], 1):
-            found = np.zeros((len(first), len(second)))
-            for column, weight in enumerate(self._weights):
-                found += weight * (first[:, column, None] == second[:, column])
-            return found
-        kind = np.float32 if self._total < EXACT else np.float64
-        ones = self._ones(second, kind, np.ones(len(self._weights)))
-        step = int(max(1, BLOCK // max(1, self._starts[-1])))
-        blocks = [
-            self._ones(first[at : at + step], kind, self._weights) @ ones.T
-            for at in range(0, len(first), step)
-        ]
-        return np.concatenate(blocks).astype(np.float64) if blocks else np.zeros((0, len(second)))
+    def _taken(self, rows: Rows) -> NDArray[Any]:
+        """Return by value and row whether it is taken; by column and row what is, of many values.
 
-    def _ones(self, rows: Rows, kind: type, weights: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Return a weight for every value that is taken, shape (A, values)."""
-        vectors: NDArray[np.float32] = np.zeros((len(rows), int(self._starts[-1])), dtype=kind)
+        Shape (values of all columns, N) or (K, N).
+        """
+        return self._ones(rows, 1.0).T.copy() if self._dense else rows.T.copy()
+
+    def _ones(self, rows: Rows, weights: Matches | float) -> Matches:
+        """Return a weight for every value that is taken, shape (N, values of all columns)."""
+        vectors: Matches = np.zeros((len(rows), self._starts[-1]), dtype=self._weights.dtype)
         vectors[np.arange(len(rows))[:, None], rows + 1 + self._starts[:-1]] = weights
         return vectors
+
+    def _matches(self, rows: Rows, taken: NDArray[Any]) -> Matches:
+        """Return the weighted numbers of equal columns of all pairs."""
+        found: Matches = np.zeros((len(rows), taken.shape[1]), dtype=self._weights.dtype)
+        if not self._dense:
+            for column, weight in enumerate(self._weights):
+                found += weight * (rows[:, column, None] == taken[column])
+            return found
+        step = max(1, BLOCK // max(1, len(taken)))
+        for at in range(0, len(rows), step):
+            found[at : at + step] = self._ones(rows[at : at + step], self._weights) @ taken
+        return found
+
+    def _matches_in(
+        self, columns_E: NDArray[np.intp], values_E: Rows, taken: NDArray[Any]
+    ) -> Matches:
+        """Return the weights of single columns where rows take a value there, shape (E, N)."""
+        weights = self._weights[columns_E, None]
+        if not self._dense:
+            return weights * (taken[columns_E] == values_E[:, None])
+        return weights * taken[self._starts[columns_E] + 1 + values_E]
