@@ -43,6 +43,7 @@ def search(
     latency: str | Path | None = None,
     trials: int | None = None,
     epochs: int | None = None,
+    final: int | Mapping[str, Any] | None = None,
     seed: int | None = None,
     out: str | None = None,
     resume: bool = False,
@@ -108,6 +109,12 @@ def search(
         trials: how many architectures to tell in all, at most; 100 by default.
         epochs: of the supernet's training, or of each architecture's where the evaluator trains
             them.
+        final: how many of the best are evaluated again at the end, from fresh weights by
+            ``standalone`` and with three seeds each, or a mapping with ``top``, ``seeds``,
+            ``evaluator`` (in the forms above) and options of that evaluator, as ``{"top": 5,
+            "epochs": 100}``. ``best`` is then the best of these, by the mean over their seeds; both
+            scores stand in the table. With several objectives they are the front's that dominate
+            most together. A run that goes on keeps its own; 0 leaves it out.
         seed: fixes the run (exactly so with ``ray=RayConfig(workers=1, batch=1)``); 0 by default.
         out: local folder or ``pyarrow.fs`` URI; ``runs/<space>-<algo>-<n>`` by default.
         resume: go on from what is in ``out``, with the settings of its ``run.json``; only what is
@@ -146,6 +153,7 @@ def search(
         latency=latency,
         trials=trials,
         epochs=epochs,
+        final=final,
         seed=seed,
         ray=ray,
         options=options,

@@ -152,6 +152,17 @@ def _elastic(text: str) -> dict[str, Any]:
     return pairs([f"{key}=[{value}]" if listed else text], "--elastic")
 
 
+def final_words(top: int | None, options: Pairs | None) -> int | dict[str, Any] | None:
+    """Return what ``raynas.search`` takes as ``final``, of flags of that name.
+
+    >>> final_words(5, ["seeds=1", "epochs=10"]), final_words(0, None)
+    ({'top': 5, 'seeds': 1, 'epochs': 10}, 0)
+    """
+    if not options:
+        return top
+    return ({} if top is None else {"top": top}) | pairs(options, "--final-option")
+
+
 def stoppable(function: Callable[P, T]) -> Callable[P, T]:
     """Wrap a function so that Ctrl-C says what it left, and ends with code 130."""
 

@@ -22,6 +22,7 @@ from raynas.cli.common import (
     TaskOptions,
     Track,
     app,
+    final_words,
     out_console,
     own_or_name,
     pairs,
@@ -30,7 +31,7 @@ from raynas.cli.common import (
     trackers,
     with_options,
 )
-from raynas.cli.completion import complete_run, completes
+from raynas.cli.completion import complete_run, complete_space, completes
 
 
 @app.command()
@@ -39,7 +40,7 @@ def search(
         str | None,
         typer.Argument(
             help="Registered space, or module:Class of your own; --resume knows it.",
-            autocompletion=completes("spaces"),
+            autocompletion=complete_space,
         ),
     ] = None,
     algo: Annotated[
@@ -82,6 +83,13 @@ def search(
         int | None, typer.Option(help="Architectures to evaluate in all. [default: 100]")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Of the supernet's training.")] = None,
+    final: Annotated[
+        int | None, typer.Option(help="Best ones to evaluate again at the end; best is of these.")
+    ] = None,
+    final_option: Annotated[
+        Pairs | None,
+        typer.Option(help="key=value, of that: seeds, evaluator, epochs, ... [default: seeds=3]"),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Fixes the run. [default: 0]")] = None,
     out: Annotated[
         str | None,
@@ -136,6 +144,7 @@ def search(
         latency=latency,
         trials=trials,
         epochs=epochs,
+        final=final_words(final, final_option),
         seed=seed,
         out=out,
         resume=resume,

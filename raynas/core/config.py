@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -24,6 +25,7 @@ from raynas.core.errors import nearest
 from raynas.core.rank_counts import count_or_range
 
 Goal = Literal["max", "min"]
+FINAL_TOP, FINAL_SEEDS = 5, 3  # of the end of a search, where a number is not said
 
 
 class Strict(BaseModel):
@@ -127,6 +129,26 @@ class RayConfig(Strict):
         return self
 
 
+class FinalConfig(Strict):
+    """How the best of a search are evaluated at its end.
+
+    Attributes:
+        top: how many of them.
+        seeds: evaluations of each.
+        evaluator: with all of its options.
+    """
+
+    top: PositiveInt = FINAL_TOP
+    seeds: PositiveInt = FINAL_SEEDS
+    evaluator: ComponentSpec
+
+    @property
+    def key(self) -> str:
+        """A short name of the evaluator: what others measure lies in another folder."""
+        text = json.dumps(self.evaluator.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
 class SearchConfig(Strict):
     """Everything that a search depends on.
 
@@ -134,6 +156,7 @@ class SearchConfig(Strict):
         task: what was learned; None is the classification of releases that knew no other, or
             where there are no data.
         task_metric: what the task goes by.
+        final: how the best are evaluated again at the end; None if they are not.
         input_shape: of one example of a model's, as it was known, where that is one tensor.
         inputs: shapes and dtypes of an example (``raynas.core.nest.signature``).
         space_digest: of choices and shapes of weights, for a space that is a user's own.
@@ -150,6 +173,7 @@ class SearchConfig(Strict):
     scalarize: dict[str, float] = Field(default_factory=dict)
     constraints: dict[str, tuple[float | None, float | None]] = Field(default_factory=dict)
     latency: str | None = None
+    final: FinalConfig | None = None
     input_shape: tuple[int, ...] | None = None
     inputs: Any = None
     space_digest: str | None = None

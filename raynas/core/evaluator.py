@@ -23,7 +23,7 @@ from raynas.core.registry import Registry
 from raynas.core.trial import Trial
 
 _COLUMNS = frozenset(Trial.__dataclass_fields__) - {"traceback"}
-RESERVED = _COLUMNS | {"trial", "arch_key", "duplicates"}
+RESERVED = _COLUMNS | {"trial", "arch_key", "duplicates", "final_objective", "final_seeds"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -73,6 +73,8 @@ class SearchStep(CommonFields):
         latency: ``cpu``, ``gpu`` or the path of a table.
         trials: architectures in all.
         epochs: of the supernet's training, or of each architecture's.
+        final: how many of the best are evaluated again at the end, or how (``top``, ``seeds``,
+            ``evaluator`` and options of that).
     """
 
     algo: str | None = None
@@ -86,6 +88,7 @@ class SearchStep(CommonFields):
     latency: str | None = None
     trials: PositiveInt | None = None
     epochs: PositiveInt | None = None
+    final: int | dict[str, Any] | None = None
 
 
 class RetrainStep(CommonFields):

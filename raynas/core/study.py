@@ -270,7 +270,7 @@ class Study:
         costs = self._bounds.costs(arch)
         return {**metrics, **{name: costs[name] for name in lacking}}
 
-    def _judged(self, trial: Trial) -> Trial:
+    def judged(self, trial: Trial) -> Trial:
         """Return a trial read from disk as the bounds and weights of now score it."""
         return self.goals.judged(trial, allowed=self._keeps(trial), epochs=self._setting.epochs)
 
@@ -341,7 +341,7 @@ class Study:
 
     def _recover(self, history: list[Trial]) -> deque[Asked]:
         """Bring the sampler up to date; return what was in flight, under its old numbers."""
-        history = [self._judged(trial) for trial in history]
+        history = [self.judged(trial) for trial in history]
         for trial in history:
             self._remember(trial)
             self._event = max(self._event, trial.told_event + 1)

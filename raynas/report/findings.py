@@ -37,6 +37,7 @@ class ReportData:
         tested: metrics of architectures on more images than the search could afford, by key.
         retrained: metrics of the network that was trained to the end, empty if none was.
         option_names: by label and position what stands there, for candidates without names.
+        final_said: how well the search's score orders what was evaluated again at its end.
     """
 
     trials: pd.DataFrame
@@ -46,6 +47,7 @@ class ReportData:
     tested: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     retrained: Mapping[str, float] = field(default_factory=dict)
     option_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    final_said: str = ""
 
     @property
     def objective(self) -> Objective:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-LOSS = "loss"
+LOSS, FINAL = "loss", "final_objective"
 
 
 def best_first(
@@ -15,14 +15,16 @@ def best_first(
 ) -> pd.DataFrame:
     """Return trials by one column; ties go to the lower loss, then to the earlier trial.
 
-    What a row lacks stands behind what others have.
+    What a row lacks stands behind what others have. By the objective, those that were evaluated
+    again at the end of the search come first, in the order of that.
 
     Args:
         frame: rows of the trial table.
         by: a column.
         ascending: whether its smallest value is the best.
     """
-    rising = {by: ascending}
+    rising = {FINAL: False} if by == "objective" and FINAL in frame else {}
+    rising[by] = ascending
     if LOSS in frame and frame[LOSS].dtype.kind in "fiu":  # a user's own may be text
         rising.setdefault(LOSS, True)
     rising.setdefault("trial", True)

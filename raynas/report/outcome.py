@@ -34,6 +34,7 @@ def show_search(console: Console, result: Any) -> None:
     best, top, _ = best_with_report(result)
     metrics = [*result.config.objectives, *result.config.constraints, "loss", "params", "macs"]
     metrics = list(dict.fromkeys(metrics))
+    metrics = [m for metric in metrics for m in (metric, f"final_{metric}")]
     console.print()
     console.print(
         trial_table(top, [*metrics, f"test_{result.config.task_metric}"], best_trials(len(top)))
@@ -49,6 +50,8 @@ def show_search(console: Console, result: Any) -> None:
         console.print(f"  The trained network is {NARROW}.", highlight=False, soft_wrap=True)
     for label, value in best.arch.items():
         console.print(f"  {label:<24} {value}", highlight=False)
+    if said := result.report_data.final_said:
+        console.print(f"\n{said}", highlight=False, soft_wrap=True)
     count = len(result.trials)
     statuses = ", ".join(f"{n} {s}" for s, n in result.judged["status"].value_counts().items())
     console.print(
@@ -59,6 +62,7 @@ def show_search(console: Console, result: Any) -> None:
     there = result.folder.names()
     for name, what in (
         ("trials/", "every trial, as Parquet"),
+        ("final/", "the best, evaluated again"),
         ("history/", "the supernet's training, as Parquet"),
         ("supernet/", "its weights"),
         ("latency_cpu.json", "latencies, as measured"),

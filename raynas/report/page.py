@@ -7,6 +7,7 @@ from html import escape
 
 import plotly.graph_objects as go
 
+from raynas.report.final_section import final_section
 from raynas.report.findings import ReportData, opponent
 from raynas.report.packed import packed, packed_plotly
 from raynas.report.page_pictures import PICTURES, Picture, drawn_pictures
@@ -40,7 +41,7 @@ def report_page(data: ReportData, *, refresh_s: float | None = None) -> str:
     figures = drawn_pictures(data)
     body = [f"<h1>{name}</h1>", best_section(data), facts_section(data)]
     body += [_picture(data, p, figures[p.key]) for p in PICTURES if p.key in figures]
-    body += [top_section(data), verified_section(data), errors_section(data)]
+    body += [top_section(data), final_section(data), verified_section(data), errors_section(data)]
     trials = None if data.told.empty else trial_rows(data)
     body.append(_TRIALS if trials else "")
     return _page(name, body, figures, trials, refresh_s)

@@ -6,7 +6,6 @@ been others, and the rows on disk say what was told then.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -16,8 +15,8 @@ import numpy as np
 from raynas.core.config import SearchConfig
 from raynas.core.constraints import as_constraints
 from raynas.core.feasible import Violation
+from raynas.core.finalists import FinalScore, best_trial
 from raynas.core.goals import all_judged, goals_of
-from raynas.core.study import rank
 from raynas.core.trial import Trial
 
 if TYPE_CHECKING:
@@ -64,10 +63,13 @@ class JudgedTrials:
             return recorded
         return [{**violation.costs(trial.arch), **trial.metrics} for trial in self._recorded]
 
-    def best(self) -> Trial | None:
-        """Return the best by ``rank``; None if no trial has a finite objective."""
-        scored = [t for t in self.trials if t.objective is not None and math.isfinite(t.objective)]
-        return max(scored, key=rank, default=None)
+    def best(self, finals: Mapping[str, FinalScore] | None = None) -> Trial | None:
+        """Return the best; None if no trial has a finite objective.
+
+        Args:
+            finals: scores of the end of the search, by architecture key.
+        """
+        return best_trial(self.trials, finals or {})
 
     def why_none(self) -> str:
         """Return why no trial is best."""

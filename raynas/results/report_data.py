@@ -36,6 +36,7 @@ def read_report_data(
             picked one by its position.
     """
     from raynas.report.findings import ReportData
+    from raynas.results.final_columns import final_said
 
     choices = trials.filter(regex="^choice\\.").dropna(axis="columns", how="all")
     positions = choices.select_dtypes("number").columns.size > 0
@@ -47,6 +48,7 @@ def read_report_data(
         tested=read_tested(folder, len(history)),
         retrained=_retrained(folder.path),
         option_names=option_names() if positions else {},
+        final_said=final_said(trials),
     )
 
 

@@ -12,6 +12,7 @@ from raynas.core.config import RayConfig, SearchConfig, ray_config
 from raynas.core.constraints import Constraints, as_constraints
 from raynas.core.errors import Unfinished
 from raynas.core.feasible import Violation
+from raynas.core.finalists import FinalScore
 from raynas.core.fixed import write_arch
 from raynas.core.locations import under
 from raynas.core.model_names import is_model_name, is_own_path
@@ -21,6 +22,7 @@ from raynas.core.recorded_objects import is_loaded, named_in
 from raynas.core.trial import Trial
 from raynas.report.order import best_first
 from raynas.results import analysis
+from raynas.results.final_columns import finals_of, with_finals
 from raynas.results.judged import JudgedTrials
 from raynas.setup.bounds import space_within
 from raynas.setup.problem import Data, Space
@@ -66,11 +68,16 @@ class Result:
     def trials(self) -> pd.DataFrame:
         """One row per trial, in the order of tells; columns as in docs/trials.md.
 
-        Added is ``duplicates``: how often the row's architecture was asked again.
+        Added is ``duplicates``: how often the row's architecture was asked again; and of a search
+        that ended with evaluating its best again, what that gave: ``final_objective`` and others.
         """
         frame: pd.DataFrame = read_trials(self.path).to_pandas()
         asked = frame.groupby("arch_key", sort=False)["arch_key"].transform("size")
-        return frame.assign(duplicates=asked.astype("int64") - 1)
+        return with_finals(frame.assign(duplicates=asked.astype("int64") - 1), self._finals)
+
+    @cached_property
+    def _finals(self) -> dict[str, FinalScore]:
+        return finals_of(self.path, self.config)
 
     @cached_property
     def history(self) -> pd.DataFrame:
@@ -83,6 +90,8 @@ class Result:
     def best(self) -> Trial:
         """The trial of the best objective; ties go to the lower loss, then to the earlier.
 
+        Of a search with ``final``, it is the best of those that were evaluated again at its end.
+
         Counted are, as in all answers, trials that are known to keep the run's own bounds, those of
         its last resumption (see ``judged``): not one that was told before a metric was bounded,
         and without it.
@@ -90,7 +99,7 @@ class Result:
         Raises:
             Unfinished: no trial was completed; the message quotes the first error.
         """
-        best = self._judgement.best()
+        best = self._judgement.best(self._finals)
         if best is None:
             why = self._judgement.why_none()
             raise Unfinished(f"{self.path} has no completed trial: {why}")
@@ -303,7 +312,7 @@ class Result:
     def rank_correlation(self, first: str = "shared", other: str = "standalone") -> Interval:
         """Return Kendall's tau between two evaluators' objectives of the same architectures.
 
-        Counted are this run's trials and those that ``verify`` trained.
+        Counted are this run's trials, what its end evaluated again, and what ``verify`` trained.
 
         Args:
             first: name of an evaluator.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,16 +16,15 @@ from raynas.core.deduplicator import Deduplicator
 from raynas.core.digests import sealed
 from raynas.core.errors import Exhausted, UnknownName, nearest
 from raynas.core.evaluator import EVALUATORS
-from raynas.core.fixed_list import FixedListSampler
 from raynas.core.goals import goals_of
 from raynas.core.locations import under
 from raynas.core.options import options_of
 from raynas.core.progress import Progress
-from raynas.core.study import Study, StudyInfo
-from raynas.core.trial import Trial
 from raynas.results.analysis import Interval, kendall, mean_difference
 from raynas.setup.evaluation import evaluation_of
+from raynas.setup.final_stage import FINAL
 from raynas.setup.problem import Data, Problem, Space
+from raynas.setup.repeated_evaluations import RepeatedEvaluations
 from raynas.setup.runner import runner_of
 
 if TYPE_CHECKING:
@@ -177,15 +176,15 @@ def verify(
 
 
 def _trained_in(path: str) -> list[str]:
-    """Return the folders of a run's verifications."""
+    """Return the folders of a run's verifications, and of what its end evaluated again."""
     from raynas.storage.run_folder import Folder
 
-    place = under(path, VERIFY)
-    keys = (key for key, is_folder in sorted(Folder(place).entries().items()) if is_folder)
     return [
-        under(place, key, name)
-        for key in keys
-        for name in sorted(Folder(under(place, key)).names())
+        under(path, purpose, key, name)
+        for purpose in (FINAL, VERIFY)
+        for key, is_folder in sorted(Folder(under(path, purpose)).entries().items())
+        if is_folder
+        for name in sorted(Folder(under(path, purpose, key)).names())
         if name.startswith("seed-")
     ]
 
@@ -217,60 +216,27 @@ def _trained(
     import pandas as pd
 
     from raynas.storage.run_lock import RunLock
-    from raynas.storage.table_writers import TrialStore
-    from raynas.storage.tables import load_trials, read_trials
+    from raynas.storage.tables import read_trials
 
     space, goals = comparison.space, goals_of(dict([comparison.data.module.task.objective]))
     problem = Problem(space=space, data=comparison.data, goals=goals)
     standalone = ["standalone", {"early_stopping": False} | dict(options)]
     evaluation = evaluation_of(standalone, problem)
-    spec, key = evaluation.evaluator, _key(evaluation.component.options)
-    ray.check_trains(spec.epochs)
-    folders = [under(comparison.path, VERIFY, key, f"seed-{number}") for number in range(seeds)]
+    repeated = RepeatedEvaluations(
+        space=space.arch_space,
+        goals=goals,
+        spec=evaluation.evaluator,
+        folder=under(comparison.path, VERIFY, _key(evaluation.component.options)),
+        seeds=seeds,
+        purpose=VERIFY,
+        out=comparison.path,
+    )
+    ray.check_trains(repeated.spec.epochs)
     with RunLock("verification") as lock, runner_of(ray) as runner:
         lock.take(under(comparison.path, VERIFY))
-        for number, out in enumerate(folders):
-            earlier = load_trials(out, space.arch_space)
-            trained = {t.arch for t in earlier if t.scored}
-            left = [arch for arch in archs if arch not in trained]
-            if not left:
-                continue
-            study = Study(
-                FixedListSampler(left),
-                goals,
-                trials=len(left),
-                setting=StudyInfo(
-                    algo=VERIFY, evaluator=spec.name, epochs=spec.epochs, seed=number
-                ),
-                sink=_after(earlier, TrialStore(out, space.arch_space, spec.metrics).append),
-            )
-            progress.phase(f"training {len(left)} architectures, seed {number}")
-            runner.run_study(study, space.arch_space, spec, comparison.path, progress)
-    rows: pd.DataFrame = pd.concat([read_trials(folder).to_pandas() for folder in folders])
+        repeated.run(archs, runner, progress)
+    rows: pd.DataFrame = pd.concat([read_trials(folder).to_pandas() for folder in repeated.folders])
     return rows
-
-
-def _after(
-    earlier: Sequence[Trial], append: Callable[[Sequence[Trial]], None]
-) -> Callable[[list[Trial]], None]:
-    """Return what appends trials such that numbers and events go on from earlier ones."""
-    number = max((trial.number for trial in earlier), default=-1) + 1
-    event = max((trial.told_event for trial in earlier), default=-1) + 1
-
-    def keep(trials: list[Trial]) -> None:
-        append(
-            [
-                replace(
-                    trial,
-                    number=number + trial.number,
-                    asked_event=event + trial.asked_event,
-                    told_event=event + trial.told_event,
-                )
-                for trial in trials
-            ]
-        )
-
-    return keep
 
 
 def _key(options: Mapping[str, Any]) -> str:

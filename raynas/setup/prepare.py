@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from raynas.core.archspace import ArchSpace
 from raynas.core.config import ComponentSpec, SearchConfig, ray_config, validated
 from raynas.core.constraints import as_constraints
 from raynas.core.file_names import file_name
+from raynas.core.final_request import final_request
 from raynas.core.goals import goals_of
 from raynas.core.versions import versions
 from raynas.setup.algorithms import name_of
 from raynas.setup.bounds import bounded
 from raynas.setup.evaluation import SHARED
+from raynas.setup.final_stage import FinalStage, final_stage
 from raynas.setup.latency_source import LatencySource, latency_source
 from raynas.setup.problem import Data, Problem, Space
 from raynas.setup.request import SearchRequest
@@ -36,12 +38,14 @@ class Prepared:
         problem: space, data and goals.
         strategy: proposes and evaluates.
         latency: where latencies come from; None without.
+        final: what comes after the last trial; None if nothing does.
     """
 
     config: SearchConfig
     problem: Problem
     strategy: SearchStrategy
     latency: LatencySource | None
+    final: FinalStage | None = None
 
 
 def prepared(request: SearchRequest, out: str | None, *, resume: bool, lock: RunLock) -> Prepared:
@@ -83,10 +87,17 @@ def prepared(request: SearchRequest, out: str | None, *, resume: bool, lock: Run
         epochs=request.epochs,
         timed=latency is not None,
     )
+    asked, final = final_request(request.final), None
+    if asked is not None:
+        final = final_stage(asked, problem, strategy.evaluation, latency)
+        config = config.model_copy(update={"final": final.config})
+        config.ray.check_trains(final.evaluation.evaluator.epochs)
     config.ray.check_trains(strategy.evaluation.evaluator.epochs)
     if latency is not None:
         _ = latency.tells  # measured or read before the folder is claimed
     config = _completed(config, strategy, latency, resume)
+    if final is not None and config.final is not None:
+        final = replace(final, config=config.final)  # as it is written, hence read back
     if out is None:  # nothing can be wrong any more that would leave it empty
         config = config.model_copy(update={"out": fresh(stem(space, strategy.algo))})
     folder = Folder(config.out)
@@ -94,7 +105,7 @@ def prepared(request: SearchRequest, out: str | None, *, resume: bool, lock: Run
     folder.begin(config, resume)
     if latency is not None:
         latency.record(folder)
-    return Prepared(config=config, problem=problem, strategy=strategy, latency=latency)
+    return Prepared(config=config, problem=problem, strategy=strategy, latency=latency, final=final)
 
 
 def _objectives(request: SearchRequest, data: Data | None) -> dict[str, str]:

@@ -48,6 +48,7 @@ class SearchRequest:
     space_options: Options | None
     data_options: Options | None
     construct: Any = None
+    final: Any = None
 
     def with_defaults(self) -> SearchRequest:
         """Return the request with a default for whatever was not said.
@@ -155,6 +156,7 @@ class SearchRequest:
             "trials": None if trains(before.algo.name) else before.trials,
             "seed": before.seed,
             "ray": before.ray,
+            "final": self._final_of(before),
         }
         fields = {name: old for name, old in taken.items() if getattr(self, name) is None}
         self._check_named()
@@ -168,6 +170,14 @@ class SearchRequest:
         if self.evaluator == before.evaluator.name:
             fields["evaluator"] = self._evaluator_of(before.evaluator)
         return replace(self, **fields, options=options).with_defaults()
+
+    def _final_of(self, before: SearchConfig) -> Any:
+        """Return what ``raynas.search`` takes as the end of an earlier start."""
+        final = before.final
+        if final is None or self.final is not None:
+            return None
+        counts = {"top": final.top, "seeds": final.seeds}
+        return counts | {"evaluator": self._recorded_evaluator(final.evaluator, ())}
 
     def _check_named(self) -> None:
         """Raise TypeError where a part is to differ from the earlier start's, and is not named."""
@@ -187,8 +197,11 @@ class SearchRequest:
 
     def _evaluator_of(self, spec: ComponentSpec) -> Any:
         """Return what ``raynas.search`` takes as the evaluator that a run folder names."""
+        return self._recorded_evaluator(spec, () if self.epochs is None else ("epochs",))
+
+    def _recorded_evaluator(self, spec: ComponentSpec, said: tuple[str, ...]) -> Any:
+        """Return it without the options that are said anew."""
         if spec.name != FUNCTION:
-            said = () if self.epochs is None else ("epochs",)
             return [spec.name, {k: v for k, v in spec.options.items() if k not in said}]
         path = str(spec.options["path"])
         try:

@@ -6,14 +6,17 @@ import shlex
 from contextlib import nullcontext, suppress
 
 from raynas.core.errors import Interrupted, SearchFailed
+from raynas.core.finalists import best_trial
 from raynas.core.fixed import write_arch
 from raynas.core.progress import Progress
 from raynas.core.study import Study
 from raynas.core.trial import Trial
 from raynas.evaluators.kept_weights import keep_only
+from raynas.evaluators.spec import EvaluatorSpec
 from raynas.evaluators.with_latency import with_latency
+from raynas.setup.final_stage import FinalStage
 from raynas.setup.prepare import Prepared
-from raynas.setup.runner import runner_of
+from raynas.setup.runner import Runner, runner_of
 from raynas.setup.study_of_run import study_of
 from raynas.storage.json_files import write_text
 from raynas.storage.run_folder import BEST, Folder
@@ -35,45 +38,72 @@ def run_search(run: Prepared, progress: Progress) -> Trial | None:
         SearchFailed: the objective is not among the metrics, or nothing keeps the bounds.
         Interrupted: Ctrl-C; what was told is in the folder.
     """
-    config, problem, strategy = run.config, run.problem, run.strategy
-    history = load_trials(config.out, problem.space.arch_space)
+    config, space = run.config, run.problem.space.arch_space
     study: Study | None = None
+    best: Trial | None = None
     failure: OSError | None = None
     try:
+        history = load_trials(config.out, space)
+        spec = run.strategy.evaluation.evaluator
+        if run.final is not None:
+            progress.phase(run.final.budget)
         if len(history) >= config.trials:
-            told = f"{len(history)} of {config.trials} trials"
-            progress.phase(f"nothing is left to do: {told} are told")
-            study = study_of(
-                run, strategy.evaluation.evaluator, history, progress.recorded, trials=config.trials
-            )
-            return study.best
-        with runner_of(config.ray) as runner:
-            spec = strategy.evaluation.prepared(config.out, config.seed, runner, progress)
-            spec = with_latency(spec, None if run.latency is None else run.latency.tells)
+            told = f"{len(history)} of {config.trials} trials are told"
+            progress.phase(told if run.final else f"nothing is left to do: {told}")
             study = study_of(run, spec, history, progress.recorded, trials=config.trials)
-            if history:
-                progress.told(study)
-            if study.note:
-                progress.phase(study.note)
-            space = problem.space.arch_space
-            runner.run_study(study, space, spec, config.out, progress)
-            if not study.told and space.violation is not None:
-                raise SearchFailed(f"no architecture was found that keeps {space.violation}")
-            return study.best
+            if run.final is None:
+                return study.best
+        with runner_of(config.ray) as runner:
+            if study is None:
+                spec = run.strategy.evaluation.prepared(config.out, config.seed, runner, progress)
+                spec = with_latency(spec, None if run.latency is None else run.latency.tells)
+                study = study_of(run, spec, history, progress.recorded, trials=config.trials)
+                _evaluate(study, spec, run, runner, progress)
+            best = study.best
+            if run.final is not None:
+                best = _finished(run.final, study, run, runner, progress)
+            return best
     except OSError as error:
         failure = error
         raise
     except KeyboardInterrupt:
-        told = "before the first of" if study is None else f"after {study.told} of"
+        after = "before the first of" if study is None else f"after {study.told} of"
         raise Interrupted(
-            f"{told} {config.trials} trials; go on with out={config.out!r}, resume=True "
+            f"{after} {config.trials} trials; go on with out={config.out!r}, resume=True "
             f"(--out {shlex.quote(config.out)} --resume)"
         ) from None
     finally:
         if study is not None:
             # what cannot be written to any more has been told of already
             with suppress(OSError) if failure is not None else nullcontext():
-                _leave(config.out, study.best)
+                _leave(config.out, best or study.best)
+
+
+def _evaluate(
+    study: Study, spec: EvaluatorSpec, run: Prepared, runner: Runner, progress: Progress
+) -> None:
+    """Evaluate what a study asks for.
+
+    Raises:
+        SearchFailed: the objective is not among the metrics, or nothing keeps the bounds.
+    """
+    space = run.problem.space.arch_space
+    if study.told:
+        progress.told(study)
+    if study.note:
+        progress.phase(study.note)
+    runner.run_study(study, space, spec, run.config.out, progress)
+    if not study.told and space.violation is not None:
+        raise SearchFailed(f"no architecture was found that keeps {space.violation}")
+
+
+def _finished(
+    final: FinalStage, study: Study, run: Prepared, runner: Runner, progress: Progress
+) -> Trial | None:
+    """Evaluate the best again, and return which is best then."""
+    out = run.config.out
+    trials = [study.judged(trial) for trial in load_trials(out, run.problem.space.arch_space)]
+    return best_trial(trials, final.run(trials, out, runner, progress))
 
 
 def _leave(out: str, best: Trial | None) -> None:

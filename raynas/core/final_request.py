@@ -1,0 +1,78 @@
+"""What is asked of the end of a search: its best, evaluated once more by a better evaluator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import PositiveInt
+
+from raynas.core.config import FINAL_SEEDS, FINAL_TOP, Strict, validated
+
+STANDALONE = "standalone"
+OWN = ("top", "seeds", "evaluator")
+
+
+class _Counts(Strict):
+    """The numbers of a request."""
+
+    top: PositiveInt = FINAL_TOP
+    seeds: PositiveInt = FINAL_SEEDS
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinalRequest:
+    """The argument ``final`` of a search, read.
+
+    Attributes:
+        top: how many of the best.
+        seeds: evaluations of each.
+        evaluator: as for ``raynas.search``.
+        options: of the evaluator, where it is a name.
+    """
+
+    top: int = FINAL_TOP
+    seeds: int = FINAL_SEEDS
+    evaluator: Any = STANDALONE
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def final_request(given: Any) -> FinalRequest | None:
+    """Read what ``raynas.search`` takes as ``final``; None and 0 ask for nothing.
+
+    >>> final_request(3), final_request(0)
+    (FinalRequest(top=3, seeds=3, evaluator='standalone', options={}), None)
+    >>> final_request({"top": 2, "epochs": 10}).options
+    {'epochs': 10}
+
+    Args:
+        given: how many of the best; or a mapping with ``top``, ``seeds`` and ``evaluator``, and
+            besides with options of the evaluator.
+
+    Raises:
+        ValueError: a number that is none, or options beside an evaluator that is no name.
+        TypeError: neither a number nor a mapping.
+    """
+    if given is None or (given == 0 and type(given) is int):
+        return None
+    if isinstance(given, bool) or not isinstance(given, int | Mapping):
+        raise TypeError(
+            "final: expected how many of the best are evaluated again, such as 5, or a mapping "
+            f"such as {{'top': 5, 'seeds': 3, 'epochs': 10}}, got {given!r}"
+        )
+    asked = dict(given) if isinstance(given, Mapping) else {"top": given}
+    options = {name: value for name, value in asked.items() if name not in OWN}
+    evaluator = asked.pop("evaluator", None)
+    counts = {name: value for name, value in asked.items() if name in OWN}
+    try:
+        read = validated(_Counts, counts)
+    except ValueError as error:
+        raise ValueError(f"final: {error}") from None
+    evaluator = STANDALONE if evaluator is None else evaluator
+    if options and not isinstance(evaluator, str):
+        raise ValueError(
+            f"final: {min(options)!r} is an option of an evaluator that is named; write it into "
+            "the evaluator, as ['table', {'path': ...}]"
+        )
+    return FinalRequest(top=read.top, seeds=read.seeds, evaluator=evaluator, options=options)

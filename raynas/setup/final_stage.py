@@ -1,0 +1,164 @@
+"""The end of a search: its best are evaluated again, by a better evaluator and over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from raynas.core.config import FinalConfig
+from raynas.core.final_request import STANDALONE, FinalRequest
+from raynas.core.finalists import FinalScore, final_scores, finalists
+from raynas.core.goals import Goals
+from raynas.core.locations import under
+from raynas.core.progress import Progress
+from raynas.core.trial import Trial
+from raynas.evaluators.spec import EvaluatorSpec
+from raynas.evaluators.with_latency import with_latency
+from raynas.setup.evaluation import (
+    FUNCTION,
+    Evaluation,
+    evaluation_of,
+    shared_evaluation,
+    shared_of,
+)
+from raynas.setup.latency_source import LatencySource
+from raynas.setup.problem import Problem
+from raynas.setup.repeated_evaluations import RepeatedEvaluations
+from raynas.setup.runner import Runner
+from raynas.storage.tables import load_trials
+
+FINAL = "final"  # folder in that of a run, and the algorithm of its rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinalStage:
+    """What comes after the last trial.
+
+    Attributes:
+        config: how many, and by what.
+        evaluation: by the better evaluator.
+        problem: of the run.
+        latency: where latencies come from; None without.
+    """
+
+    config: FinalConfig
+    evaluation: Evaluation
+    problem: Problem
+    latency: LatencySource | None = None
+
+    @property
+    def budget(self) -> str:
+        """What it will take, in words."""
+        config, epochs = self.config, self.evaluation.evaluator.epochs
+        count = config.top * config.seeds
+        each = f"{count} trainings of {epochs} epochs" if epochs else f"{count} evaluations"
+        seeds = f", {config.seeds} times each," if config.seeds > 1 else ""
+        return (
+            f"at the end the {config.top} best are evaluated again{seeds} by "
+            f"{config.evaluator.name!r}: {each}"
+        )
+
+    def run(
+        self, trials: Iterable[Trial], out: str, runner: Runner, progress: Progress
+    ) -> dict[str, FinalScore]:
+        """Evaluate the best, but for what an earlier start has done; return all final scores.
+
+        Args:
+            trials: of the run, as its bounds and weights of now judge them.
+            out: folder of the run.
+            runner: evaluates.
+            progress: told how it comes along.
+
+        Raises:
+            SearchFailed, Interrupted: as ``Runner.run_study``.
+        """
+        config, goals = self.config, self.problem.goals
+        archs = [trial.arch for trial in finalists(trials, config.top, goals)]
+        repeated = RepeatedEvaluations(
+            space=self.problem.space.arch_space,
+            goals=goals,
+            spec=self.evaluation.evaluator,
+            folder=under(out, FINAL, config.key),
+            seeds=config.seeds,
+            purpose=FINAL,
+            out=out,
+        )
+        if any(repeated.left(archs)):
+            prepared = replace(repeated, spec=self._spec(out, runner, progress))
+            prepared.run(archs, runner, progress)
+        return read_final_scores(out, config, goals)
+
+    def _spec(self, out: str, runner: Runner, progress: Progress) -> EvaluatorSpec:
+        """Return what workers make. Weights that a function returns are not kept."""
+        spec = self.evaluation.evaluator
+        if self.evaluation.supernet is not None:
+            spec = self.evaluation.prepared(out, self.problem.seed, runner, progress)
+        return with_latency(spec, None if self.latency is None else self.latency.tells)
+
+
+def final_stage(
+    request: FinalRequest,
+    problem: Problem,
+    searched: Evaluation,
+    latency: LatencySource | None,
+) -> FinalStage:
+    """Return the end of a search, with all that can be checked beforehand checked.
+
+    Args:
+        request: of it.
+        problem: of the run.
+        searched: how the search itself evaluates: its supernet is at hand.
+        latency: where latencies come from; None without.
+
+    Raises:
+        ValueError, TypeError, LookupError: the evaluator does not go with the search, or is the one
+            that it evaluates with anyway.
+    """
+    evaluator, timed = _evaluator(request, problem), latency is not None
+    try:
+        scoring = shared_of(evaluator)
+        if scoring is not None and searched.supernet is not None:
+            evaluation = shared_evaluation(scoring, problem, searched.supernet, timed=timed)
+        else:
+            evaluation = evaluation_of(evaluator, problem, timed=timed)
+    except (ValueError, TypeError, LookupError) as error:
+        text = error.args[0] if error.args else error
+        raise type(error)(f"final: {text}") from error
+    if evaluation.evaluator.stopping is not None:
+        raise ValueError(
+            f"final: {evaluation.component.name!r} would stop weak ones early, and all are to be "
+            "compared: turn it off (early_stopping=False)"
+        )
+    named, trains = evaluation.component.name != FUNCTION, evaluation.evaluator.epochs > 0
+    if evaluation.component == searched.component and named and not trains:
+        raise ValueError(
+            f"final: the search evaluates by {evaluation.component.name!r} with the same options "
+            "anyway; name another evaluator, or other options"
+        )
+    config = FinalConfig(top=request.top, seeds=request.seeds, evaluator=evaluation.component)
+    return FinalStage(config=config, evaluation=evaluation, problem=problem, latency=latency)
+
+
+def _evaluator(request: FinalRequest, problem: Problem) -> Any:
+    if request.evaluator == STANDALONE and problem.space.model_space is None:
+        raise ValueError(
+            "final: an ArchSpace builds no networks to train: name what evaluates the best again, "
+            "as final={'top': 5, 'evaluator': function}"
+        )
+    options = dict(request.options)
+    if request.evaluator == STANDALONE:
+        options = {"early_stopping": False} | options
+    return [request.evaluator, options] if options else request.evaluator
+
+
+def read_final_scores(out: str, config: FinalConfig, goals: Goals) -> dict[str, FinalScore]:
+    """Return the final scores in a run's folder, by architecture key.
+
+    Args:
+        out: folder of the run.
+        config: of its end.
+        goals: of the run now.
+    """
+    folders = [under(out, FINAL, config.key, f"seed-{seed}") for seed in range(config.seeds)]
+    return final_scores([load_trials(folder) for folder in folders], goals)

@@ -1,0 +1,288 @@
+"""The end of a search: its best are evaluated again, and the best of these is the best."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import raynas
+from raynas.core.arch import Arch
+from raynas.core.archspace import ArchSpace
+from raynas.core.errors import Interrupted
+from raynas.core.finalists import best_trial, final_scores, finalists
+from raynas.core.goals import goals_of
+from raynas.core.pipeline import pipeline_config
+from raynas.core.progress import Progress
+from raynas.core.trial import Trial
+from raynas.report.page import report_page
+from tests.inline import INLINE
+
+SPACE = ArchSpace.of(x=list(range(12)))
+ACCURACY = goals_of({"accuracy": "max"})
+BOTH = goals_of({"accuracy": "max", "macs": "min"})
+MISLED = {11: 0.2, 10: 0.9, 9: 0.7}  # what the cheap score's best are really worth
+
+
+def cheap(arch: Arch) -> dict[str, float]:
+    """Rank the options by their number."""
+    return {"accuracy": arch["x"] / 20}  # type: ignore[operator]
+
+
+class Better:
+    """Knows the truth, and counts who asked; each further call for one architecture adds 0.02."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.calls: Counter[str] = Counter()
+        self.stop_after = stop_after
+
+    def __call__(self, arch: Arch) -> dict[str, float]:
+        """Return the truth."""
+        if self.stop_after is not None and self.calls.total() == self.stop_after:
+            raise KeyboardInterrupt
+        self.calls[arch.key] += 1
+        truth = MISLED.get(int(str(arch["x"])), 0.1)
+        return {"accuracy": truth + 0.02 * (self.calls[arch.key] - 1)}
+
+
+def searched(out: Path, final: Any, **options: Any) -> raynas.Result:
+    """Return a search of the whole space by the cheap score."""
+    given: dict[str, Any] = {
+        "space": SPACE,
+        "algo": "grid",
+        "evaluator": cheap,
+        "trials": 12,
+    } | options
+    return raynas.search(**given, out=str(out), final=final, ray=INLINE)
+
+
+class Phases(Progress):
+    """Keeps what a run says."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def phase(self, text: str) -> None:
+        """Keep it."""
+        self.said.append(text)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> raynas.Result:
+    """A search whose three best were evaluated again, twice each."""
+    out = tmp_path_factory.mktemp("final") / "run"
+    return searched(out, {"top": 3, "seeds": 2, "evaluator": Better()})
+
+
+def test_the_best_is_the_best_of_those_evaluated_again(run: raynas.Result) -> None:
+    """The cheap score's favourite is worth less than the second."""
+    assert run.best.arch == {"x": 10}
+    assert run.best.objective == 0.5
+    assert list(run.top(4)["arch"].map(json.loads)) == [{"x": n} for n in (10, 9, 11, 8)]
+    assert json.loads((Path(run.path) / "best.json").read_text()) == {"x": 10}
+    assert raynas.load(run.path).best.arch == {"x": 10}
+
+
+def test_both_scores_stand_in_the_table(run: raynas.Result) -> None:
+    """The mean and the sample's deviation of 0.90 and 0.92, and none where nothing was measured."""
+    row = run.top(1).iloc[0]
+    assert (row["accuracy"], row["objective"], row["final_seeds"]) == (0.5, 0.5, 2)
+    assert row["final_accuracy"] == row["final_objective"] == pytest.approx(0.91)
+    assert row["final_accuracy_std"] == pytest.approx(0.02 / np.sqrt(2))
+    others = run.trials[run.trials["final_seeds"] == 0]
+    assert len(others) == 9
+    assert others["final_objective"].isna().all()
+
+
+def test_the_report_tells_both_scores_and_how_well_they_agree(run: raynas.Result) -> None:
+    """The search's order 11, 10, 9 is 10, 9, 11 at the end: two of three pairs swap."""
+    page = report_page(run.report_data)
+    assert "The best, evaluated again" in page
+    assert escape("of the search's score and the final one, over its best: -0.333") in page
+    assert "91.00 %" in page
+
+
+def test_without_it_nothing_is_added(tmp_path: Path) -> None:
+    """No column, no section, and the favourite of the search is the best."""
+    run = searched(tmp_path / "run", None)
+    assert run.best.arch == {"x": 11}
+    assert not [name for name in run.trials if str(name).startswith("final")]
+    assert "The best, evaluated again" not in report_page(run.report_data)
+
+
+def test_the_budget_is_said_before_the_first_trial(tmp_path: Path) -> None:
+    """And it is what is spent: three of seven seeds."""
+    phases, better = Phases(), Better()
+    final = {"top": 3, "seeds": 7, "evaluator": better}
+    searched(tmp_path / "run", final, progress=phases)
+    said = "at the end the 3 best are evaluated again, 7 times each, by 'function': 21 evaluations"
+    assert phases.said[0] == said
+    assert sorted(better.calls.values()) == [7, 7, 7]
+
+
+@pytest.mark.parametrize("stop_after", [0, 1, 3, 5])
+def test_what_was_stopped_goes_on(tmp_path: Path, stop_after: int) -> None:
+    """A run stopped in the midst of its end measures nothing twice when it goes on."""
+    out = tmp_path / "run"
+    with pytest.raises(Interrupted, match="after 12 of 12 trials; go on with"):
+        searched(out, {"top": 3, "seeds": 2, "evaluator": Better(stop_after)})
+    favourite = 11 if stop_after < 5 else 10  # with five, two have all of their seeds
+    assert raynas.load(str(out)).best.arch == {"x": favourite}
+    better = Better()
+    run = searched(out, {"top": 3, "seeds": 2, "evaluator": better}, resume=True)
+    assert better.calls.total() == 6 - stop_after
+    assert (run.trials["final_seeds"] == 2).sum() == 3
+    assert run.best.arch == {"x": 10}
+
+
+def test_more_trials_bring_new_ones_to_the_end(tmp_path: Path) -> None:
+    """Those of an earlier end stay, and only newcomers are measured."""
+    out, better = tmp_path / "run", Better()
+    final = {"top": 2, "seeds": 1, "evaluator": better}
+    first = searched(out, final, trials=6).trials["choice.x"].nlargest(2)
+    run = searched(out, final, resume=True, trials=12)
+    assert sorted(run.trials.query("final_seeds == 1")["choice.x"]) == sorted({*first, 10, 11})
+    count = len({*first, 10, 11})
+    assert better.calls.total() == count
+    searched(out, final, resume=True)
+    assert better.calls.total() == count
+    assert searched(out, 0, resume=True).best.arch == {"x": 11}
+
+
+def test_an_architecture_that_fails_at_the_end_is_not_the_best(tmp_path: Path) -> None:
+    """The second best is, by the seeds that all others have."""
+
+    def fails(arch: Arch) -> dict[str, float]:
+        if arch["x"] == 10:
+            raise RuntimeError("no memory")
+        return {"accuracy": MISLED[arch["x"]]}  # type: ignore[index]
+
+    run = searched(tmp_path / "run", {"top": 3, "seeds": 1, "evaluator": fails})
+    assert run.best.arch == {"x": 9}
+    assert (run.trials["final_seeds"] == 1).sum() == 2
+
+
+def test_bounds_hold_at_the_end(tmp_path: Path) -> None:
+    """What breaks one by the better measurement is not the best, whatever the cheap one said."""
+
+    def cheap_latency(arch: Arch) -> dict[str, float]:
+        return cheap(arch) | {"delay": 1.0}
+
+    def slow(arch: Arch) -> dict[str, float]:
+        return {"accuracy": MISLED[arch["x"]], "delay": 2.0 if arch["x"] == 10 else 1.0}  # type: ignore[index]
+
+    final = {"top": 3, "seeds": 1, "evaluator": slow}
+    options = {"evaluator": cheap_latency, "constraints": ["delay<1.5"]}
+    assert searched(tmp_path / "run", final, **options).best.arch == {"x": 9}
+
+
+def trial(number: int, **metrics: float) -> Trial:
+    """Return a completed trial of option ``number``."""
+    goals = BOTH if "macs" in metrics else ACCURACY
+    scores = goals.scores(metrics)
+    arch = Arch({"x": number})
+    return Trial(arch=arch, number=number, objective=scores[0], scores=scores, metrics=metrics)
+
+
+def test_finalists_of_several_objectives_dominate_most_together() -> None:
+    """By hand: spans are 1, the worst of the front lies at -0.1 and -0.1.
+
+    Alone, (0.9, 0.8) dominates 1.0 * 0.9, more than (1, 0) with 1.1 * 0.1 and (0, 1) with
+    0.1 * 1.1; then (0, 1) and (1, 0) each add 0.1 * (1.1 - 0.9) and 0.1 * 0.1 = 0.02 and 0.01.
+    """
+    points = {0: (1.0, 0.0), 1: (0.9, 0.8), 2: (0.0, 1.0), 3: (0.5, 0.5)}
+    trials = [trial(n, accuracy=a, macs=-m) for n, (a, m) in points.items()]
+    assert [t.number for t in finalists(trials, 5, BOTH)] == [1, 2, 0], "the dominated never"
+    assert [t.number for t in finalists(trials, 2, BOTH)] == [1, 2]
+
+
+def test_finalists_are_each_architecture_once() -> None:
+    """A duplicate takes no place, and what has no score neither."""
+    twice = [trial(1, accuracy=0.5), trial(1, accuracy=0.5), trial(2, accuracy=0.4)]
+    unscored = Trial(arch=Arch({"x": 3}), status="failed")
+    assert [t.number for t in finalists([*twice, unscored], 3, ACCURACY)] == [1, 2]
+    assert finalists([unscored], 3, ACCURACY) == finalists([unscored], 3, BOTH) == []
+
+
+def test_the_best_is_told_by_all_seeds_or_by_none() -> None:
+    """An architecture that lacks a seed has no final score; ties go by the search's order."""
+    seeds = [[trial(1, accuracy=0.5), trial(2, accuracy=0.9)], [trial(1, accuracy=0.7)]]
+    scores = final_scores(seeds, ACCURACY)
+    assert {k: s.objective for k, s in scores.items()} == {Arch({"x": 1}).key: pytest.approx(0.6)}
+    both = [trial(1, accuracy=0.1), trial(2, accuracy=0.9)]
+    best = best_trial(both, scores)
+    assert best is not None
+    assert best.number == 1
+    assert best_trial(both, {}) == both[1]
+    assert best_trial([], scores) is None
+
+
+@pytest.mark.parametrize(
+    ("final", "message"),
+    [
+        (True, "final: expected how many of the best"),
+        ("5", "final: expected how many of the best"),
+        (-1, "final: top: input should be greater than 0, got -1"),
+        ({"seeds": 0, "evaluator": cheap}, "final: seeds: input should be greater than 0, got 0"),
+        (5, "final: an ArchSpace builds no networks to train: name what evaluates"),
+        ({"epochs": 3}, "final: an ArchSpace builds no networks"),
+        ({"evaluator": Better(), "epochs": 3}, "'epochs' is an option of an evaluator that is"),
+        ({"evaluator": "tabel"}, "final: no evaluator named 'tabel'; did you mean 'table'?"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_anything_starts(
+    tmp_path: Path, final: Any, message: str
+) -> None:
+    """In one sentence that begins with the argument, and without a folder."""
+    with pytest.raises((ValueError, TypeError, LookupError)) as refused:
+        searched(tmp_path / "run", final)
+    assert message in str(refused.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_same_evaluator_is_refused(tmp_path: Path) -> None:
+    """A table gives what it gave; a table of another column may give more."""
+    rows = pd.DataFrame({"x": range(12), "accuracy": np.arange(12) / 20, "later": 1.0})
+    rows["later"] = [MISLED.get(n, 0.1) for n in range(12)]
+    rows.drop(columns="later").to_parquet(tmp_path / "cheap.parquet")
+    later = rows.drop(columns="accuracy").rename(columns={"later": "accuracy"})
+    later.to_parquet(tmp_path / "later.parquet")
+    tables = [["table", {"path": str(tmp_path / f"{n}.parquet")}] for n in ("cheap", "later")]
+    with pytest.raises(ValueError, match="evaluates by 'table' with the same options anyway"):
+        searched(tmp_path / "run", {"evaluator": tables[0]}, evaluator=tables[0])
+    final = {"top": 3, "seeds": 1, "evaluator": "table", "path": str(tmp_path / "later.parquet")}
+    assert searched(tmp_path / "run", final, evaluator=tables[0]).best.arch == {"x": 10}
+
+
+def test_configuration_files_take_it() -> None:
+    """As a number, or with keys."""
+    steps: Mapping[str, Any] = {"search": {"space": "nas_bench_201", "final": {"top": 2}}}
+    assert pipeline_config(steps, sets={}).steps[0].fields.final == {"top": 2}
+    assert pipeline_config(steps, sets={"search.final": 3}).steps[0].fields.final == 3
+
+
+@pytest.mark.full
+def test_networks_are_trained_again_from_fresh_weights(tmp_path: Path) -> None:
+    """By ``standalone``, without early stopping, for the epochs that are asked for."""
+    run = raynas.search(
+        "mobilenet_v2_cifar",
+        "random",
+        data="digits",
+        trials=3,
+        epochs=1,
+        final={"top": 2, "seeds": 2, "epochs": 1},
+        space_options={"width": 0.25},
+        out=str(tmp_path / "run"),
+        ray=INLINE,
+    )
+    assert (run.trials["final_seeds"] == 2).sum() == 2
+    assert run.config.final is not None
+    assert run.config.final.evaluator.options["early_stopping"] is False
+    assert run.rank_correlation is not None
