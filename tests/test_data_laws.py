@@ -24,6 +24,7 @@ from raynas.data.reading import Reading
 from raynas.data.split import Split, split_of
 from raynas.data.streamed import StreamedSplit
 from raynas.data.tabular import Tabular
+from raynas.data.text import Text
 from tests.datasets import ITEMS, InTurn, Items, Padded, pixels, ragged
 from tests.nests import same
 
@@ -53,6 +54,12 @@ def table(path: Path, _: str) -> Tabular:
     return Tabular(path=str(file), target="c")
 
 
+def text(path: Path, hold: Any) -> Text:
+    file = path / "text.txt"
+    file.write_bytes(np.random.default_rng(0).bytes(150))
+    return Text(path=str(file), context=5, valid=0.2, test=0.2, hold=hold, loader_workers=0)
+
+
 def weighted(*_: object) -> TensorData:
     sampler = WeightedRandomSampler([1.0] * 20, 20)
     dataset = Items(ITEMS["dict"], 20)
@@ -75,6 +82,7 @@ KINDS: dict[str, Any] = {
     "digits": lambda *_: Digits(size=8),
     "image folder": folder,
     "table": table,
+    "text": text,
     "sampler": weighted,
     "iterable": own(ITEMS["two inputs"], InTurn),
     "padded": own(ragged, items, collate_fn=Padded()),

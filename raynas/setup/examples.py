@@ -134,10 +134,16 @@ def _evaluator(registry: Registry[Any], name: str) -> Example:
 
 
 def _data(registry: Registry[Any], name: str) -> Example:
+    from raynas.data.module import DataModule
+
     known = _required(options_of(registry[name]))
     own = {key: PLACES[key] for key in known if key in PLACES}
-    extra = {"data_options": own} if own else {}
-    return search_example(SMALL, "random", {"data": name, "trials": 50} | extra)
+    flags = {"data": name, "trials": 50} | ({"data_options": own} if own else {})
+    cls = registry.class_of(name)
+    if not issubclass(cls, DataModule) or cls.task.name == "classification":
+        return search_example(SMALL, "random", flags)
+    _, command = search_example("my_module:Net", "random", flags)
+    return Example(search_example("Net", "random", flags).python.replace("'Net'", "Net"), command)
 
 
 def _task(_: Registry[Any], name: str) -> Example:
