@@ -200,9 +200,7 @@ TIMM = {
     "timm resnetv2": Family(
         partial(_timm, "resnetv2_50", layers=(1, 1, 1, 1), channels=(16, 32, 48, 64)), images
     ),
-    "timm resnetv2_bit": Family(
-        _bit, images, coverage=0.0, smallest=1.0
-    ),  # its weights are standardised
+    "timm resnetv2_bit": Family(_bit, images),  # its weights are standardised
     "timm levit": Family(
         partial(
             _timm,
@@ -366,8 +364,18 @@ TEXT = {
             experts_implementation="eager",
         ),
         _ids,
-        coverage=0.05,
-        smallest=0.9,
+        labels=("model.layers.0.mlp.experts.ffn",),
+    ),
+    "transformers Mixtral batched": Family(
+        partial(
+            _hugging,
+            "MixtralForCausalLM",
+            **_GROUPED,
+            num_local_experts=3,
+            experts_implementation="batched_mm",
+        ),
+        _ids,
+        labels=("model.layers.0.mlp.experts.ffn",),
     ),
 }
 FAMILIES = VISION | TIMM | TEXT

@@ -51,6 +51,7 @@ MACS: dict[Any, Formula] = {
     aten.vdot: lambda args, _: args[0].numel(),
     aten.mkldnn_rnn_layer: lambda args, _: _recurrent(args[0], args[1:3]),
     aten._cudnn_rnn: lambda args, _: _recurrent(args[0], args[1]),
+    aten._grouped_mm: lambda args, _: _matmul(args[0], args[1]),  # each row meets one of several
     aten.convolution: lambda args, out: _convolution(args[0], args[1], out, bool(args[6])),
 }
 for _attend in (

@@ -48,6 +48,13 @@ class Labels:
         if len(distinct) > 1:
             self.tie(distinct, distinct[:1])
 
+    def tied(self) -> Tensor:
+        """Return whether each label is tied to another, shape (count,)."""
+        mask = torch.zeros(self.count, dtype=torch.bool)
+        for pairs in self._ties:
+            mask[torch.from_numpy(pairs).flatten()] = True
+        return mask
+
     def classes(self) -> NDArray[np.int64]:
         """Return the class of every label, shape (count,); that of ``NONE`` is its alone."""
         if not self._ties:

@@ -71,6 +71,8 @@ def _kind(axis: Axis, shapes: Mapping[str, tuple[int, ...]]) -> Kind:
     matrices = [(name, dim) for name, dim in axis.places if len(shapes[name]) > 1]
     alone = len({name for name, _ in matrices}) == len(matrices) <= 3
     linear = all(len(shapes[name]) == 2 for name, _ in matrices)
+    experts = all(len(shapes[name]) == 3 and dim > 0 for name, dim in matrices)
+    linear = linear or experts  # whose matrices lie one upon the other
     return "ffn" if matrices and alone and linear and len(matrices) > 1 else "width"
 
 

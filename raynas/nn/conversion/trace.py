@@ -15,7 +15,8 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from raynas.core.nest import Nest, call
 from raynas.nn.conversion.counts import Monomials, TracedInt, traced_counts
-from raynas.nn.conversion.labels import Labels, along, compact
+from raynas.nn.conversion.labels import Labels, along, compact, spread
+from raynas.nn.conversion.lineage import Lineage
 
 Place = tuple[str, int]  # a tensor's name in the model, and one of its dimensions
 
@@ -131,6 +132,8 @@ class Trace(TorchFunctionMode):
         self.dtypes: set[torch.dtype] = set()
         self._rules = rules
         self._labels: Any = WeakTensorKeyDictionary()
+        self._lineages: Any = WeakTensorKeyDictionary()
+        self._reserved: dict[Place, Tensor] = {}
         self._numbers: Any = WeakTensorKeyDictionary()
         self._sizes: Any = WeakTensorKeyDictionary()
         self._count = 0
@@ -145,8 +148,45 @@ class Trace(TorchFunctionMode):
     # what rules ask and say
 
     def of(self, tensor: Any) -> Tensor | None:
-        """Return a tensor's labels, None if it has none."""
-        return self._labels.get(tensor) if isinstance(tensor, Tensor) else None
+        """Return a tensor's labels, None if it has none; of one made of weights, by their last."""
+        if not isinstance(tensor, Tensor):
+            return None
+        labels: Tensor | None = self._labels.get(tensor)
+        made: Lineage | None = self._lineages.get(tensor) if labels is None else None
+        return labels if made is None else made.last
+
+    def lineage(self, tensor: Any) -> Lineage | None:
+        """Return what a tensor that is a weight, or is made of weights alone, is made of."""
+        if not isinstance(tensor, Tensor) or tensor in self._labels:
+            return None
+        name = self.name(tensor)
+        if name is None:
+            held: Lineage | None = self._lineages.get(tensor)
+            return held
+        if not (isinstance(tensor, nn.Parameter) and tensor.is_floating_point() and tensor.dim()):
+            return None
+        dims = range(tensor.dim())
+        return Lineage((name,), tuple(spread(self._own(name, d), tensor.shape, d) for d in dims))
+
+    def descend(self, tensor: Any, lineage: Lineage) -> None:
+        """Note what a tensor is made of."""
+        if isinstance(tensor, Tensor):
+            self._lineages[tensor] = lineage
+
+    def weight_labels(self, tensor: Tensor, dim: int) -> Tensor | None:
+        """Return the labels along a dimension of a weight, or of what is made of weights alone."""
+        lineage, name = self.lineage(tensor), self.name(tensor)
+        if lineage is None:
+            return None
+        if name is not None:
+            return self.node(name, dim % tensor.dim())
+        at = lineage.along(dim)
+        if at is None:
+            return torch.zeros(tensor.shape[dim], dtype=torch.long)
+        for source in lineage.names:
+            self.node(source, at)
+        plane = lineage.planes[at]
+        return plane if plane.dim() == 1 else self.channels(plane, dim)
 
     def name(self, tensor: Any) -> str | None:
         """Return the name of a parameter or buffer, None for other tensors."""
@@ -179,8 +219,15 @@ class Trace(TorchFunctionMode):
         """Return the labels of a parameter's dimension."""
         place = (name, dim)
         if place not in self.nodes:
-            self.nodes[place] = self.labels.fresh(self.shapes[name][dim])
+            self.nodes[place] = self._own(name, dim)
         return self.nodes[place]
+
+    def _own(self, name: str, dim: int) -> Tensor:
+        """Return the labels that a parameter's dimension has once it is met."""
+        place = (name, dim)
+        if place not in self._reserved:
+            self._reserved[place] = self.labels.fresh(self.shapes[name][dim])
+        return self._reserved[place]
 
     def freeze(self, labels: Tensor | None, reason: str) -> None:
         """Let channels stay as they are."""
@@ -279,6 +326,10 @@ class Trace(TorchFunctionMode):
             out = call(model, example)
         for tensor in results(out):
             self.freeze(self.of(tensor), "it is part of the output")
+        tied = self.labels.tied()
+        for place, labels in self._reserved.items():
+            if bool(tied[labels].any()):
+                self.nodes.setdefault(place, labels)
         return out
 
     @contextmanager

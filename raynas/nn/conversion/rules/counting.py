@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from raynas.nn.conversion.counts import TracedInt
 from raynas.nn.conversion.labels import NONE, along, compact, differs_along
 from raynas.nn.conversion.trace import Operation, Trace
 
@@ -33,22 +34,33 @@ def follow_shape(trace: Trace, op: Operation) -> None:
     elif op.name == "__getitem__":
         _follow_slices(trace, op)
     elif op.name == "chunk":
-        parts = [trace.of(part) for part in op.out]
         dim = op.argument(2, "dim", 0)
-        rows = [_vector(part, dim % part.dim()) for part in parts if part is not None]
+        vectors = [_of_dim(trace, part, dim % part.dim()) for part in op.out]
+        rows = [vector for vector in vectors if vector is not None]
         if len({len(row) for row in rows}) == 1 and len(rows) > 1:
             trace.rectangles.append(torch.stack(rows))
 
 
 def _follow_sizes(trace: Trace, out: Tensor, sizes: list[tuple[int, Any]]) -> None:
-    labels = trace.of(out)
     for dim, size in sizes:
-        if labels is not None and dim < out.dim():
-            trace.follow(size, _vector(labels, dim))
+        if isinstance(size, TracedInt) and dim < out.dim():
+            vector = _of_dim(trace, out, dim)
+            if vector is not None:
+                trace.follow(size, vector)
+
+
+def _of_dim(trace: Trace, x: Tensor, dim: int) -> Tensor | None:
+    """Return the labels along a dimension of a tensor, or of a weight; None without any."""
+    if trace.lineage(x) is not None:
+        return trace.weight_labels(x, dim)
+    labels = trace.of(x)
+    return None if labels is None else _vector(labels, dim)
 
 
 def _note_rectangles(trace: Trace, op: Operation) -> None:
     """Note the two neighbouring dimensions into which channels were split."""
+    if trace.lineage(op.out) is not None:
+        return
     labels = trace.of(op.out)
     if labels is None or op.out.dim() <= op.args[0].dim():
         return
@@ -66,15 +78,15 @@ def _follow_parts(trace: Trace, op: Operation) -> None:
     parts = tree_leaves(op.out)
     listed = sizes if isinstance(sizes, tuple | list) else [sizes] * len(parts)
     for part, size in zip(parts, listed, strict=False):
-        labels = trace.of(part)
-        if labels is not None and len(listed) > 0 and part.shape[dim] == int(size):
-            trace.follow(size, _vector(labels, dim))
+        vector = _of_dim(trace, part, dim % part.dim())
+        if vector is not None and part.shape[dim] == int(size):
+            trace.follow(size, vector)
 
 
 def _follow_slices(trace: Trace, op: Operation) -> None:
     source, where = op.args
-    labels, listed = trace.of(source), where if isinstance(where, tuple) else (where,)
-    if labels is None or any(isinstance(x, Tensor) for x in listed):
+    listed = where if isinstance(where, tuple) else (where,)
+    if any(isinstance(x, Tensor) for x in listed) or not _has_numbers(listed):
         return
     consumed = [x for x in listed if x is not None and x is not Ellipsis]
     dim = 0
@@ -83,9 +95,15 @@ def _follow_slices(trace: Trace, op: Operation) -> None:
             dim += source.dim() - len(consumed)
         elif entry is not None:
             for bound in (entry.start, entry.stop) if isinstance(entry, slice) else ():
-                if bound is not None and int(bound) > 0:
-                    trace.follow(bound, _vector(labels, dim)[: int(bound)])
+                vector = _of_dim(trace, source, dim)
+                if vector is not None and bound is not None and int(bound) > 0:
+                    trace.follow(bound, vector[: int(bound)])
             dim += 1
+
+
+def _has_numbers(listed: tuple[Any, ...]) -> bool:
+    bounds = [x for s in listed if isinstance(s, slice) for x in (s.start, s.stop)]
+    return any(isinstance(bound, TracedInt) for bound in bounds)
 
 
 def _vector(labels: Tensor, dim: int) -> Tensor:

@@ -56,7 +56,7 @@ def added(trace: Trace, op: Operation) -> None:
 
 def tie_elementwise(trace: Trace, tensors: list[Tensor], out: Any) -> None:
     """Tie tensors that are broadcast to an output, weights among them, and label that."""
-    if not isinstance(out, Tensor):
+    if not isinstance(out, Tensor) or _of_weights(trace, tensors, out):
         return
     labels: Tensor | None = None
     for x in tensors:
@@ -84,6 +84,32 @@ def tie_elementwise(trace: Trace, tensors: list[Tensor], out: Any) -> None:
     trace.put(out, labels)
     if labels is None:
         trace.created(out, {dim: size for x in tensors for dim, size in trace.sizes(x).items()})
+
+
+def _of_weights(trace: Trace, tensors: list[Tensor], out: Tensor) -> bool:
+    """Tie weights that meet each other alone, one of them in the output's shape; else False."""
+    lineages = [trace.lineage(x) for x in tensors]
+    others = [x for one, x in zip(lineages, tensors, strict=True) if one is None]
+    if any(trace.of(x) is not None or (trace.name(x) and x.numel() > 1) for x in others):
+        return False
+    of_shape = [x for x in tensors if x.shape == out.shape]
+    made = [lineage for x in of_shape if (lineage := trace.lineage(x)) is not None]
+    main = next((x for x in of_shape if trace.lineage(x) is not None), None)
+    if main is None:
+        return False
+    for x, lineage in zip(tensors, lineages, strict=True):
+        if lineage is not None and x is not main:
+            _tie_weights(trace, main, x)
+    trace.descend(out, made[0])
+    return True
+
+
+def _tie_weights(trace: Trace, main: Tensor, other: Tensor) -> None:
+    for back in range(1, other.dim() + 1):
+        if other.shape[-back] > 1:
+            a, b = (trace.weight_labels(x, x.dim() - back) for x in (main, other))
+            if a is not None and b is not None:
+                trace.labels.tie(a, b)
 
 
 def _of_created(trace: Trace, x: Tensor, like: Tensor) -> Tensor | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
@@ -34,7 +36,12 @@ def pooling(trace: Trace, op: Operation) -> None:
 @rule("softmax log_softmax normalize cumsum glu")
 def along_a_dimension(trace: Trace, op: Operation) -> None:
     """Softmax and the like: element by element, and over a dimension together."""
-    labels = trace.of(op.args[0])
+    labels, lineage = trace.of(op.args[0]), trace.lineage(op.args[0])
+    if lineage is not None and op.name != "glu" and isinstance(op.out, Tensor):
+        for plane in lineage.planes:
+            trace.reduce(plane)
+        trace.descend(op.out, lineage)
+        return
     if labels is None or not isinstance(op.out, Tensor):
         return
     if op.name == "glu":
@@ -53,20 +60,32 @@ def along_a_dimension(trace: Trace, op: Operation) -> None:
 @rule("mean sum var std amax amin norm var_mean std_mean max min logsumexp")
 def reduction(trace: Trace, op: Operation) -> None:
     """Over channels it is a number of all of them; over other dimensions they stay."""
-    labels = trace.of(op.args[0])
-    if labels is None:
+    lineage = trace.lineage(op.args[0])
+    labels = None if lineage is not None else trace.of(op.args[0])
+    if lineage is None and labels is None:
         return
     dim = op.argument(2 if op.name == "norm" else 1, "dim")
     if isinstance(dim, Tensor):
         tie_elementwise(trace, op.tensors, op.out)
         return
-    dims = (
-        list(range(labels.dim())) if dim is None else [dim] if isinstance(dim, int) else list(dim)
-    )
+    dims = list(range(op.args[0].dim())) if dim is None else dim
+    dims = [dims] if isinstance(dims, int) else list(dims)
+    outs = [out for out in tree_leaves(op.out) if isinstance(out, Tensor)]
+    if labels is not None:
+        left = _left(trace, labels, dims)
+        for out in outs:
+            trace.put(out, left.reshape(out.shape) if out.numel() == left.numel() else None)
+    elif lineage is not None:
+        of_weight = lineage.each(lambda plane: _left(trace, plane, dims))
+        for out in outs:
+            if out.numel() == of_weight.planes[0].numel():
+                reshaped = tuple(plane.reshape(out.shape) for plane in of_weight.planes)
+                trace.descend(out, replace(of_weight, planes=reshaped))
+
+
+def _left(trace: Trace, labels: Tensor, dims: list[int]) -> Tensor:
+    """Return what labels are left after a reduction over dimensions, which stay as 1."""
     high, low = labels.amax(dims, keepdim=True), labels.amin(dims, keepdim=True)
     if bool((high != low).any()):
         trace.reduce(labels)
-    left = torch.where(high == low, high, NONE)
-    for out in tree_leaves(op.out):
-        if isinstance(out, Tensor) and out.numel() == left.numel():
-            trace.put(out, left.reshape(out.shape))
+    return torch.where(high == low, high, NONE)

@@ -65,6 +65,13 @@ def created(trace: Trace, op: Operation) -> None:
 def attribute(trace: Trace, op: Operation) -> None:
     """``x.T``, ``x.mT``, ``x.data`` and other attributes that are tensors."""
     source, out = op.args[0], op.out
+    lineage = trace.lineage(source)
+    if lineage is not None and isinstance(out, Tensor):
+        if out.shape == source.shape:
+            trace.descend(out, lineage)
+        elif source.dim() > 1 and out.shape == source.mT.shape:
+            trace.descend(out, lineage.each(lambda plane: plane.mT))
+        return
     labels = trace.of(source)
     if labels is None or not isinstance(out, Tensor):
         return
@@ -86,13 +93,20 @@ def fix(trace: Trace, op: Operation, reason: str) -> None:
     """Fix all channels that an operation touches, for a reason."""
     outs = [x for x in tree_leaves(op.out) if isinstance(x, Tensor)]
     labelled = [x for x in op.tensors if trace.of(x) is not None]
-    named = [str(trace.name(x)) for x in op.tensors if trace.name(x) is not None]
+    named = [name for x in op.tensors for name in _names(trace, x)]
     if not outs or not (labelled or named):
         return
     if not named and len(labelled) == len(outs) == 1 and labelled[0].shape == outs[0].shape:
         trace.put(outs[0], trace.of(labelled[0]))  # taken to be pointwise, which is tried later
         return
     for x in labelled:
-        trace.freeze(trace.of(x), reason)
+        if trace.lineage(x) is None:
+            trace.freeze(trace.of(x), reason)
     for name in named:
         trace.freeze_named(name, reason)
+
+
+def _names(trace: Trace, x: Tensor) -> tuple[str, ...]:
+    """Return the names of the parameters and buffers that a tensor is, or is made of."""
+    lineage, name = trace.lineage(x), trace.name(x)
+    return lineage.names if lineage is not None else () if name is None else (name,)

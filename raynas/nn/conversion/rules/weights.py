@@ -3,31 +3,67 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from raynas.nn.conversion.labels import spread
+from raynas.nn.conversion.labels import differs_along, spread
 from raynas.nn.conversion.rules.attention import of_activations
 from raynas.nn.conversion.rules.registry import fix, rule, unknown, untied
 from raynas.nn.conversion.trace import Operation, Trace
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A weight of a product, or what is made of weights and stands for one.
+
+    Attributes:
+        name: of the weight, None where it is made of several.
+        made: labels of its channels that are made, shape (outputs,).
+        met: labels of those that meet the input's, shape (inputs,).
+    """
+
+    name: str | None
+    made: Tensor
+    met: Tensor
+
+
+def _matrix(trace: Trace, weight: Any, made: int, met: int) -> Matrix | None:
+    """Return what a weight is whose dimensions these are; None if it is computed of inputs."""
+    lineage = trace.lineage(weight)
+    if lineage is None or weight.dim() < 2:
+        return None
+    for at in lineage.lost() if trace.name(weight) is None else ():
+        for name in lineage.names:
+            if trace.shapes[name][at] > 1:
+                trace.freeze(trace.node(name, at), "its parts are chosen by number")
+    rows, columns = (trace.weight_labels(weight, dim) for dim in (made, met))
+    assert rows is not None
+    assert columns is not None
+    return Matrix(lineage.name, rows, columns)
 
 
 @rule("linear")
 def linear(trace: Trace, op: Operation) -> None:
     """Inputs meet the weight's columns; its rows are new channels."""
     x, weight, bias = op.args[0], op.argument(1, "weight"), op.argument(2, "bias")
-    name = trace.name(weight)
-    if name is None:
+    matrix = _matrix(trace, weight, 0, 1)
+    if matrix is None:
         unknown(trace, op)
         return
-    labels, rows = trace.of(x), trace.node(name, 0)
-    _reads(trace, labels, -1, trace.node(name, 1))
-    _bias(trace, bias, rows)
-    out = spread(rows, op.out.shape, -1)
-    trace.put(op.out, out)
-    trace.multiply(out, trace.node(name, 1), weight=name)
+    _multiplied(trace, x, matrix, bias, op.out)
+
+
+def _multiplied(trace: Trace, x: Tensor, matrix: Matrix, bias: Any, out: Tensor) -> None:
+    """Give the product of an input's last dimension with a weight its labels."""
+    labels = trace.of(x)
+    _reads(trace, labels, -1, matrix.met)
+    _bias(trace, bias, matrix.made)
+    made = spread(matrix.made, out.shape, -1)
+    trace.put(out, made)
+    trace.multiply(made, matrix.met, weight=matrix.name)
 
 
 def _reads(trace: Trace, labels: Tensor | None, dim: int, met: Tensor) -> None:
@@ -39,29 +75,28 @@ def _reads(trace: Trace, labels: Tensor | None, dim: int, met: Tensor) -> None:
 
 
 def _bias(trace: Trace, bias: Any, rows: Tensor) -> None:
-    name = trace.name(bias)
-    if name is not None:
-        trace.labels.tie(rows, trace.node(name, 0))
-    elif isinstance(bias, Tensor):
+    if not isinstance(bias, Tensor):
+        return
+    labels = trace.weight_labels(bias, -1)
+    if labels is None:
         labels = trace.of(bias)
-        if labels is None:
-            trace.freeze(rows, "its bias is computed")
-        else:
-            trace.labels.tie(rows, labels)
+    if labels is None:
+        trace.freeze(rows, "its bias is computed")
+    else:
+        trace.labels.tie(rows, labels)
 
 
 @rule("conv1d conv2d conv3d")
 def convolution(trace: Trace, op: Operation) -> None:
     """As ``linear``; in groups, what stands in one group stays together."""
     x, weight = op.args[0], op.argument(1, "weight")
-    groups, name = op.argument(6, "groups", 1), trace.name(weight)
-    if name is None:
-        fix(trace, op, f"the weight of {op.name} is computed, as standardised weights are")
+    groups, matrix = op.argument(6, "groups", 1), _matrix(trace, weight, 0, 1)
+    if matrix is None:
+        fix(trace, op, f"the weight of {op.name} is computed of inputs")
         return
-    labels, rows = trace.of(x), trace.node(name, 0)
+    labels, rows, met = trace.of(x), matrix.made, matrix.met
     taps = math.prod(weight.shape[2:])
     if groups == 1:
-        met = trace.node(name, 1)
         _reads(trace, labels, 1, met)
     else:
         met = untied(weight.shape[1])
@@ -69,7 +104,7 @@ def convolution(trace: Trace, op: Operation) -> None:
     _bias(trace, op.argument(2, "bias"), rows)
     out = spread(rows, op.out.shape, 1)
     trace.put(op.out, out)
-    trace.multiply(out, met, weight=name, taps=taps)
+    trace.multiply(out, met, weight=matrix.name, taps=taps)
 
 
 def _grouped(trace: Trace, labels: Tensor | None, rows: Tensor, groups: int) -> None:
@@ -86,16 +121,15 @@ def _grouped(trace: Trace, labels: Tensor | None, rows: Tensor, groups: int) -> 
 def transposed(trace: Trace, op: Operation) -> None:
     """As a convolution, its weight's first two dimensions exchanged."""
     x, weight, groups = op.args[0], op.argument(1, "weight"), op.argument(6, "groups", 1)
-    name, labels = trace.name(weight), trace.of(x)
-    if name is None or groups != 1:
+    matrix = _matrix(trace, weight, 1, 0)
+    if matrix is None or groups != 1:
         unknown(trace, op)
         return
-    _reads(trace, labels, 1, trace.node(name, 0))
-    columns = trace.node(name, 1)
-    _bias(trace, op.argument(2, "bias"), columns)
-    trace.put(op.out, spread(columns, op.out.shape, 1))
-    given = spread(trace.node(name, 0), x.shape, 1)
-    trace.multiply(given, columns, weight=name, taps=math.prod(weight.shape[2:]))
+    _reads(trace, trace.of(x), 1, matrix.met)
+    _bias(trace, op.argument(2, "bias"), matrix.made)
+    trace.put(op.out, spread(matrix.made, op.out.shape, 1))
+    given = spread(matrix.met, x.shape, 1)
+    trace.multiply(given, matrix.made, weight=matrix.name, taps=math.prod(weight.shape[2:]))
 
 
 @rule("embedding")
@@ -113,30 +147,39 @@ def embedding(trace: Trace, op: Operation) -> None:
 def affine(trace: Trace, op: Operation) -> None:
     """A bias and a product with a weight whose rows are inputs."""
     bias, x, weight = op.args[:3]
-    name = trace.name(weight)
-    if name is None:
+    matrix = _matrix(trace, weight, 1, 0)
+    if matrix is None:
         unknown(trace, op)
         return
-    _reads(trace, trace.of(x), -1, trace.node(name, 0))
-    columns = trace.node(name, 1)
-    _bias(trace, bias, columns)
-    out = spread(columns, op.out.shape, -1)
-    trace.put(op.out, out)
-    trace.multiply(out, trace.node(name, 0), weight=name)
+    _multiplied(trace, x, matrix, bias, op.out)
 
 
-@rule("matmul bmm __matmul__ mm")
+@rule("matmul bmm __matmul__ mm grouped_mm _grouped_mm")
 def product(trace: Trace, op: Operation) -> None:
-    """A product with a weight, or of two activations."""
+    """A product with a weight, or one for each of several experts, or of two activations."""
     a, b = op.args[:2]
-    name = trace.name(b)
-    if name is not None and b.dim() == 2:
-        _reads(trace, trace.of(a), -1, trace.node(name, 0))
-        out = spread(trace.node(name, 1), op.out.shape, -1)
-        trace.put(op.out, out)
-        trace.multiply(out, trace.node(name, 0), weight=name)
-        return
-    if trace.name(a) is not None or name is not None:
+    right, left = _matrix(trace, b, -1, -2), _matrix(trace, a, -2, -1)
+    if right is not None and left is None and a.dim() > 1:
+        _fix_experts(trace, b)
+        _multiplied(trace, a, right, op.argument(3, "bias"), op.out)
+    elif left is not None and right is None and b.dim() > 1 and not _varies(trace, b, -1):
+        _fix_experts(trace, a)
+        _reads(trace, trace.of(b), -2, left.met)
+        made = spread(left.made, op.out.shape, -2)
+        trace.put(op.out, made)
+        trace.multiply(made, left.met, weight=left.name)
+    elif trace.lineage(a) is not None or trace.lineage(b) is not None or "grouped" in op.name:
         unknown(trace, op)
-        return
-    of_activations(trace, a, b, op.out)
+    else:
+        of_activations(trace, a, b, op.out)
+
+
+def _varies(trace: Trace, x: Tensor, dim: int) -> bool:
+    labels = trace.of(x)
+    return labels is not None and differs_along(labels, dim)
+
+
+def _fix_experts(trace: Trace, weight: Tensor) -> None:
+    """Let the number of matrices stay that lie one upon the other."""
+    for dim in range(weight.dim() - 2):
+        trace.freeze(trace.weight_labels(weight, dim), "its parts are chosen by number")
