@@ -1,7 +1,9 @@
-"""No-op evaluations per second through ``raynas.search``, against a plain Tune function trainable.
+"""No-op evaluations per second through ``raynas.search``, against Ray Tune's own trials.
 
-Both run on one local Ray with two CPUs and two at a time; both figures include the start of their
-workers. The plain trainable starts one process per evaluation, which is what Tune does by default.
+All run on one local Ray with two CPUs and two at a time; all figures include the start of their
+workers. A plain function trainable starts one process per evaluation, which is what Tune does by
+default; a class with ``reset_config`` and ``reuse_actors=True`` keeps its processes, which is the
+least that Tune takes.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from typing import Any
 
 import pandas as pd
 from ray import tune
@@ -24,14 +27,33 @@ def noop(config: dict[str, int]) -> None:
     tune.report({"accuracy": float(sum(config.values()))})
 
 
-def plain(trials: int) -> float:
-    """Return evaluations per second of a function trainable."""
+class Kept(tune.Trainable):
+    """The same as a class, whose process takes one trial after another."""
+
+    def setup(self, config: dict[str, int]) -> None:
+        """Take a trial."""
+        self.numbers = config
+
+    def reset_config(self, new_config: dict[str, int]) -> bool:
+        """Take the next."""
+        self.numbers = new_config
+        return True
+
+    def step(self) -> dict[str, float | bool]:
+        """Return a number at once, and that there is no more."""
+        return {"accuracy": float(sum(self.numbers.values())), "done": True}
+
+
+def of_tune(trainable: Any, trials: int, *, reuse: bool) -> float:
+    """Return evaluations per second of a trainable."""
     space = {f"choice{i}": tune.randint(0, 8) for i in range(12)}
     with tempfile.TemporaryDirectory() as folder:
         tuner = tune.Tuner(
-            tune.with_resources(noop, {"cpu": 1}),
+            tune.with_resources(trainable, {"cpu": 1}),
             param_space=space,
-            tune_config=tune.TuneConfig(num_samples=trials, max_concurrent_trials=2),
+            tune_config=tune.TuneConfig(
+                num_samples=trials, max_concurrent_trials=2, reuse_actors=reuse
+            ),
             run_config=tune.RunConfig(storage_path=folder, verbose=0),
         )
         started = time.perf_counter()
@@ -63,15 +85,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=20_000)
     parser.add_argument("--plain-trials", type=int, default=24)
+    parser.add_argument("--kept-trials", type=int, default=600)
     given = parser.parse_args()
     with connected(raynas.RayConfig(num_cpus=2)):
-        reference = plain(given.plain_trials)
+        reference = of_tune(noop, given.plain_trials, reuse=False)
+        kept = of_tune(Kept, given.kept_trials, reuse=True)
         whole, steady, table = ours(given.trials)
     workers = table["worker"].value_counts()
     print(f"plain Tune function trainable: {reference:.2f} evaluations/s")
+    print(f"Tune class trainable, actors reused: {kept:.1f} evaluations/s")
     print(f"raynas.search: {whole:.0f} evaluations/s, {steady:.0f} once started")
     print(f"workers: {', '.join(f'{n} by {pid}' for pid, n in workers.items())}")
     print(f"ratio: {whole / reference:.0f} (goal 1000), {steady / reference:.0f} once started")
+    print(f"over reused actors: {whole / kept:.0f}, {steady / kept:.0f} once started")
 
 
 if __name__ == "__main__":
