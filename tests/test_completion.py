@@ -10,9 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import timm
 
 from raynas.cli import main
 from raynas.cli.completion import SOURCES, complete_any, complete_kind, names_in_files
+from raynas.cli.model_completion import model_names
+from raynas.nn.named import hf_models, torchvision_models
 from raynas.setup.registries import available, registries
 
 Complete = Callable[[str, str], list[str]]
@@ -94,6 +97,31 @@ def test_every_kind_is_completed() -> None:
     assert complete_kind("") == sorted(registries())
     assert complete_any("digits") == ["digits"]
     assert set(complete_any("")) >= {"spos", "random", "mlp", "digits", "classification"}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_models_of_libraries_are_completed(complete: Complete, shell: str) -> None:
+    words = complete(shell, "raynas search ")
+    assert {"timm:", "torchvision:", "hf:"} <= {word.replace("\\", "") for word in words}
+    line = "raynas profile timm:resnet1" if shell != "bash" else "raynas profile timm : resnet1"
+    whole = sorted(timm.list_models("resnet1*"))
+    before = "" if shell == "bash" else "timm:"  # which bash has already
+    found = [word.replace("\\", "") for word in complete(shell, line)]
+    assert found == [f"{before}{name}" for name in whole]
+
+
+def test_bash_completes_names_with_colons_in_them(complete: Complete) -> None:
+    assert complete("bash", "raynas describe torchvision : resnet18") == ["resnet18"]
+    assert complete("bash", "raynas describe torchvision:resnet18") == ["torchvision:resnet18"]
+    assert len(complete("bash", "raynas describe torchvision :")) == len(torchvision_models.names())
+    assert complete("bash", "raynas search other : resnet18") == []
+
+
+def test_names_of_models_read_from_files_are_those_of_the_libraries() -> None:
+    assert model_names("timm") == sorted(timm.list_models())
+    assert model_names("torchvision") == torchvision_models.names()
+    classes = {name for name in hf_models.names() if not name.endswith("Config")}
+    assert set(model_names("hf")) >= classes | {"LlamaConfig", "AutoformerConfig"}
 
 
 SCRIPT = """

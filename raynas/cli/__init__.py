@@ -26,6 +26,7 @@ from raynas.cli.common import Answer
 from raynas.cli.common import app as app
 from raynas.cli.common import out_console as out_console
 from raynas.cli.exit_codes import DONE, MISUSED, exit_code
+from raynas.cli.model_completion import for_bash
 from raynas.core.locations import masked
 
 # importing one registers its commands
@@ -79,9 +80,10 @@ def _answer(arguments: Sequence[str]) -> Answer | int | None:
     """
 
     def run() -> Answer | int | None:
-        returned: Answer | int | None = app(
-            list(arguments), standalone_mode=False, prog_name="raynas"
-        )
+        with for_bash(os.environ):
+            returned: Answer | int | None = app(
+                list(arguments), standalone_mode=False, prog_name="raynas"
+            )
         return returned
 
     if "--json" not in arguments or "--help" in arguments:

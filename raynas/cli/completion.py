@@ -11,6 +11,8 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
+from raynas.cli.model_completion import complete_model
+
 Completer = Callable[[str], list[str]]
 RUN = "run.json"  # which a run's folder holds
 RUNS = Path("runs")  # where runs are by default
@@ -47,9 +49,14 @@ def complete_kind(incomplete: str) -> list[str]:
 
 
 def complete_any(incomplete: str) -> list[str]:
-    """Complete a registered name of any kind."""
+    """Complete a registered name of any kind, or a model's."""
     names = sorted({name for kind in SOURCES for name in names_in_files(kind)})
-    return [name for name in names if name.startswith(incomplete)]
+    return [n for n in names if n.startswith(incomplete)] + complete_model(incomplete)
+
+
+def complete_space(incomplete: str) -> list[str]:
+    """Complete the name of a space, or of a library's model."""
+    return completes("spaces")(incomplete) + complete_model(incomplete)
 
 
 def complete_run(incomplete: str) -> list[str]:

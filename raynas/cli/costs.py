@@ -19,7 +19,7 @@ from raynas.cli.common import (
     pairs,
     space_options,
 )
-from raynas.cli.completion import completes
+from raynas.cli.completion import complete_space
 
 
 @app.command()
@@ -28,7 +28,7 @@ def profile(
         str,
         typer.Argument(
             help="Registered space, module:Class of your own, or a model: timm:resnet18.",
-            autocompletion=completes("spaces"),
+            autocompletion=complete_space,
         ),
     ],
     constraint: Annotated[

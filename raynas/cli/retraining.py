@@ -24,7 +24,7 @@ from raynas.cli.common import (
     trackers,
     with_options,
 )
-from raynas.cli.completion import complete_run, completes
+from raynas.cli.completion import complete_run, complete_space, completes
 
 
 @app.command()
@@ -41,7 +41,7 @@ def retrain(
         str | None,
         typer.Option(
             help="Of an architecture: registered, or module:Class.",
-            autocompletion=completes("spaces"),
+            autocompletion=complete_space,
         ),
     ] = None,
     data: Annotated[

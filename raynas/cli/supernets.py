@@ -25,7 +25,7 @@ from raynas.cli.common import (
     trackers,
     with_options,
 )
-from raynas.cli.completion import complete_run, completes
+from raynas.cli.completion import complete_run, complete_space, completes
 
 
 @app.command("train-supernet")
@@ -34,7 +34,7 @@ def train_supernet(
         str,
         typer.Argument(
             help="Registered space, module:Class of your own, or a model: timm:resnet18.",
-            autocompletion=completes("spaces"),
+            autocompletion=complete_space,
         ),
     ],
     algo: Annotated[
