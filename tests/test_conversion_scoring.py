@@ -17,7 +17,7 @@ from torchvision.models.resnet import BasicBlock, ResNet
 import raynas
 from raynas.core.nest import call
 from raynas.nn import activate, freeze
-from raynas.nn.conversion.elastic_model import STATE
+from raynas.nn.conversion.converted import STATE
 from raynas.nn.conversion.elastic_space import ElasticSpace
 from raynas.supernet.attributes import hidden_attributes, read_attributes, write_attributes
 from raynas.supernet.calibration import recalibrate

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from raynas.nn.conversion.elastic_model import STATE, Converted
+from raynas.nn.conversion.converted import STATE, Converted
 from raynas.nn.copying import without_graphs
 from raynas.nn.mutable import Mutable
 from raynas.supernet.plain_data import PlainData, holds_arrays, in_place, is_data

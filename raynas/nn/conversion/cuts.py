@@ -1,73 +1,146 @@
-"""What a smaller network keeps of a tensor: ranges or positions along its dimensions."""
+"""What a smaller network keeps of a tensor: stretches or positions along its dimensions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-Range = tuple[int, int]  # first position, and how many
+Strides = tuple[int, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class Cut:
-    """Keeps a part of a tensor.
+@dataclass(frozen=True)
+class Stretches:
+    """Positions that are kept, as stretches of one length at equal distances.
 
     Attributes:
-        ranges: by dimension, what is kept where that is one stretch: a view.
-        positions: by dimension, what is kept otherwise: a copy.
+        start: first position.
+        count: of the stretches.
+        step: from one stretch's first position to the next one's.
+        size: positions in each.
     """
 
-    ranges: Mapping[int, Range]
-    positions: Mapping[int, Tensor]
-    _slices: tuple[slice, ...] = field(init=False, repr=False)
+    start: int
+    count: int
+    step: int
+    size: int
 
-    def __post_init__(self) -> None:
-        last = max(self.ranges, default=-1)
-        whole = {dim: slice(None) for dim in range(last + 1)}
-        parts = {dim: slice(start, start + size) for dim, (start, size) in self.ranges.items()}
-        object.__setattr__(self, "_slices", tuple((whole | parts).values()))
+    def dimensions(self) -> tuple[tuple[int, int], ...]:
+        """Return sizes and steps: of one dimension, or of two where there are several stretches."""
+        inside = (self.size, 1)
+        return (inside,) if self.count == 1 else ((self.count, self.step), inside)
+
+
+Kept = Stretches | Tensor  # along one dimension; positions rise
+
+
+def kept_of(size: int, left_out: Iterable[Tensor]) -> Kept | None:
+    """Return what stays of a dimension without these positions; None if that is all.
+
+    Raises:
+        ValueError: nothing stays.
+    """
+    mask = np.ones(size, dtype=bool)
+    for positions in left_out:
+        mask[positions.numpy()] = False
+    at = np.flatnonzero(mask)
+    if not len(at):
+        raise ValueError(f"nothing stays of a dimension of {size}")
+    return None if len(at) == size else (_stretches(at) or torch.from_numpy(at))
+
+
+def centre(edge: int, size: int) -> Stretches:
+    """Return what stays of a dimension of which edges are cut off."""
+    return Stretches(edge, 1, 0, size)
+
+
+def _stretches(at: NDArray[np.int64]) -> Stretches | None:
+    """Return rising positions as stretches; None if they are no equal ones."""
+    starts = np.flatnonzero(np.diff(at, prepend=-2) != 1)
+    sizes, steps = np.diff(starts, append=len(at)), np.diff(at[starts])
+    if (sizes != sizes[0]).any() or (len(steps) and (steps != steps[0]).any()):
+        return None
+    return Stretches(int(at[0]), len(starts), int(steps[0]) if len(steps) else 0, int(sizes[0]))
+
+
+class Cut:
+    """Keeps a part of a tensor; whatever the tensor's memory looks like, one operation reads it.
+
+    Args:
+        kept: by dimension; what is not there stays whole.
+        sizes: of the whole tensor.
+
+    Attributes:
+        is_view: whether what is kept shares memory with the tensor.
+    """
+
+    def __init__(self, kept: Mapping[int, Kept], sizes: tuple[int, ...]) -> None:
+        self._stretches = {dim: at for dim, at in kept.items() if isinstance(at, Stretches)}
+        self._positions = {dim: at for dim, at in kept.items() if isinstance(at, Tensor)}
+        self._sizes = sizes
+        several = any(at.count > 1 for at in self._stretches.values())
+        # convolutions read dense kernels: copied here once, and not again in the backward pass
+        self._scattered = len(sizes) > 2 and max(kept) > 0 and not several and not self._positions
+        self.is_view = not (several or self._positions or self._scattered)
+        self._shape = self._final_shape() if several else None
+        self._geometries: dict[Strides, tuple[list[int], list[int], int]] = {}
+
+    def __deepcopy__(self, memo: Any) -> Cut:
+        """Return itself: what it keeps never changes."""
+        return self
 
     def __call__(self, tensor: Tensor) -> Tensor:
         """Return what is kept."""
-        if self._slices:
-            tensor = tensor[self._slices]
-        for dim, positions in self.positions.items():
-            tensor = tensor.index_select(dim, positions.to(tensor.device))
-        return tensor
-
-    @property
-    def is_view(self) -> bool:
-        """Whether what is kept shares memory with the tensor."""
-        return not self.positions
+        part = self._view(tensor)
+        if self._shape is not None:
+            part = part.reshape(self._shape)
+        elif self._scattered:
+            part = part.clone()
+        for dim, positions in self._positions.items():
+            part = part.index_select(dim, self._on(dim, positions, tensor.device))
+        return part
 
     def write(self, tensor: Tensor, value: Tensor) -> None:
         """Write into what is kept of a tensor that is cut along one dimension."""
-        if self._slices:
-            tensor = tensor[self._slices]
-        ((dim, positions),) = self.positions.items()
-        tensor.index_copy_(dim, positions.to(tensor.device), value)
+        part = self._view(tensor)
+        for dim, positions in self._positions.items():
+            part.index_copy_(dim, self._on(dim, positions, tensor.device), value)
+            return
+        part.copy_(value.view(part.shape))
 
+    def _view(self, tensor: Tensor) -> Tensor:
+        if not self._stretches:
+            return tensor
+        strides = tensor.stride()
+        geometry = self._geometries.get(strides)
+        if geometry is None:
+            geometry = self._geometries[strides] = self._geometry(strides)
+        sizes, steps, first = geometry
+        return tensor.as_strided(sizes, steps, tensor.storage_offset() + first)
 
-def cut_of(kept: Mapping[int, Tensor], sizes: tuple[int, ...]) -> Cut | None:
-    """Return the cut that keeps these positions, rising, by dimension; None if that is all."""
-    ranges: dict[int, Range] = {}
-    positions: dict[int, Tensor] = {}
-    for dim, at in kept.items():
-        if len(at) == sizes[dim]:
-            continue
-        if int(at[-1]) - int(at[0]) + 1 == len(at):
-            ranges[dim] = (int(at[0]), len(at))
-        else:
-            positions[dim] = at
-    return Cut(ranges, positions) if ranges or positions else None
+    def _geometry(self, strides: Strides) -> tuple[list[int], list[int], int]:
+        sizes, steps, first = list[int](), list[int](), 0
+        for dim, (size, stride) in enumerate(zip(self._sizes, strides, strict=True)):
+            at = self._stretches.get(dim, Stretches(0, 1, 0, size))
+            first += at.start * stride
+            for inner, step in at.dimensions():
+                sizes.append(inner)
+                steps.append(step * stride)
+        return sizes, steps, first
 
+    def _final_shape(self) -> list[int]:
+        kept = (self._stretches.get(dim) for dim in range(len(self._sizes)))
+        return [
+            size if at is None else at.count * at.size
+            for size, at in zip(self._sizes, kept, strict=True)
+        ]
 
-def kept_positions(size: int, left_out: list[Tensor]) -> Tensor:
-    """Return the positions of a dimension that stay, rising."""
-    mask = torch.ones(size, dtype=torch.bool)
-    for positions in left_out:
-        mask[positions.flatten()] = False
-    return mask.nonzero().flatten()
+    def _on(self, dim: int, positions: Tensor, device: torch.device) -> Tensor:
+        if positions.device != device:  # the last device on which it was read is remembered
+            positions = self._positions[dim] = positions.to(device)
+        return positions

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -128,6 +128,13 @@ class Plan:
     fixed: Mapping[Place, str] = field(default_factory=dict)
     cache: tuple[CacheTerm, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Hold equal positions once: most tensors of a model have their channels in one order."""
+        equal: dict[Any, Tensor] = {}
+        object.__setattr__(
+            self, "axes", {number: _sharing(axis, equal) for number, axis in self.axes.items()}
+        )
+
     def __deepcopy__(self, memo: Any) -> Plan:
         """Return itself: nothing in it changes."""
         return self
@@ -200,3 +207,12 @@ class Plan:
         """Return how many units of one axis an architecture keeps."""
         axis = self.axes[number]
         return axis.kept(arch.get(axis.label, axis.options[0]))
+
+
+def _sharing(axis: ElasticAxis, equal: dict[Any, Tensor]) -> ElasticAxis:
+    """Return an axis whose positions are the first of equal ones."""
+    places = {
+        place: equal.setdefault((positions.shape, positions.numpy().tobytes()), positions)
+        for place, positions in axis.places.items()
+    }
+    return replace(axis, places=places)
