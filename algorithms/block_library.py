@@ -8,16 +8,19 @@ import numpy as np
 
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
-from raynas.core.blocks import MAX_VARIANTS, Pick, blocks_of, largest
+from raynas.core.block_division import MAX_VARIANTS, blocks_of
+from raynas.core.blocks import Pick, largest
+from raynas.core.constraints import Constraint
 from raynas.core.deduplicator import Deduplicator
 from raynas.core.errors import Waiting, nearest
 from raynas.core.feasible import Cheap, Violation, repaired
 from raynas.core.metrics import COSTS, INFLUENCE, KV_CACHE, LATENCY
 from raynas.core.sampler import SAMPLERS, Origin, Sampler, SearchFacts
 from raynas.core.trial import Trial
-from raynas.supernet.block_program import Amounts, BlockProgram
+from raynas.supernet.block_bounds import BlockBounds, bounds_of
+from raynas.supernet.block_program import BlockProgram
 from raynas.supernet.block_reading import Reading, reading_of
-from raynas.supernet.block_scores import BlockScores, amounts_of
+from raynas.supernet.block_scores import BlockScores
 
 DepthScore = Literal["score", "influence"]
 
@@ -32,11 +35,16 @@ class BlockLibrary(Sampler):
     Then it asks the best combinations within the bounds, one after the other, found exactly by
     integer programming. Scores are trials of the run: under other bounds (``resume``) none is
     measured again, and ``Result.solve`` asks for none at all. A trial's column ``predicted`` is the
-    sum in the unit of the objective.
+    sum in the unit of the objective. Where no combination is left, it draws at random within the
+    bounds.
 
     Blocks are decisions that cost together, with all that they open: the widths inside of a layer,
     a layer that may be left out with all inside. What costs together with many others, as the
-    width of a residual sum, stays as it is in the parent.
+    width of a residual sum, is a block of its own; its costs with each of the others are looked up
+    pair by pair. Where pairs do not tell the costs, or are too many, it stays as in the parent.
+    Bounds may be on sums, such as multiply-accumulates, and on what each block raises alone, such
+    as the peak of activations. A bound on what only evaluations tell, such as a measured latency,
+    is kept by the sum of what the variants measured, and checked when a combination is evaluated.
 
     Differs: blocks are scored with the parent's weights, or a supernet's, not distilled one by one;
     and depth by influence (Men et al., 2024, arXiv:2403.03853) is ours to combine: what leaving out
@@ -80,7 +88,8 @@ class BlockLibrary(Sampler):
         bounds = space.violation if isinstance(space.violation, Violation) else None
         self._costs: Cheap | None = None if bounds is None else bounds.costs
         self._reading = Reading(score)
-        self._amounts: tuple[Amounts, ...] = ()
+        self._bounds: BlockBounds | None = None
+        self._measured: tuple[Constraint, ...] = ()  # that only an evaluation tells
         self._begin(repaired(space, largest(space), self._rng) or largest(space))
 
     def _begin(self, parent: Arch) -> None:
@@ -101,10 +110,10 @@ class BlockLibrary(Sampler):
         return self.beyond_bounds or violation is None or violation(arch) == 0.0
 
     def inform(self, facts: SearchFacts) -> None:
-        """Ask variants beyond the bounds from now on, and check that these are sums over blocks.
+        """Ask variants beyond the bounds from now on, and see how blocks keep these.
 
         Raises:
-            ValueError: they are none, or cannot be kept, or a metric is not measured.
+            ValueError: they do not, or cannot, or a metric is not measured.
         """
         self._reading = reading_of(self._score, facts)
         if self._depth_score == "influence" and INFLUENCE not in facts.metrics:
@@ -114,17 +123,22 @@ class BlockLibrary(Sampler):
             )
         self.beyond_bounds, self._costs = True, facts.costs
         self._begin(largest(self._space))
-        violation = self._space.violation
-        constraints = violation.constraints if isinstance(violation, Violation) else ()
-        for constraint in constraints:
+        for constraint in self._constraints():
             if constraint.metric not in (*COSTS, KV_CACHE, LATENCY):
                 raise ValueError(
                     f"constraint {constraint}: {constraint.metric} is no sum over blocks; "
                     f"{nearest(constraint.metric, COSTS)}"
                 )
-        if constraints:
-            assert self._costs is not None  # or they would not be known beforehand
-            self._amounts = amounts_of(self._blocks, self._costs, constraints)
+        self._bounds, self._measured = self._bounds_now(), facts.goals.constraints
+
+    def _constraints(self) -> tuple[Constraint, ...]:
+        violation = self._space.violation
+        return violation.constraints if isinstance(violation, Violation) else ()
+
+    def _bounds_now(self) -> BlockBounds:
+        if self._costs is None:
+            return BlockBounds()
+        return bounds_of(self._blocks, self._costs, self._constraints())
 
     def note(self) -> str:
         """Say how many variants there are, and what is held."""
@@ -158,8 +172,13 @@ class BlockLibrary(Sampler):
 
     def _solver(self) -> BlockProgram:
         version = self._library.version
+        if self._bounds is None:
+            self._bounds = self._bounds_now()
         if self._program is None or self._program[0] != version:
-            self._program = version, BlockProgram(self._library.gains(), self._amounts)
+            told = (self._library.measured(constraint) for constraint in self._measured)
+            amounts = (*self._bounds.amounts, *(one for one in told if one is not None))
+            gains = self._library.gains()
+            self._program = version, BlockProgram(gains, amounts, self._bounds.peaks)
         return self._program[1]
 
     def _predicted(self, arch: Arch) -> float | None:

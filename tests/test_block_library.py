@@ -6,7 +6,7 @@ import itertools
 import os
 import signal
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,16 @@ from torch import Tensor, nn
 import raynas
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
-from raynas.core.blocks import blocks_of, largest
+from raynas.core.block_division import blocks_of
+from raynas.core.blocks import Blocks, largest
 from raynas.core.constraints import Constraint
 from raynas.core.decision import Choice
 from raynas.core.errors import Unfinished
 from raynas.data.module import DataModule, Splits
 from raynas.results.analysis import kendall
-from raynas.supernet.block_program import Amounts, BlockProgram
-from raynas.supernet.block_scores import amounts_of
+from raynas.supernet.block_amounts import Amounts
+from raynas.supernet.block_bounds import bounds_of
+from raynas.supernet.block_program import BlockProgram
 from raynas.supernet.scoring import SubnetScorer
 from tests.inline import INLINE
 
@@ -58,25 +60,43 @@ SPACE = layers(LAYERS)
 # --- blocks ---------------------------------------------------------------------------------------
 
 
-def test_what_costs_together_is_a_block_and_what_joins_all_is_held() -> None:
-    blocks = blocks_of(SPACE, largest(SPACE), costs=lambda a: {"macs": macs(a)}, max_variants=16)
-    assert blocks.held == ("residual",)
-    assert [len(block.variants) for block in blocks.blocks] == [4] * LAYERS
+def blocks_by_macs(max_variants: int) -> Blocks:
+    return blocks_of(
+        SPACE, largest(SPACE), costs=lambda a: {"macs": macs(a)}, max_variants=max_variants
+    )
+
+
+def test_what_costs_together_is_a_block_and_what_joins_all_is_tied_to_each() -> None:
+    blocks = blocks_by_macs(16)
+    assert blocks.held == ()
+    assert blocks.sizes == (2, *[4] * LAYERS)
+    assert blocks.ties == tuple((0, i + 1) for i in range(LAYERS))
     assert blocks.parent == {"residual": 8, **{f"{i}.depth": 1 for i in range(LAYERS)}} | {
         f"{i}.width": 16 for i in range(LAYERS)
     }
-    spanned = [arch for arch in SPACE if arch["residual"] == 8]
-    picks = [blocks.pick(arch) for arch in spanned]
+    picks = [blocks.pick(arch) for arch in SPACE]
     assert None not in picks
-    assert [blocks.arch(pick) for pick in picks if pick is not None] == spanned
-    assert {blocks.pick(arch) for arch in SPACE if arch["residual"] == 4} == {None}
-    assert set(blocks.space_of(SPACE)) == set(spanned)
-    assert len(list(blocks.singles())) == 3 * LAYERS
+    assert [blocks.arch(pick) for pick in picks if pick is not None] == list(SPACE)
+    assert set(blocks.space_of(SPACE)) == set(SPACE)
+    assert len(list(blocks.singles())) == 1 + 3 * LAYERS
     # a block of all of them is exact, and dearer
-    (whole,) = blocks_of(
-        SPACE, largest(SPACE), costs=lambda a: {"macs": macs(a)}, max_variants=200
-    ).blocks
+    (whole,) = blocks_by_macs(200).blocks
     assert len(whole.variants) == SPACE.size() == 128
+
+
+def test_what_costs_with_two_others_at_once_stays_as_in_the_whole() -> None:
+    def costs(arch: Mapping[str, Any]) -> dict[str, float]:
+        return {
+            "macs": macs(arch) + arch["residual"] * arch.get("0.width", 0) * arch.get("1.width", 0)
+        }
+
+    blocks = blocks_of(SPACE, largest(SPACE), costs=costs, max_variants=8)
+    assert blocks.held == ("residual",)
+    assert blocks.ties == ((0, 1),)
+    assert {blocks.pick(arch) for arch in SPACE if arch["residual"] == 4} == {None}
+    spanned = [arch for arch in SPACE if arch["residual"] == 8]
+    assert set(blocks.space_of(SPACE)) == set(spanned)
+    assert len(bounds_of(blocks, costs, [Constraint("macs", high=300.0)]).amounts) == 1
 
 
 def test_decisions_with_a_label_in_common_are_one_block() -> None:
@@ -141,23 +161,113 @@ def total(scores: Any, pick: tuple[int, ...]) -> float:
     return float(sum(score[n] for score, n in zip(scores, pick, strict=True)))
 
 
-def test_bounds_that_are_no_sums_or_cannot_be_kept_are_refused() -> None:
-    def costs(arch: Arch) -> dict[str, float]:
-        widths = [float(str(v)) for label, v in arch.items() if label.endswith(".width")]
-        return {"macs": macs(arch), "params": macs(arch) / 8, "peak": max([1.0, *widths])}
+@dataclass(frozen=True)
+class Network:
+    """Stages of residual layers: their widths, the layers' own and kernels; and what they cost."""
 
-    blocks = blocks_of(SPACE, largest(SPACE), costs=lambda a: {"macs": macs(a)}, max_variants=16)
-    with pytest.raises(ValueError, match="peak is no sum over blocks"):
-        amounts_of(blocks, costs, [Constraint("peak", high=8.0)])
-    least = macs(Arch({"residual": 8}))
-    with pytest.raises(ValueError, match=r"smallest macs is 80, with residual as in the whole"):
-        amounts_of(blocks, costs, [Constraint("macs", high=least - 1)])
-    with pytest.raises(ValueError, match=r"largest macs is 464"):
-        amounts_of(blocks, costs, [Constraint("macs", low=1000.0)])
+    stages: int
+    layers: int
+    pixels: tuple[int, ...]
+
+    @property
+    def space(self) -> ArchSpace:
+        inner = [
+            [Choice(f"{s}.{i}.width", (12, 8, 4)), Choice(f"{s}.{i}.kernel", (5, 3))]
+            for s in range(self.stages)
+            for i in range(self.layers)
+        ]
+        names = [f"{s}.{i}" for s in range(self.stages) for i in range(self.layers)]
+        opened = [
+            Choice(f"{name}.depth", (1, 0), {1: ArchSpace(tuple(choices))})
+            for name, choices in zip(names, inner, strict=True)
+        ]
+        return ArchSpace(
+            (*(Choice(f"{s}.residual", (16, 12, 8)) for s in range(self.stages)), *opened)
+        )
+
+    def costs(self, arch: Mapping[str, Any]) -> dict[str, float]:
+        """Return products of widths, of stages that follow each other too, and a peak."""
+        widths = [arch[f"{s}.residual"] for s in range(self.stages)]
+        summed = sum(a * b for a, b in itertools.pairwise(widths)) + 7 * widths[0]
+        peaks = [float(width * pixels) for width, pixels in zip(widths, self.pixels, strict=True)]
+        for s, i in itertools.product(range(self.stages), range(self.layers)):
+            inner, kernel = arch.get(f"{s}.{i}.width", 0), arch.get(f"{s}.{i}.kernel", 0)
+            summed += inner * (2 * widths[s] + kernel**2)
+            if inner:
+                peaks.append(float((2 * widths[s] + inner) * self.pixels[s]))
+        return {"macs": float(summed), "activation_bytes": max(peaks)}
+
+
+NETWORKS = [
+    Network(1, 3, (3,)),
+    Network(2, 2, (3, 2)),
+    Network(3, 1, (5, 4, 3)),
+]
+
+
+@pytest.mark.parametrize(
+    ("network", "count"),
+    [
+        (NETWORKS[1], 2),
+        *(pytest.param(network, 8, marks=pytest.mark.full) for network in NETWORKS),
+    ],
+)
+def test_the_best_within_bounds_on_products_and_peaks_is_that_of_brute_force(
+    network: Network, count: int
+) -> None:
+    """Random scores and bounds, the ten best each."""
+    rng, space, kept = np.random.default_rng(7), network.space, 0
+    blocks = blocks_of(space, largest(space), costs=network.costs, max_variants=7)
+    assert not blocks.held
+    assert len(blocks.ties) == network.stages * (network.layers + 1) - 1
+    every = list(itertools.product(*map(range, blocks.sizes)))
+    assert len(every) == space.size()
+    cost = {pick: network.costs(blocks.arch(pick)) for pick in every}
+    for _ in range(count):
+        scores = [np.append(0.0, rng.standard_normal(size - 1)) for size in blocks.sizes]
+        high = {
+            name: float(np.quantile([c[name] for c in cost.values()], rng.uniform(0.02, 0.5)))
+            for name in ("macs", "activation_bytes")
+        }
+        constraints = [Constraint(name, high=value) for name, value in high.items()]
+        if rng.random() < 0.5:
+            constraints[1] = Constraint(
+                "activation_bytes", 0.6 * high["activation_bytes"], high["activation_bytes"]
+            )
+        inside = [p for p in every if all(c.holds(cost[p]) for c in constraints)]
+        inside.sort(key=lambda pick: -total(scores, pick))
+        bounds = bounds_of(blocks, network.costs, constraints)
+        program, found = BlockProgram(scores, bounds.amounts, bounds.peaks), list[Any]()
+        while len(found) < 10 and (pick := program.best(found)) is not None:
+            found.append(pick)
+        assert found == inside[:10]
+        kept += len(found)
+    assert kept > 7 * count, "bounds left too little to compare"
+
+
+def test_bounds_that_blocks_do_not_tell_or_cannot_keep_are_refused() -> None:
+    def costs(arch: Arch) -> dict[str, float]:
+        total = macs(arch)
+        return {"macs": total, "params": total / 8, "parity": float((total // 8) % 3)}
+
+    blocks = blocks_by_macs(16)
+    with pytest.raises(ValueError, match="parity is no sum over blocks, nor does each block raise"):
+        bounds_of(blocks, costs, [Constraint("parity", high=0.5)])
+    least = macs(Arch({"residual": 4}))
+    with pytest.raises(ValueError, match=r"the smallest macs is 40$"):
+        bounds_of(blocks, costs, [Constraint("macs", high=least - 1)])
+    with pytest.raises(ValueError, match=r"largest macs is 464$"):
+        bounds_of(blocks, costs, [Constraint("macs", low=1000.0)])
     both = [Constraint("macs", high=200.0), Constraint("params", low=30.0)]
     with pytest.raises(ValueError, match="no combination of blocks keeps all of them"):
-        amounts_of(blocks, costs, both)
-    assert len(amounts_of(blocks, costs, [Constraint("macs", high=least)])) == 1
+        bounds_of(blocks, costs, both)
+    assert len(bounds_of(blocks, costs, [Constraint("macs", high=least)]).amounts) == 1
+    network = NETWORKS[0]
+    peaks = blocks_of(network.space, largest(network.space), costs=network.costs, max_variants=7)
+    with pytest.raises(ValueError, match=r"keeps it; the smallest activation_bytes is 24$"):
+        bounds_of(peaks, network.costs, [Constraint("activation_bytes", high=20.0)])
+    with pytest.raises(ValueError, match=r"keeps it; the largest activation_bytes is 132$"):
+        bounds_of(peaks, network.costs, [Constraint("activation_bytes", low=133.0)])
 
 
 # --- searches -------------------------------------------------------------------------------------
@@ -203,6 +313,33 @@ def test_a_search_asks_each_variant_once_then_the_best_sums_and_solves_without_a
     other = raynas.search(SPACE, "random", trials=1, out=str(tmp_path / "other"), **common)
     with pytest.raises(ValueError, match="searched by random: search with algo='block_library'"):
         other.solve()
+
+
+def test_bounds_that_only_evaluations_tell_are_kept_by_sums_of_what_variants_measured(
+    tmp_path: Path,
+) -> None:
+    def evaluator(arch: Arch) -> dict[str, float]:
+        return {**additive(arch), "seconds": cost(arch)}
+
+    def cost(arch: Arch) -> float:
+        return 1.0 + sum(float(str(v)) for v in arch.values())
+
+    result = raynas.search(
+        SPACE,
+        "block_library",
+        evaluator=evaluator,
+        objectives={"loss": "min"},
+        constraints="seconds<=25",
+        trials=17,
+        ray=INLINE,
+        out=str(tmp_path),
+    )
+    order = sorted((a for a in SPACE if cost(a) <= 25), key=lambda arch: additive(arch)["loss"])
+    library = [Arch.from_json(text) for text in result.trials["arch"][:11]]
+    found = result.trials.iloc[11:]
+    assert set(found["status"]) == {"completed"}
+    best = [arch for arch in order if arch not in library][:6]
+    assert [Arch.from_json(text) for text in found["arch"]] == best
 
 
 def test_a_run_that_is_killed_while_it_scores_evaluates_no_variant_again(tmp_path: Path) -> None:

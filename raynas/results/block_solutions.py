@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from raynas.core.arch import Value
 from raynas.core.archspace import ArchSpace
-from raynas.core.blocks import MAX_VARIANTS, blocks_of, largest
+from raynas.core.block_division import MAX_VARIANTS, blocks_of
+from raynas.core.blocks import largest
 from raynas.core.config import SearchConfig
 from raynas.core.constraints import Constraint
 from raynas.core.errors import Unfinished
@@ -20,8 +21,9 @@ from raynas.core.sampler import SearchFacts
 from raynas.core.trial import Trial
 from raynas.setup.bounds import costs_beforehand
 from raynas.setup.problem import Space
+from raynas.supernet.block_bounds import BlockBounds, bounds_of
 from raynas.supernet.block_reading import Reading, reading_of
-from raynas.supernet.block_scores import BlockScores, amounts_of
+from raynas.supernet.block_scores import BlockScores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,18 +106,19 @@ class RunLibrary:
 
         violation = self.space.arch_space.violation
         constraints = violation.constraints if isinstance(violation, Violation) else ()
-        amounts = amounts_of(self.scores.blocks, self.costs, constraints) if self.costs else ()
+        blocks, costs = self.scores.blocks, self.costs
+        bounds = BlockBounds() if costs is None else bounds_of(blocks, costs, constraints)
         known = {t.arch.key: t.objective for t in self.trials if t.objective is not None}
         rows = [
             {
                 "gain": solution.gain,
                 "predicted": self.predicted(solution.arch),
                 "objective": known.get(solution.arch.key),
-                **(self.costs(solution.arch) if self.costs else {}),
+                **(costs(solution.arch) if costs else {}),
                 "arch": solution.arch.to_json(),
                 "arch_key": solution.arch.key,
             }
-            for solution in islice(self.scores.solutions(amounts), count)
+            for solution in islice(self.scores.solutions(bounds), count)
         ]
         return pd.DataFrame(rows)
 

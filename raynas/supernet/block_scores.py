@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,13 +11,12 @@ import numpy as np
 from raynas.core.arch import Arch, Value
 from raynas.core.blocks import Blocks, Pick
 from raynas.core.constraints import Constraint
-from raynas.core.feasible import Cheap
 from raynas.core.metrics import INFLUENCE
-from raynas.supernet.block_program import Amounts, BlockProgram, Numbers
+from raynas.supernet.block_amounts import Amounts, Numbers
+from raynas.supernet.block_bounds import BlockBounds
+from raynas.supernet.block_program import BlockProgram
 
-CHECKED = 32  # random architectures whose bounded costs are compared with sums
 Score = Callable[[Mapping[str, float]], float | None]
-EXACT = 1e-9  # share of a cost by which sums may differ from it
 
 
 @dataclass(frozen=True)
@@ -31,73 +30,6 @@ class Solution:
 
     arch: Arch
     gain: float
-
-
-def amounts_of(
-    blocks: Blocks, costs: Cheap, constraints: Sequence[Constraint]
-) -> tuple[Amounts, ...]:
-    """Return what each variant adds of every bounded metric.
-
-    Args:
-        blocks: of the space.
-        costs: of an architecture, by metric.
-        constraints: on these.
-
-    Raises:
-        ValueError: a metric is no sum over blocks, or a bound cannot be kept.
-    """
-    if not constraints:
-        return ()
-    whole = costs(blocks.parent)
-    measured = {pick: costs(blocks.arch(pick)) for pick in blocks.singles()}
-    found = []
-    for constraint in constraints:
-        name, added = constraint.metric, [np.zeros(len(b.variants)) for b in blocks.blocks]
-        for pick, metrics in measured.items():
-            at = next(i for i, number in enumerate(pick) if number)
-            added[at][pick[at]] = metrics[name] - whole[name]
-        found.append(Amounts(constraint, float(whole[name]), tuple(added)))
-    _check_sums(blocks, costs, found)
-    _check_reachable(blocks, found)
-    return tuple(found)
-
-
-def _check_sums(blocks: Blocks, costs: Cheap, amounts: Sequence[Amounts]) -> None:
-    rng, sizes = np.random.default_rng(0), [len(block.variants) for block in blocks.blocks]
-    for _ in range(CHECKED):
-        pick = tuple(int(rng.integers(size)) for size in sizes)
-        real = costs(blocks.arch(pick))
-        for one in amounts:
-            name, value = one.constraint.metric, one.of(pick)
-            if abs(value - real[name]) > EXACT * max(abs(real[name]), abs(one.parent)):
-                raise ValueError(
-                    f"constraint {one.constraint}: {name} is no sum over blocks (one architecture "
-                    f"has {real[name]:.6g}, and its blocks add up to {value:.6g}): bound another "
-                    "cost, or search with another algorithm"
-                )
-
-
-def _check_reachable(blocks: Blocks, amounts: Sequence[Amounts]) -> None:
-    held = f", with {', '.join(blocks.held)} as in the whole" if blocks.held else ""
-    for one in amounts:
-        name, bound = one.constraint.metric, one.constraint
-        if bound.high is not None and one.least > bound.high * (1 + EXACT):
-            raise ValueError(
-                f"constraint {bound}: no combination of blocks keeps it; the smallest {name} is "
-                f"{one.least:.6g}{held}"
-            )
-        if bound.low is not None and one.most < bound.low * (1 - EXACT):
-            raise ValueError(
-                f"constraint {bound}: no combination of blocks keeps it; the largest {name} is "
-                f"{one.most:.6g}{held}"
-            )
-    zeros = [np.zeros(len(block.variants)) for block in blocks.blocks]
-    if len(amounts) > 1 and BlockProgram(zeros, amounts).best() is None:
-        alone = ", ".join(f"{a.constraint.metric} {a.least:.6g}" for a in amounts)
-        raise ValueError(
-            f"constraints {' and '.join(str(a.constraint) for a in amounts)}: no combination of "
-            f"blocks keeps all of them; the smallest of each alone are {alone}{held}"
-        )
 
 
 class BlockScores:
@@ -183,6 +115,22 @@ class BlockScores:
         for (at, number), own in influence.items():
             gains[at][number] = -own / total * lost
 
+    def measured(self, constraint: Constraint) -> Amounts | None:
+        """Return what variants add of a metric that only evaluations tell; None before there are.
+
+        Args:
+            constraint: on the metric.
+        """
+
+        def value(metrics: Mapping[str, float]) -> float | None:
+            return metrics.get(constraint.metric)
+
+        whole = self.whole(value)
+        if whole is None:
+            return None
+        # what failed is never picked, whatever it adds
+        return Amounts(constraint, whole, tuple(map(np.nan_to_num, self.gains(value))))
+
     def predicted(
         self,
         arch: Mapping[str, Value],
@@ -195,12 +143,12 @@ class BlockScores:
         total = sum(gains[n] for gains, n in zip(self.gains(score), pick, strict=True))
         return float(total) if math.isfinite(total) else None
 
-    def solutions(self, amounts: Sequence[Amounts] = ()) -> Iterator[Solution]:
+    def solutions(self, bounds: BlockBounds) -> Iterator[Solution]:
         """Yield architectures within bounds, those of the largest sums first."""
         gains, cuts = self.gains(), list[Pick]()
-        program = BlockProgram(gains, amounts)
+        program = BlockProgram(gains, bounds.amounts, bounds.peaks)
         while (pick := program.best(cuts)) is not None:
             cuts.append(pick)
-            if all(one.constraint.allows(one.of(pick)) for one in amounts):
-                total = float(sum(g[n] for g, n in zip(gains, pick, strict=True)))
-                yield Solution(self.blocks.arch(pick), total)
+            arch = self.blocks.arch(pick)
+            if bounds.keeps(arch):
+                yield Solution(arch, float(sum(g[n] for g, n in zip(gains, pick, strict=True))))
