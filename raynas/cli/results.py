@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -145,7 +145,7 @@ def export(
     as_json: AsJson = False,
 ) -> Answer | None:
     """Write an architecture of a run, or all of its trials, to a file."""
-    from raynas.core.locations import last_name
+    from raynas.report.console import Line
     from raynas.report.json_objects import Exported
     from raynas.report.outcome import NARROW
     from raynas.results.optuna_study import ENDINGS
@@ -156,21 +156,21 @@ def export(
         if trial is not None or whole:
             raise ValueError(f"export: {file} takes all trials: leave out --trial and --whole")
         writable(file, force=force)
-        result.export(file, force=force)
-        if as_json:
-            return Exported(file=file, trial=None, key=None, arch=None, whole=False)
-        name = last_name(result.path)
-        line = f"{file}: {len(result.trials)} trials as the study {name!r} of Optuna"
-        out_console.print(line, highlight=False, soft_wrap=True, markup=False)
-        return None
-    number = result.best.number if trial is None else trial
-    arch = arch_of(result, number)
-    loaded_by = None
-    if file.endswith("/"):
-        loaded_by = result.save(file, arch, whole=whole, force=force)
-    else:
+        return _export_trials(result, file, force=force, as_json=as_json)
+    if not file.endswith("/"):
         writable(file, force=force)
-        result.export(file, arch, whole=whole)
+    news, loaded_by = Line(), None
+    if not file.endswith(".json"):  # a model is converted again, which takes a while
+        news.phase(f"making the network for {file}")
+    try:
+        number = result.best.number if trial is None else trial
+        arch = arch_of(result, number)
+        if file.endswith("/"):
+            loaded_by = result.save(file, arch, whole=whole, force=force)
+        else:
+            result.export(file, arch, whole=whole)
+    finally:
+        news.close()
     if as_json:
         return Exported(file=file, trial=number, key=arch.key, arch=dict(arch), whole=whole)
     line = f"{file}: trial {number} ({arch.key})"
@@ -180,5 +180,19 @@ def export(
         line += f", {NARROW}"
     if loaded_by is not None:
         line += f", loaded by {loaded_by}"
+    out_console.print(line, highlight=False, soft_wrap=True, markup=False)
+    return None
+
+
+def _export_trials(result: Any, file: str, *, force: bool, as_json: bool) -> Answer | None:
+    """Write all trials of a run as a study of Optuna, and say so."""
+    from raynas.core.locations import last_name
+    from raynas.report.json_objects import Exported
+
+    result.export(file, force=force)
+    if as_json:
+        return Exported(file=file, trial=None, key=None, arch=None, whole=False)
+    name = last_name(result.path)
+    line = f"{file}: {len(result.trials)} trials as the study {name!r} of Optuna"
     out_console.print(line, highlight=False, soft_wrap=True, markup=False)
     return None
