@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -109,33 +109,83 @@ def axes_of(trace: Trace, left_out: Iterable[Place] = ()) -> Axes:
         left_out: places of which none may change.
     """
     class_of = trace.labels.classes()
-    reasons_by_class = _frozen_classes(trace, class_of, left_out)
-    members: dict[int, dict[Place, list[int]]] = {}
-    for place, labels in trace.nodes.items():
-        for position, cls in enumerate(class_of[labels.numpy()].tolist()):
-            members.setdefault(cls, {}).setdefault(place, []).append(position)
-    groups: dict[Any, list[int]] = {}
+    frozen = _frozen_classes(trace, class_of, left_out)
+    members = Members(trace.nodes, class_of)
     parts = _parts(trace, class_of)
-    for cls, places in members.items():
-        if cls not in reasons_by_class:
-            signature = tuple((place, len(at)) for place, at in places.items())
-            groups.setdefault((signature, parts.get(cls)), []).append(cls)
+    groups: dict[Any, list[int]] = {}
+    for at, cls in enumerate(members.classes):
+        if cls not in frozen:
+            groups.setdefault((members.signature(at), parts.get(cls)), []).append(at)
     reduced = _classes(class_of, trace.reduced)
     attended = _classes(class_of, trace.attended)
     axes: list[Axis] = []
     unit_of: dict[int, tuple[int, int]] = {}
-    for (signature, _), classes in groups.items():
-        if len(classes) < 2:
+    for group in groups.values():
+        if len(group) < 2:
             continue
-        positions = {
-            place: torch.tensor([members[cls][place] for cls in classes]) for place, _ in signature
-        }
+        classes = [members.classes[at] for at in group]
         statistic, attention = (not kind.isdisjoint(classes) for kind in (reduced, attended))
-        axis = Axis(len(axes), len(classes), positions, statistic, attention)
+        axis = Axis(len(axes), len(group), members.positions(group), statistic, attention)
         unit_of |= {cls: (axis.number, unit) for unit, cls in enumerate(classes)}
         axes.append(axis)
-    reasons = _reasons(members, reasons_by_class, unit_of)
+    reasons: dict[Place, str] = {}
+    for at, cls in enumerate(members.classes):
+        if cls not in unit_of:
+            why = frozen.get(cls, "all of its channels belong together")
+            for place in members.places(at):
+                reasons.setdefault(place, why)
     return Axes(axes, reasons, class_of, unit_of)
+
+
+class Members:
+    """Where the labels of each class stand.
+
+    Args:
+        nodes: labels of tensors' dimensions.
+        class_of: by label.
+
+    Attributes:
+        classes: in the order in which they stand first.
+    """
+
+    def __init__(self, nodes: Mapping[Place, Tensor], class_of: NDArray[np.int64]) -> None:
+        self._places = list(nodes)
+        sizes = [len(labels) for labels in nodes.values()]
+        labels = torch.cat([*nodes.values(), torch.empty(0, dtype=torch.long)]).numpy()
+        distinct, first, which = np.unique(class_of[labels], return_index=True, return_inverse=True)
+        rising = np.argsort(first)
+        self.classes: list[int] = distinct[rising].tolist()
+        rank = np.argsort(rising)[which]
+        order = np.argsort(rank, kind="stable")  # by class, then by place and position
+        rank, place = rank[order], np.repeat(np.arange(len(sizes)), sizes)[order]
+        self._positions = np.concatenate([*map(np.arange, sizes), np.empty(0, np.int64)])[order]
+        new = (np.diff(rank, prepend=-1) != 0) | (np.diff(place, prepend=-1) != 0)
+        runs = np.flatnonzero(new)  # of one class in one place
+        lengths = np.diff(runs, append=len(rank))
+        self._runs = np.stack([place[runs], lengths], 1)
+        ends = np.arange(len(self.classes) + 1)
+        self._first_run = np.searchsorted(rank[runs], ends)
+        self._first_position = np.searchsorted(rank, ends)
+
+    def signature(self, at: int) -> bytes:
+        """Return in which places a class stands, and how often: alike for units of one axis."""
+        return self._runs[self._first_run[at] : self._first_run[at + 1]].tobytes()
+
+    def places(self, at: int) -> list[Place]:
+        """Return the places of a class, in the order of the pass."""
+        runs = self._runs[self._first_run[at] : self._first_run[at + 1], 0]
+        return [self._places[place] for place in runs.tolist()]
+
+    def positions(self, group: Sequence[int]) -> dict[Place, Tensor]:
+        """Return, by place, the positions of classes of one signature, shape (classes, width)."""
+        starts, ends = self._first_position[group], self._first_position[group[0] + 1]
+        rows = self._positions[starts[:, None] + np.arange(ends - starts[0])]
+        _, lengths = self._runs[self._first_run[group[0]] : self._first_run[group[0] + 1]].T
+        columns = torch.from_numpy(rows).split(lengths.tolist(), 1)
+        return {
+            place: part.contiguous()
+            for place, part in zip(self.places(group[0]), columns, strict=True)
+        }
 
 
 def _parts(trace: Trace, class_of: NDArray[np.int64]) -> dict[int, tuple[Any, ...]]:
@@ -157,37 +207,16 @@ def splits_units(classes: NDArray[np.int64]) -> bool:
 
 
 def _classes(class_of: NDArray[np.int64], several: Iterable[Tensor]) -> set[int]:
-    labels = {label for tensor in several for label in tensor.tolist() if label != NONE}
-    return {int(class_of[label]) for label in labels}
+    labels = torch.cat([*several, torch.empty(0, dtype=torch.long)])
+    return set(class_of[labels[labels != NONE].unique().numpy()].tolist())
 
 
 def _frozen_classes(
     trace: Trace, class_of: NDArray[np.int64], left_out: Iterable[Place]
 ) -> dict[int, str]:
     reasons: dict[int, str] = {}
-    for labels, reason in trace.frozen:
-        for label in labels.tolist():
-            if label != NONE:
-                reasons.setdefault(int(class_of[label]), reason)
-    for place in left_out:
-        for label in trace.nodes[place].tolist() if place in trace.nodes else ():
-            reasons.setdefault(int(class_of[label]), "it was asked to stay")
-    return reasons
-
-
-def _reasons(
-    members: Mapping[int, Mapping[Place, list[int]]],
-    frozen: Mapping[int, str],
-    unit_of: Mapping[int, Any],
-) -> dict[Place, str]:
-    reasons: dict[Place, str] = {}
-    for cls, places in members.items():
-        if cls in unit_of:
-            continue
-        for place, positions in places.items():
-            alone = "all of its channels belong together"
-            if cls in frozen or len(positions) > 1:
-                reasons.setdefault(place, frozen.get(cls, alone))
-            elif place not in reasons:
-                reasons[place] = alone
+    asked = [(trace.nodes[at], "it was asked to stay") for at in left_out if at in trace.nodes]
+    for labels, reason in (*trace.frozen, *asked):
+        for cls in _classes(class_of, [labels]):
+            reasons.setdefault(cls, reason)
     return reasons

@@ -5,27 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from raynas.core.errors import InvalidSpace
-from raynas.core.nest import Nest, leaves, rows, taken
+from raynas.core.nest import Nest
 from raynas.nn.conversion.axes import Axis, axes_of
 from raynas.nn.conversion.depth import skips_of
 from raynas.nn.conversion.folding import Folding
-from raynas.nn.conversion.laws import EXACT, ROUNDED, agree, holding, outputs, permuted
+from raynas.nn.conversion.laws import EXACT, ROUNDED, agree, holding, outputs
 from raynas.nn.conversion.links import joined, linked
 from raynas.nn.conversion.numbers import Counts, Numbers
 from raynas.nn.conversion.offers import Offers, kernel_of
 from raynas.nn.conversion.plan import ElasticAxis, Kernel, Plan, Skip
 from raynas.nn.conversion.request import Request
 from raynas.nn.conversion.rules import RULES
+from raynas.nn.conversion.sample import sample_of
 from raynas.nn.conversion.specimen import Specimen
 from raynas.nn.conversion.trace import Place, Trace
 from raynas.nn.conversion.trial import Trial
 
 WRONG = "the model computes something else, or nothing, when it is cut"
 ENOUGH = 4  # rows of the example with which laws are tried
+FEW = 2  # rows that are enough to see which shapes there are
 ORDERS = 3  # that units are tried in: what moves in one of them may be zero in all rows
 
 
@@ -49,11 +51,11 @@ class Conversion:
         self.specimen = Specimen(model, example)
         self.model = self.specimen.model
         self.reasons: dict[Place, str] = {}
-        first_outputs(self.model, self.specimen.example)
-        self.specimen.example = _few_rows(self.model, self.specimen.example)
-        self.expected = outputs(self.model, self.specimen.example)
+        example = self.specimen.example
+        self.sample = sample_of(self.model, example).first_rows(self.model, ENOUGH)
+        self.few = self.sample.first_rows(self.model, FEW)
         self.trace = Trace(self.model, RULES)
-        self.trace.run(self.model, self.specimen.example)
+        self.trace.run(self.model, self.few.inputs)
         self.tolerance = EXACT if self.trace.dtypes == {torch.float64} else ROUNDED
         self.axes = axes_of(self.trace)
         self.reasons |= self.axes.reasons
@@ -79,17 +81,15 @@ class Conversion:
         """Return the axes whose units may change places, everywhere, without another output."""
 
         def holds(some: Sequence[Axis]) -> bool:
-            pairs = [(axis.places, axis.units) for axis in some]
-            changed = permuted(self.specimen.tensors, pairs, self.specimen.rng)
+            units = [(axis.places, axis.units) for axis in some]
             try:
-                made = outputs(self.model, self.specimen.example)
-                return agree(self.expected, made, self.tolerance)
+                with self.specimen.changed(permuted=units):
+                    made = outputs(self.model, self.sample.inputs)
+                return agree(self.sample.outputs, made, self.tolerance)
             except Exception:
                 return False
-            finally:
-                self.specimen.restore(changed)
 
-        sound = holding(axes, lambda some: all(holds(some) for _ in range(ORDERS)))
+        sound = holding(axes, *[holds] * ORDERS)
         wrong = [axis for axis in axes if axis not in sound]
         self._fix(wrong, "the output depends on the order of its channels")
         return sound
@@ -147,62 +147,32 @@ class Conversion:
 
     def _tried(self, plan: Plan, counts: Counts) -> Plan:
         """Return the plan without what does not run when it is cut, or runs otherwise."""
-        trial = Trial(self.specimen, plan, self.tolerance)
+        trial = Trial(self.specimen, plan, (self.sample, self.few), self.tolerance)
         axes = self._cuttable(trial, plan.axes)
         groups = trial.groups(axes)
-        skips = holding(plan.skips, lambda some: trial.runs_without(some, groups))
+        skips = holding(
+            plan.skips,
+            lambda some: trial.runs_without(some, groups),
+            lambda some: trial.runs_apart(some, groups),
+        )
         kernels = holding(plan.kernels, trial.runs_with)
         return self._assembled(axes, skips, kernels, counts)
 
     def _cuttable(self, trial: Trial, axes: Mapping[int, ElasticAxis]) -> dict[int, ElasticAxis]:
         """Return the axes that may be cut; some only if they keep the same share as others."""
-        good = holding(trial.groups(axes), trial.holds)
+        laws = (trial.smallest_holds, trial.mixtures_hold)
+        good = holding(trial.groups(axes), *laws)
         kept = {number: axes[number] for group in good for number in group}
         for together in joined(axes, kept):
             trial.link(together)
             others = trial.groups({n: a for n, a in kept.items() if n not in together})
-            if trial.holds([*others, tuple(together)]):
+            if all(law([*others, tuple(together)]) for law in laws):
                 kept |= together
             else:
                 trial.link({n: axes[n] for n in together})
         wrong = [axis for number, axis in axes.items() if number not in kept]
         self._fix(wrong, WRONG)
         return {number: kept[number] for number in axes if number in kept}
-
-
-def first_outputs(model: nn.Module, example: Nest) -> list[Tensor]:
-    """Return what a model makes of an example, which is the same each time.
-
-    Raises:
-        InvalidSpace: it takes none such, or gives different outputs.
-    """
-    name = type(model).__name__
-    try:
-        first = outputs(model, example)
-    except Exception as error:
-        text = (str(error).splitlines() or [type(error).__name__])[0]
-        shapes = [tuple(leaf.shape) for leaf in leaves(example) if isinstance(leaf, Tensor)]
-        raise InvalidSpace(
-            f"{name} does not take the example, of shapes {shapes}: {text}"
-        ) from error
-    if not agree(first, outputs(model, example)):
-        raise InvalidSpace(
-            f"{name} gives different outputs for one input in evaluation mode: what depends on "
-            "chance or on earlier passes cannot be compared, so nothing can be made elastic"
-        )
-    return first
-
-
-def _few_rows(model: nn.Module, example: Nest) -> Nest:
-    """Return the example's first rows, where the model takes them as it takes all."""
-    if rows(example) <= ENOUGH:
-        return example
-    few = taken(example, slice(ENOUGH))
-    try:
-        made = outputs(model, few)
-    except Exception:
-        return example
-    return few if [len(t) for t in made if t.dim()] == [ENOUGH] * len(made) else example
 
 
 def _summary(reasons: Mapping[Place, str]) -> str:

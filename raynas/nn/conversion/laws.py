@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import combinations, islice
+from math import comb
 from typing import TypeVar
 
 import torch
@@ -37,41 +39,49 @@ def _close(a: Tensor, b: Tensor, tolerance: float) -> bool:
     return worst <= tolerance * max(largest, 1e-6)
 
 
-def holding(parts: Sequence[T], holds: Callable[[Sequence[T]], bool]) -> list[T]:
-    """Return as many parts as possible for which something holds together, by halves.
+def holding(parts: Sequence[T], *laws: Callable[[Sequence[T]], bool]) -> list[T]:
+    """Return as many parts as possible for which laws hold together, by halves.
 
     What is returned has been tried as a whole: parts that hold alone need not hold together.
-    """
 
+    Args:
+        parts: that are tried, all of them at first.
+        laws: the quickest to try first; whether they hold for some of the parts.
+    """
+    kept = list(parts)
+    for at, law in enumerate(laws):
+        if kept and not law(kept):
+            kept = _by_halves(kept, laws[: at + 1])
+    return kept
+
+
+def _by_halves(parts: Sequence[T], laws: Sequence[Callable[[Sequence[T]], bool]]) -> list[T]:
     def admitted(before: list[T], more: Sequence[T]) -> list[T]:
         together = [*before, *more]
-        if not more or holds(together):
+        if not more or all(law(together) for law in laws):
             return together
-        if len(more) == 1:
+        return split(before, more)
+
+    def split(before: list[T], more: Sequence[T]) -> list[T]:
+        if len(more) < 2:
             return before
         half = len(more) // 2
         return admitted(admitted(before, more[:half]), more[half:])
 
-    return admitted([], parts)
+    return split([], parts)
 
 
-def permuted(
-    tensors: Mapping[str, Tensor],
-    axes: Iterable[tuple[Mapping[Place, Tensor], int]],
-    rng: torch.Generator,
-) -> set[str]:
-    """Put the units of axes into a random order, everywhere; return which tensors changed.
+def apart(parts: Sequence[T]) -> Iterator[list[T]]:
+    """Yield some of the parts, so that of every two each is without the other in one of them.
 
-    Args:
-        tensors: of the model, by name; written in place.
-        axes: the places of each, and how many of its units take part, from the first on.
-        rng: draws the orders.
+    Parts have different codes of as many ones, the fewest that there can be (Sperner, 1928).
     """
-    changed: set[str] = set()
-    for places, count in axes:
-        reorder(tensors, places, torch.randperm(count, generator=rng))
-        changed |= {name for name, _ in places}
-    return changed
+    bits = 0
+    while comb(bits, bits // 2) < len(parts):
+        bits += 1
+    codes = list(islice(combinations(range(bits), bits // 2), len(parts)))
+    for bit in range(bits):
+        yield [part for part, code in zip(parts, codes, strict=True) if bit in code]
 
 
 @torch.no_grad()

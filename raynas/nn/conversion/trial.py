@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from raynas.core.arch import Value
 from raynas.nn.conversion.elastic_model import ElasticModel, attach
-from raynas.nn.conversion.laws import agree, outputs, permuted
+from raynas.nn.conversion.laws import agree, apart, outputs
 from raynas.nn.conversion.plan import ElasticAxis, Kernel, Plan, Skip
+from raynas.nn.conversion.sample import Sample
 from raynas.nn.conversion.specimen import Specimen
 
-T = TypeVar("T")
 Group = tuple[int, ...]  # numbers of axes that decide together
 MIXTURES = 2  # random ones that are tried, beside those that tell every two axes apart
 Kept = dict[int, int]  # units of each axis
@@ -27,13 +26,17 @@ class Trial:
     Args:
         specimen: that is cut; it ends up as an elastic model.
         plan: all that is to be tried.
+        samples: inputs with what the whole makes of them, to compare numbers; and a few of them,
+            to see whether it runs to the same shapes.
         tolerance: up to which outputs agree.
     """
 
-    def __init__(self, specimen: Specimen, plan: Plan, tolerance: float) -> None:
+    def __init__(
+        self, specimen: Specimen, plan: Plan, samples: tuple[Sample, Sample], tolerance: float
+    ) -> None:
         self.specimen, self.tolerance = specimen, tolerance
+        self.sample, self.few = samples
         self.axes = dict(plan.axes)
-        self.expected = outputs(specimen.model, specimen.example)
         alone = {n: _by_units(n, axis) for n, axis in self.axes.items()}
         net = attach(specimen.model, replace(plan, axes=alone))
         assert isinstance(net, ElasticModel)
@@ -50,26 +53,21 @@ class Trial:
         """Let axes be cut by other options from now on."""
         self.axes |= axes
 
-    def holds(self, groups: Sequence[Group]) -> bool:
-        """Return whether axes may be cut: to their smallest, each without others, and to mixtures.
+    def smallest_holds(self, groups: Sequence[Group]) -> bool:
+        """Return whether axes may all be cut to their smallest: ``_obeys_laws``."""
+        return self._obeys_laws(self._smallest(groups, groups))
 
-        Where nothing is computed over units together, what is cut equals what is set to zero; and
-        the order of the units that stay makes no difference.
-        """
-        if not groups:
-            return True
-        smallest = [len(self.axes[group[0]].options) - 1 for group in groups]
-        return (
-            self._obeys_laws(self._kept(groups, smallest))
-            and all(self._obeys(kept, self._same_shapes) for kept in self._apart(groups, smallest))
-            and all(self._obeys_laws(self._mixture(groups)) for _ in range(MIXTURES))
+    def mixtures_hold(self, groups: Sequence[Group]) -> bool:
+        """Return whether they may be cut each without others, and to mixtures."""
+        some_cut = (self._smallest(groups, some) for some in apart(groups))
+        return all(self._runs(kept) for kept in some_cut) and all(
+            self._obeys_laws(self._mixture(groups)) for _ in range(MIXTURES)
         )
 
-    def _apart(self, groups: Sequence[Group], smallest: Sequence[int]) -> Iterator[Kept]:
-        """Yield cuts, so that of every two groups one is cut without the other in one of them."""
-        for some in _halves(range(len(groups))):
-            among = set(some)
-            yield self._kept(groups, [s * (at in among) for at, s in enumerate(smallest)])
+    def _smallest(self, groups: Sequence[Group], cut: Sequence[Group]) -> Kept:
+        """Return the least of what is cut, and all of the others."""
+        last, among = [len(self.axes[group[0]].options) - 1 for group in groups], set(cut)
+        return self._kept(groups, [n * (g in among) for g, n in zip(groups, last, strict=True)])
 
     def _mixture(self, groups: Sequence[Group]) -> Kept:
         rng, counts = self.specimen.rng, [len(self.axes[group[0]].options) for group in groups]
@@ -84,79 +82,63 @@ class Trial:
         }
 
     def _obeys_laws(self, kept: Kept) -> bool:
-        exact = {n for n in kept if not self.axes[n].statistic}
-        if not self._obeys({n: kept[n] for n in exact}, self._equals_masked):
-            return False
-        return len(exact) == len(kept) or self._obeys(kept, self._keeps_order)
+        """Return whether what is cut equals what is set to zero, in another order.
 
-    def _obeys(
-        self,
-        kept: Kept,
-        law: Callable[[Kept, list[Tensor]], bool],
-        also: Mapping[str, Value] | None = None,
-    ) -> bool:
+        That is so where nothing is computed over units together; else they are cut, and the order
+        of those that stay makes no difference.
+        """
+        exact = {n for n in kept if not self.axes[n].statistic}
+        places = {n: (self.axes[n].places, count) for n, count in kept.items()}
         try:
-            self.net.route = {_name(n): count for n, count in kept.items()} | dict(also or {})
-            made = outputs(self.net, self.specimen.example)
-            return _finite(made) and law(kept, made)
+            made = self._outputs(kept, {}, self.sample)
+            if not _finite(made):
+                return False
+            with self.specimen.changed(
+                permuted=[at for n, at in places.items() if n not in exact],
+                zeroed=[at for n, at in places.items() if n in exact],
+            ):
+                cut = {n: count for n, count in kept.items() if n not in exact}
+                return agree(self._outputs(cut, {}, self.sample), made, self.tolerance)
         except Exception:  # whatever it is that a model does not do when it is cut
             return False
+
+    def _runs(self, kept: Kept, others: Mapping[str, Value] | None = None) -> bool:
+        """Return whether the model runs, to outputs of the same shapes."""
+        try:
+            made = self._outputs(kept, others or {}, self.few)
+        except Exception:
+            return False
+        return _finite(made) and [t.shape for t in made] == [t.shape for t in self.few.outputs]
+
+    def _outputs(self, kept: Kept, others: Mapping[str, Value], sample: Sample) -> list[Tensor]:
+        try:
+            self.net.route = {_name(n): count for n, count in kept.items()} | dict(others)
+            return outputs(self.net, sample.inputs)
         finally:
             self.net.route = None
 
-    def _equals_masked(self, kept: Kept, made: list[Tensor]) -> bool:
-        self.net.route = None
-        masked: set[str] = set()
-        try:
-            for number, count in kept.items():
-                for (name, dim), positions in self.axes[number].places.items():
-                    tensor, gone = self.specimen.tensors[name], positions[count:].flatten()
-                    masked.add(name)
-                    with torch.no_grad():
-                        tensor.index_fill_(dim, gone.to(tensor.device), 0)
-            whole = outputs(self.net, self.specimen.example)
-            return agree(whole, made, self.tolerance)
-        finally:
-            self.specimen.restore(masked)
-
-    def _keeps_order(self, kept: Kept, made: list[Tensor]) -> bool:
-        axes = [(self.axes[n], count) for n, count in kept.items()]
-        pairs = [(axis.places, count) for axis, count in axes if axis.statistic]
-        changed = permuted(self.specimen.tensors, pairs, self.specimen.rng)
-        try:
-            other = outputs(self.net, self.specimen.example)
-            return agree(made, other, self.tolerance)
-        finally:
-            self.specimen.restore(changed)
-
     def runs_without(self, skips: Sequence[Skip], groups: Sequence[Group]) -> bool:
-        """Return whether the model runs, to outputs of the same shapes, without these modules.
+        """Return whether the model runs without modules.
 
         Args:
-            skips: that are left out, all of them and each without others.
-            groups: of axes that are cut at the same time.
+            skips: that are left out, all of them.
+            groups: of axes, which are all whole or all cut.
         """
-        smallest = self._kept(groups, [len(self.axes[group[0]].options) - 1 for group in groups])
-        left_out = [skip.label for skip in skips]
-        return self._obeys({}, self._same_shapes, dict.fromkeys(left_out, 0)) and all(
-            self._obeys(smallest, self._same_shapes, dict.fromkeys(some, 0))
-            for some in (left_out, *_halves(left_out))
-        )
+        left_out = _left_out(skips)
+        return all(self._runs(kept, left_out) for kept in ({}, self._smallest(groups, groups)))
+
+    def runs_apart(self, skips: Sequence[Skip], groups: Sequence[Group]) -> bool:
+        """Return whether it runs when each of them is left out without others, its axes cut."""
+        cut = self._smallest(groups, groups)
+        return all(self._runs(cut, _left_out(some)) for some in apart(skips))
 
     def runs_with(self, kernels: Sequence[Kernel]) -> bool:
         """Return whether it does with the smallest of these kernels."""
-        sizes: dict[str, Value] = {kernel.label: kernel.options[-1] for kernel in kernels}
-        return self._obeys({}, self._same_shapes, sizes)
-
-    def _same_shapes(self, _kept: Kept, made: list[Tensor]) -> bool:
-        return [t.shape for t in made] == [t.shape for t in self.expected]
+        return self._runs({}, {kernel.label: kernel.options[-1] for kernel in kernels})
 
 
-def _halves(parts: Sequence[T]) -> Iterator[list[T]]:
-    """Yield halves, so that of every two parts one is without the other in one of them."""
-    for bit in range((len(parts) - 1).bit_length()):
-        for side in (0, 1):
-            yield [part for at, part in enumerate(parts) if at >> bit & 1 == side]
+def _left_out(skips: Iterable[Skip]) -> dict[str, Value]:
+    return dict.fromkeys((skip.label for skip in skips), 0)
 
 
 def _name(number: int) -> str:
