@@ -156,7 +156,6 @@ VISION = {
     "torchvision vit": Family(
         partial(torchvision.models.VisionTransformer, 32, 8, 2, 4, 32, 64, num_classes=5),
         images,
-        coverage=0.3,  # the rest is in PyTorch's fused attention
     ),
     "torchvision swin": Family(
         partial(

@@ -63,7 +63,8 @@ def converted(plan: Plan, model: nn.Module) -> Converted:
         weights = sum(sizes[name] for name in bare)
         parts.append(FixedPart(reason, len(names), weights, bare or distinct))
     parts.sort(key=lambda part: (-part.weights, -part.dimensions))
-    labels = Counter({axis.label: axis.kind for axis in plan.axes.values()}.values())
+    axes = sorted(plan.axes.values(), key=lambda axis: axis.kind != "heads")
+    labels = Counter({axis.label: axis.kind for axis in axes}.values())  # a width leads its heads
     kinds = {kind: labels[kind] for kind in ("width", "heads", "ffn")}
     kinds |= {"kernel": len(plan.kernels), "depth": len(plan.skips)}
     return Converted(kinds, plan.coverage(model), tuple(parts))

@@ -12,6 +12,7 @@ from torch import nn
 
 from raynas.nn.conversion.axes import Axes, Axis, Count, Uneven
 from raynas.nn.conversion.counts import Monomials, Origin
+from raynas.nn.conversion.labels import NONE
 from raynas.nn.conversion.trace import Follows, Place, Trace
 
 Counts = dict[Origin, Count]
@@ -54,7 +55,7 @@ class Numbers:
     def _wanted(self, follows: Follows) -> tuple[Monomials, Count] | None:
         distinct, times = torch.unique(follows.labels, return_counts=True)
         classes = {int(self.axes.class_of[label]) for label in distinct.tolist()}
-        if len(classes) == 1:  # positions inside of a unit, or of none
+        if len(classes - {int(self.axes.class_of[NONE])}) < 2:  # inside of a unit, or of none
             if len(follows.monomials) == 1 and len(next(iter(follows.monomials))) == 1:
                 self._constant |= {origin for key in follows.monomials for origin in key}
             return None

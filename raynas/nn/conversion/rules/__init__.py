@@ -1,6 +1,7 @@
 """What operations mean for labels: one kind a file, found by the operation's name."""
 
 from raynas.nn.conversion.rules import attention as attention
+from raynas.nn.conversion.rules import fused as fused
 from raynas.nn.conversion.rules import moving as moving
 from raynas.nn.conversion.rules import norms as norms
 from raynas.nn.conversion.rules import pointwise as pointwise

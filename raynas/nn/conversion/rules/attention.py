@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from raynas.nn.conversion.labels import NONE, compact, differs_along, spread
+from raynas.nn.conversion.labels import NONE, compact, differs_along
+from raynas.nn.conversion.operation import Operation
 from raynas.nn.conversion.rules.pointwise import tie_elementwise
 from raynas.nn.conversion.rules.registry import or_none, rule, untied
-from raynas.nn.conversion.trace import Operation, Trace
+from raynas.nn.conversion.trace import Trace
 
 
 @rule("baddbmm")
@@ -104,23 +105,3 @@ def _channels_kept(labels: Tensor) -> tuple[Tensor, Tensor]:
     """Return the distinct channels of keys or values: what one token leaves in a cache."""
     distinct = torch.unique(compact(labels))
     return distinct, torch.ones_like(distinct)
-
-
-@rule("multi_head_attention_forward")
-def fused_attention(trace: Trace, op: Operation) -> None:
-    """PyTorch's own attention has as many channels inside as outside: they all stay."""
-    why = "PyTorch's MultiheadAttention has as many channels inside as outside"
-    for tensor in op.tensors:
-        trace.freeze(trace.of(tensor), why)
-        if (name := trace.name(tensor)) is not None:
-            trace.freeze_named(name, why)
-    out_weight = trace.name(op.argument(11, "out_proj_weight"))
-    if out_weight is None:
-        return
-    trace.put(op.out[0], spread(trace.node(out_weight, 0), op.out[0].shape, -1))
-    query, key = op.args[:2]
-    width, length = query.shape[-1], key.shape[0]
-    for rows in (query, key, key, query):  # the projections, that of the output among them
-        trace.multiply(untied(rows.numel()), untied(width))
-    for _ in ("scores", "values"):
-        trace.multiply(untied(query.numel()), untied(length))

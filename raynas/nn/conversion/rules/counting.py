@@ -11,7 +11,8 @@ from torch.utils._pytree import tree_leaves
 
 from raynas.nn.conversion.counts import TracedInt
 from raynas.nn.conversion.labels import NONE, along, compact, differs_along
-from raynas.nn.conversion.trace import Operation, Trace
+from raynas.nn.conversion.operation import Operation
+from raynas.nn.conversion.trace import Trace
 
 
 def follow_shape(trace: Trace, op: Operation) -> None:
@@ -68,6 +69,8 @@ def _note_rectangles(trace: Trace, op: Operation) -> None:
     for dim in range(few.dim() - 1):
         if few.shape[dim] > 1 and few.shape[dim + 1] > 1:
             matrix = few.movedim((dim, dim + 1), (0, 1)).flatten(2)[:, :, 0]
+            known = matrix != NONE
+            matrix = matrix[known.any(1)][:, known.any(0)]  # the rest is padding
             if differs_along(matrix, 0) and differs_along(matrix, 1):
                 trace.rectangles.append(matrix)
 

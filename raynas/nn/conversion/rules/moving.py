@@ -12,10 +12,11 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from raynas.nn.conversion.labels import NONE
 from raynas.nn.conversion.lineage import Lineage
+from raynas.nn.conversion.operation import Operation
 from raynas.nn.conversion.rules.counting import follow_shape
 from raynas.nn.conversion.rules.pointwise import of_named
 from raynas.nn.conversion.rules.registry import or_none, rule
-from raynas.nn.conversion.trace import Operation, Trace
+from raynas.nn.conversion.trace import Trace
 
 MOVED = """
     view reshape permute transpose flatten unflatten contiguous chunk split unbind narrow

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from raynas.nn.conversion.operation import Operation
 from raynas.nn.conversion.rules.registry import rule, unknown
-from raynas.nn.conversion.trace import Operation, Trace
+from raynas.nn.conversion.trace import Trace
 
 
 @rule("layer_norm rms_norm batch_norm group_norm instance_norm")

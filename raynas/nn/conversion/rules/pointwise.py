@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from raynas.nn.conversion.labels import NONE, along, compact, differs_along, spread
+from raynas.nn.conversion.operation import Operation
 from raynas.nn.conversion.rules.registry import rule
-from raynas.nn.conversion.trace import Operation, Trace
+from raynas.nn.conversion.trace import Trace
 
 POINTWISE = """
     gelu relu silu sigmoid hardswish hardsigmoid hardtanh relu6 tanh pow rsqrt sqrt exp neg

@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from raynas.nn.conversion.labels import NONE, differs_along, spread
+from raynas.nn.conversion.operation import Operation
 from raynas.nn.conversion.rules.pointwise import tie_elementwise
 from raynas.nn.conversion.rules.registry import rule
-from raynas.nn.conversion.trace import Operation, Trace
+from raynas.nn.conversion.trace import Trace
 
 POOLS = """
     max_pool2d _max_pool2d avg_pool2d adaptive_avg_pool2d adaptive_max_pool2d interpolate

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from raynas.nn.conversion.trace import Operation, Trace
+from raynas.nn.conversion.operation import Operation
+from raynas.nn.conversion.trace import Trace
 
 Rule = Callable[[Trace, Operation], None]
 RULES: dict[str, Rule] = {}

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from raynas.nn.conversion.labels import NONE
+from raynas.nn.conversion.operation import Operation
 from raynas.nn.conversion.rules.registry import or_none, rule
-from raynas.nn.conversion.trace import Operation, Trace
+from raynas.nn.conversion.trace import Trace
 
 
 @rule("topk")

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from raynas.nn.conversion.labels import differs_along, spread
+from raynas.nn.conversion.operation import Operation
 from raynas.nn.conversion.rules.attention import of_activations
 from raynas.nn.conversion.rules.registry import fix, rule, unknown, untied
-from raynas.nn.conversion.trace import Operation, Trace
+from raynas.nn.conversion.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -59,14 +60,14 @@ def linear(trace: Trace, op: Operation) -> None:
 def _multiplied(trace: Trace, x: Tensor, matrix: Matrix, bias: Any, out: Tensor) -> None:
     """Give the product of an input's last dimension with a weight its labels."""
     labels = trace.of(x)
-    _reads(trace, labels, -1, matrix.met)
-    _bias(trace, bias, matrix.made)
+    reads(trace, labels, -1, matrix.met)
+    adds_bias(trace, bias, matrix.made)
     made = spread(matrix.made, out.shape, -1)
     trace.put(out, made)
     trace.multiply(made, matrix.met, weight=matrix.name)
 
 
-def _reads(trace: Trace, labels: Tensor | None, dim: int, met: Tensor) -> None:
+def reads(trace: Trace, labels: Tensor | None, dim: int, met: Tensor) -> None:
     """Tie the channels of an input to what a weight meets them with."""
     if labels is None:
         trace.freeze(met, "it reads an input of the model")
@@ -74,7 +75,8 @@ def _reads(trace: Trace, labels: Tensor | None, dim: int, met: Tensor) -> None:
         trace.labels.tie(trace.channels(labels, dim), met)
 
 
-def _bias(trace: Trace, bias: Any, rows: Tensor) -> None:
+def adds_bias(trace: Trace, bias: Any, rows: Tensor) -> None:
+    """Tie a bias, if there is one, to the channels that it is added to."""
     if not isinstance(bias, Tensor):
         return
     labels = trace.weight_labels(bias, -1)
@@ -97,11 +99,11 @@ def convolution(trace: Trace, op: Operation) -> None:
     labels, rows, met = trace.of(x), matrix.made, matrix.met
     taps = math.prod(weight.shape[2:])
     if groups == 1:
-        _reads(trace, labels, 1, met)
+        reads(trace, labels, 1, met)
     else:
         met = untied(weight.shape[1])
         _grouped(trace, labels, rows, groups)
-    _bias(trace, op.argument(2, "bias"), rows)
+    adds_bias(trace, op.argument(2, "bias"), rows)
     out = spread(rows, op.out.shape, 1)
     trace.put(op.out, out)
     trace.multiply(out, met, weight=matrix.name, taps=taps)
@@ -125,8 +127,8 @@ def transposed(trace: Trace, op: Operation) -> None:
     if matrix is None or groups != 1:
         unknown(trace, op)
         return
-    _reads(trace, trace.of(x), 1, matrix.met)
-    _bias(trace, op.argument(2, "bias"), matrix.made)
+    reads(trace, trace.of(x), 1, matrix.met)
+    adds_bias(trace, op.argument(2, "bias"), matrix.made)
     trace.put(op.out, spread(matrix.made, op.out.shape, 1))
     given = spread(matrix.met, x.shape, 1)
     trace.multiply(given, matrix.made, weight=matrix.name, taps=math.prod(weight.shape[2:]))
@@ -164,7 +166,7 @@ def product(trace: Trace, op: Operation) -> None:
         _multiplied(trace, a, right, op.argument(3, "bias"), op.out)
     elif left is not None and right is None and b.dim() > 1 and not _varies(trace, b, -1):
         _fix_experts(trace, a)
-        _reads(trace, trace.of(b), -2, left.met)
+        reads(trace, trace.of(b), -2, left.met)
         made = spread(left.made, op.out.shape, -2)
         trace.put(op.out, made)
         trace.multiply(made, left.met, weight=left.name)
