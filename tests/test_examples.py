@@ -36,6 +36,7 @@ LEARNED = {
     "nni_port": ("acc1", 0.7, 1.0),
     "ask_and_tell": ("accuracy", 0.8, 0.9),
     "optuna_study": ("accuracy", 0.8, 1.0),
+    "existing_llama": ("valid_perplexity", 5.0, 18.0),
     "existing_model": ("valid_accuracy", 0.4, 1.0),
     "plain_tune": ("accuracy", 0.7, 0.85),
 }
@@ -43,6 +44,7 @@ ON_RAY = ["two_inputs", "plain_tune"]
 # of these, `make examples` and `make test-all` run every one
 SLOW = {
     "character_transformer",
+    "existing_llama",
     "existing_model",
     "graphs",
     "image_folder",
