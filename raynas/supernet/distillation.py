@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from raynas.core.nest import Nest, call
+from raynas.core.nest import Nest, call, mapped
 from raynas.core.train_settings import TrainSettings
 from raynas.tasks import Task
 
@@ -41,13 +41,13 @@ class Taught:
     softmax distributions at a temperature T, times T squared; of other outputs the squared error.
 
     Attributes:
-        output: the teacher's.
+        output: the teacher's, as the task takes it.
         weight: of the loss.
         temperature: by which logits are divided.
         parts: of the losses that were asked for, detached.
     """
 
-    output: Tensor
+    output: Any
     weight: float = 1.0
     temperature: float = 1.0
     parts: list[Tensor] = field(default_factory=list, compare=False, repr=False)
@@ -61,8 +61,10 @@ class Taught:
 
         Raises:
             ValueError: the outputs are of different shapes.
+            TypeError: what is learned of them is no lone tensor.
         """
-        output, taught, dim = task.output(out), self.output, task.class_dim
+        output, taught = task.distilled(task.output(out)), task.distilled(self.output)
+        dim = task.class_dim
         if output.shape != taught.shape:
             raise ValueError(
                 f"teacher: it gives outputs of shape {tuple(taught.shape)}, and the network that "
@@ -97,8 +99,10 @@ class InPlace:
     def loss(self, task: Task, out: Any) -> Tensor:
         """Return nothing for the first network, whose outputs the others are drawn to."""
         if self._taught is None:
-            output: Tensor = task.output(out).detach()
-            self._taught = Taught(output, self._weight, parts=self.parts)
+            output: Tensor = task.distilled(task.output(out))
+            self._taught = Taught(
+                mapped(Tensor.detach, task.output(out)), self._weight, parts=self.parts
+            )
             nothing = output.new_zeros(())
             self.parts.append(nothing)
             return nothing
@@ -128,7 +132,7 @@ class Teacher:
 
         Args:
             out: what the student returns.
-            inputs: that it was called with.
+            inputs: that it was called with, of a model that computes its loss with the targets.
         """
         with torch.no_grad():
             output = self._task.output(call(self._net, inputs))

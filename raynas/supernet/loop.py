@@ -337,13 +337,14 @@ class TrainingLoop(ABC):
     ) -> Tensor:
         inputs, targets = batch
         with explained(self._task, batch):
-            out = self._precision.run(model, self._task.inputs(inputs, targets), exact=exact)
+            called = self._task.inputs(inputs, targets)
+            out = self._precision.run(model, called, exact=exact)
             loss = self._of_targets(out, targets, smoothing)
         if taught is not None:
             loss = loss + taught.loss(self._task, out)
         if self._teacher is None or smoothing is not None:
             return loss
-        return loss + self._teacher.loss(out, inputs)
+        return loss + self._teacher.loss(out, called)
 
     def _of_targets(self, out: object, targets: Any, smoothing: float | None) -> Tensor:
         if isinstance(targets, Mixed):

@@ -99,7 +99,7 @@ class Training(Protocol):
         """
         ...
 
-    def outputs(self, net: nn.Module, batch: Batch) -> Tensor:
+    def outputs(self, net: nn.Module, batch: Batch) -> Any:
         """Return what a network of the task's outputs gives for a batch, without gradients."""
         ...
 

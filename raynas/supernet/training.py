@@ -148,10 +148,9 @@ class SupernetTraining(TrainingLoop):
         return self._loss(model, batch, smoothing=smoothing, exact=exact, taught=taught)
 
     @torch.no_grad()
-    def outputs(self, net: nn.Module, batch: Batch) -> Tensor:
+    def outputs(self, net: nn.Module, batch: Batch) -> Any:
         """Return what a network of the task's outputs gives for a batch, without gradients."""
-        outputs: Tensor = self._task.output(self._precision.run(net, self._task.inputs(*batch)))
-        return outputs
+        return self._task.output(self._precision.run(net, self._task.inputs(*batch)))
 
     def top_k(self, count: int) -> list[dict[str, Value]]:
         """Return the most probable architectures; none where no distribution is learned."""

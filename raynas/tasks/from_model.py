@@ -79,6 +79,14 @@ class FromModel(Task):
         """Return the model's loss, to which it has added what it has of auxiliary losses."""
         return self.loss(self.output(out), target, smoothing=smoothing)
 
+    def distilled(self, output: tuple[Tensor, Any]) -> Tensor:
+        """Return the logits, whose squared difference is learned.
+
+        Raises:
+            TypeError: the model returns none.
+        """
+        return super().distilled(output[1])
+
     def measured(self, output: tuple[Tensor, Any], target: Any) -> tuple[Any, Any]:
         """Return the logits and the labels."""
         return output[1], target

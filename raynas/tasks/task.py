@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from raynas.core.capabilities import refuse_misspelt
-from raynas.core.nest import Nest
+from raynas.core.nest import Nest, described
 from raynas.core.options import options_of
 from raynas.core.registry import Registry
 from raynas.tasks.metric_state import MetricState, Part, Sums, Whole, device_of, row_count
@@ -162,6 +162,19 @@ class Task:
             TypeError: the output is to be one tensor, and there is none.
         """
         return in_float32(main_output(out) if self.single_output else out)
+
+    def distilled(self, output: Any) -> Tensor:
+        """Return what of an output is drawn to a teacher's, here all.
+
+        Raises:
+            TypeError: it is no lone tensor.
+        """
+        if not isinstance(output, Tensor):
+            raise TypeError(
+                f"task {self.name!r}: a teacher's outputs are learned where they are one tensor, "
+                f"and the model returns {described(output)}: leave the teacher out (distill=0)"
+            )
+        return output
 
     def measured(self, output: Any, target: Any) -> tuple[Any, Any]:
         """Return what metrics of one's own take of an output and a target, here all."""
