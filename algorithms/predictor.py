@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Literal, get_args
 
 import numpy as np
@@ -17,24 +17,18 @@ from numpy.typing import NDArray
 
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
-from raynas.core.candidates import Candidates, candidates
+from raynas.core.candidates import candidates
 from raynas.core.codes import Codes, Rows
 from raynas.core.decision import Choice
 from raynas.core.deduplicator import Deduplicator
 from raynas.core.feasible import repaired
+from raynas.core.kernel_ridge import KernelRidge
 from raynas.core.objectives import pareto_mask
 from raynas.core.points import Numbers, Points
 from raynas.core.ranking import scores_of
 from raynas.core.sampler import SAMPLERS, Origin, Sampler
 from raynas.core.similarity import EqualDecisions
-from raynas.core.surrogate import (
-    Matrix,
-    expected,
-    improvement,
-    kernel,
-    posterior_bounds,
-    ranked,
-)
+from raynas.core.surrogate import Matrix, expected, improvement, ranked
 from raynas.core.trial import Trial
 from raynas.supernet.blas import one_blas_thread
 from raynas.supernet.forecast import Forecast, forecast
@@ -274,13 +268,26 @@ class Predictor(Sampler):
         centres = centres[: FRONT_CENTRES if several else CENTRES]
         fitted = self._fitted(best, own)
         view = self._forecast(valid, scores, everywhere) if self._model == "mlp" else None
-        pool = None if view is None else view.pool
-        middles = points.rows[valid[centres]]
-        around = candidates(self._codes, middles, self._rng, seen=self._seen, pool=pool)
+        targets = ranked(scores[fitted]) if view is None else ranked(scores)[fitted]
+        rows = points.rows[valid[fitted]]
+        ridge = self._ridge(rows, targets if view is None else targets - view.mean(rows))
+        around = candidates(
+            self._codes,
+            points.rows[valid[centres]],
+            self._rng,
+            seen=self._seen,
+            pool=None if view is None else view.pool,
+            gains=partial(self._gains, ridge) if self._model == "quadratic" else None,
+        )
         if not len(around):
             return None, Origin()
-        targets = ranked(scores[fitted]) if view is None else ranked(scores)[fitted]
-        mean, upper = self._bounds(points.rows[valid[fitted]], targets, around, view)
+        if self._model == "forest":
+            mean, upper = self._forest_bounds(rows, targets, around.rows)
+        else:
+            mean, upper = ridge.bounds(around)
+        if view is not None:
+            mean, upper = view.mean(around.rows) + mean, view.deviation * (upper - mean)
+            upper += mean
         hope = improvement(upper, targets, own[fitted]) if several else upper[:, 0]
         for i in np.argsort(-hope, kind="stable"):
             if self._visited.is_open(self._codes.decode(around.rows[i])):
@@ -326,25 +333,19 @@ class Predictor(Sampler):
         others = others[np.argsort(~own_N[others], kind="stable")]
         return np.concatenate([best, others[: FITTED - len(best)]])
 
-    def _bounds(
-        self, rows: Rows, targets: Matrix, around: Candidates, view: Forecast | None
-    ) -> tuple[Matrix, Matrix]:
-        """Return mean and mean + deviation of every objective, each of shape (C, M)."""
-        if self._model == "forest":
-            seed = int(self._rng.integers(2**31))
-            features = self._codes.features
-            return forest_bounds(features(rows), targets, features(around.rows), seed=seed)
+    def _ridge(self, rows: Rows, targets: Matrix) -> KernelRidge:
         flying = [row for row, _ in self._flying.values()][-IN_FLIGHT:]
-        points = np.concatenate([rows, self._table(flying)])
-        known, cross = self._equal.between(points, points), self._equal.of(around, points)
         noise = 0.1 if targets.shape[1] == 1 else 0.03
-        left = targets if view is None else targets - view.mean(rows)
-        mean, upper = posterior_bounds(kernel(known), kernel(cross), left, noise=noise)
-        if view is None:
-            return mean, upper
-        deviation = upper - mean
-        mean += view.mean(around.rows)
-        return mean, mean + view.deviation * deviation
+        return KernelRidge(self._equal, rows, targets, self._table(flying), noise=noise)
+
+    def _gains(self, ridge: KernelRidge, centres: Rows) -> Matrix:
+        """Return what values add at each centre, to objectives weighed at random if several."""
+        weights = self._rng.dirichlet(np.ones(ridge.objectives), size=len(centres))
+        return ridge.gains(centres, weights)
+
+    def _forest_bounds(self, rows: Rows, targets: Matrix, around: Rows) -> tuple[Matrix, Matrix]:
+        features, seed = self._codes.features, int(self._rng.integers(2**31))
+        return forest_bounds(features(rows), targets, features(around), seed=seed)
 
     def _table(self, rows: Sequence[Rows]) -> Rows:
         """Return rows as one array, also if there are none."""

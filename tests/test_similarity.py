@@ -41,8 +41,8 @@ def test_changes_tell_what_whole_rows_tell(space: ArchSpace) -> None:
         around.centres,
     )
     rows = np.concatenate([codes.uniform(50, rng), around.centres, around.rows[:3]])
-    assert equal.of(around, rows).tolist() == equal.between(around.rows, rows).tolist()
-    assert equal.of(around, rows[:0]).shape == (len(around), 0)
+    assert equal.to(rows).of(around).tolist() == equal.between(around.rows, rows).tolist()
+    assert equal.to(rows[:0]).of(around).shape == (len(around), 0)
 
 
 @every_space

@@ -5,7 +5,7 @@ Shapes: C candidates, K columns.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from raynas.core.codes import Codes, Rows
 
-NEIGHBOURS = 400  # of a centre, at most; of more, so many are drawn
+NEIGHBOURS = 400  # of a centre, at most; of more, so many are drawn, or
+BEST = 50  # are looked at where it is known what they are expected to gain
+DRAWN = 3  # sets of changes made at once, of each size
 MUTANTS = 30  # of a centre, that differ in two or three decisions
 UNIFORM = 100  # from anywhere
 
@@ -36,6 +38,9 @@ class Candidates:
         return len(self.rows)
 
 
+Gains = Callable[[Rows], NDArray[np.float64]]  # of every value of every column, by centre
+
+
 def candidates(
     codes: Codes,
     centres: Rows,
@@ -43,8 +48,11 @@ def candidates(
     *,
     seen: Container[bytes],
     pool: Rows | None = None,
+    gains: Gains | None = None,
 ) -> Candidates:
     """Return unseen rows, each once: neighbours and mutants of the centres, and any others.
+
+    Where there are more than 400 changes of one decision, only some of them are looked at.
 
     Args:
         codes: of the space.
@@ -52,8 +60,15 @@ def candidates(
         rng: draws.
         seen: keys of what is left out.
         pool: rows that come last.
+        gains: what a value is expected to add at each centre: says which changes are looked at,
+            together as well; None draws them.
     """
-    near = [codes.neighbours(row, rng, most=NEIGHBOURS) for row in centres]
+    if gains is None or codes.changes.sum() <= NEIGHBOURS:
+        near = [codes.neighbours(row, rng, most=NEIGHBOURS) for row in centres]
+    else:
+        near = [
+            ascents(codes, row, own, rng) for row, own in zip(centres, gains(centres), strict=True)
+        ]
     mutants = codes.mutate(codes.mutate(np.repeat(centres, MUTANTS, 0), rng), rng)
     thrice = rng.random(len(mutants)) < 0.3
     mutants[thrice] = codes.mutate(mutants[thrice], rng)
@@ -68,3 +83,44 @@ def candidates(
             first.setdefault(key, i)
     kept = list(first.values())
     return Candidates(rows[kept], owners[kept], centres)
+
+
+def ascents(codes: Codes, row: Rows, gains: NDArray[np.float64], rng: np.random.Generator) -> Rows:
+    """Return a row's most promising changes, each alone and many together.
+
+    Of the best change of every decision that gains, the first 2, 4, 8, ... are made at once, and as
+    many again drawn from twice as many, some times.
+
+    Args:
+        codes: of the space.
+        row: shape (K,).
+        gains: of every value of every column.
+        rng: draws.
+    """
+    edits = codes.edits(row)
+    written = codes.starts[edits.columns]
+    gained_E2 = gains[written + edits.values] - gains[written + row[edits.columns]]
+    single = edits.columns[:, 0] == edits.columns[:, 1]
+    gained = gained_E2[:, 0] + np.where(single, 0, gained_E2[:, 1])
+    order = np.argsort(-gained, kind="stable")
+    alone = order[:BEST]
+    better = order[gained[order] > 0]
+    _, first = np.unique(edits.decisions[better], return_index=True)
+    ladder = better[np.sort(first)]  # one change a decision
+    places, numbers = [np.arange(len(alone))], [alone]
+    for steps in _steps(len(ladder), rng):
+        places.append(np.full(len(steps), len(places) + len(alone) - 1))
+        numbers.append(ladder[steps])
+    return codes.edited(row, edits, np.concatenate(places), np.concatenate(numbers), rng)
+
+
+def _steps(count: int, rng: np.random.Generator) -> Iterator[NDArray[np.intp]]:
+    """Yield which steps of a ladder are made at once."""
+    many = 2
+    while many <= count:
+        yield np.arange(many)
+        for _ in range(DRAWN):
+            drawn = np.flatnonzero(rng.random(min(2 * many, count)) < 0.5)
+            if len(drawn):
+                yield drawn
+        many *= 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from graphlib import TopologicalSorter
 from typing import TypeAlias
@@ -17,6 +18,24 @@ from raynas.core.plain_choices import PlainChoices, steps_of
 
 Rows: TypeAlias = NDArray[np.int32]
 UNREACHED = -1
+
+
+@dataclass(frozen=True)
+class Edits:
+    """Changes of a row, each of one decision; an exchange in a subset writes two values.
+
+    Attributes:
+        decisions: number of the decision, shape (E,).
+        columns: what is written, twice the same where it is one value, shape (E, 2).
+        values: to each, shape (E, 2).
+    """
+
+    decisions: NDArray[np.intp]
+    columns: NDArray[np.intp]
+    values: NDArray[np.intp]
+
+    def __len__(self) -> int:
+        return len(self.decisions)
 
 
 class Codes:
@@ -36,6 +55,8 @@ class Codes:
 
     Attributes:
         changes: in how many ways each decision can change by one step.
+        values: of all columns, not being reached counted where it may be.
+        starts: number of each column's value 0 among them, shape (C,).
     """
 
     def __init__(self, space: ArchSpace) -> None:
@@ -60,6 +81,11 @@ class Codes:
         self._is_choice = np.array([isinstance(d, Choice) for d in decisions], dtype=bool)
         self._first = np.array([span.start for span in self.columns.values()], dtype=np.intp)
         self._sizes = np.array(self.sizes, dtype=np.int32)
+        spare = np.zeros(len(self._sizes), dtype=np.int32)
+        for hidden, _ in self._hidden:
+            spare[hidden] = 1
+        self.values = int((self._sizes + spare).sum())
+        self.starts = np.cumsum(self._sizes + spare) - self._sizes
         self.changes = np.array([_changes(d) for d in decisions], dtype=np.int64)
 
     def _find_places(self) -> dict[str, list[tuple[int, int] | None]]:
@@ -172,31 +198,55 @@ class Codes:
             rng: draws.
             most: of more rows, so many are drawn; None returns all.
         """
-        counts = np.where(row[self._first] == UNREACHED, 0, self.changes)
-        numbers = np.arange(counts.sum())
-        if most is not None and len(numbers) > most:
+        edits = self.edits(row)
+        numbers = np.arange(len(edits))
+        if most is not None and len(edits) > most:
             numbers = np.sort(rng.choice(numbers, most, replace=False, shuffle=False))
-        ends = np.cumsum(counts)
-        decisions = np.searchsorted(ends, numbers, side="right")
-        changes = numbers - (ends - counts)[decisions]
-        rows = self.fill(np.repeat(row[None], len(numbers), 0), rng)
-        starts = self._first[decisions]
-        plain = np.flatnonzero(self._is_choice[decisions])
-        now = row[starts[plain]]
-        rows[plain, starts[plain]] = changes[plain] + (changes[plain] >= now)
-        for i in np.flatnonzero(~self._is_choice[decisions]).tolist():
-            self._exchange(self.labels[decisions[i]], rows[i], int(changes[i]))
-        return self.settle(rows)
+        return self.edited(row, edits, np.arange(len(numbers)), numbers, rng)
 
-    def _exchange(self, label: str, row: Rows, change: int) -> None:
-        """Make one of a subset's changes, in place."""
-        own = row[self.columns[label]]
-        if label not in self._exact:
-            own[change] ^= 1
-            return
-        inside, outside = np.flatnonzero(own), np.flatnonzero(own == 0)
-        leaving, joining = divmod(change, len(outside))
-        own[inside[leaving]], own[outside[joining]] = 0, 1
+    def edits(self, row: Rows) -> Edits:
+        """Return every change of one decision, by decision and value."""
+        counts = np.where(row[self._first] == UNREACHED, 0, self.changes)
+        decisions = np.repeat(np.arange(len(counts)), counts)
+        ends = np.cumsum(counts)
+        changes = np.arange(len(decisions)) - np.repeat(ends - counts, counts)
+        columns = np.repeat(self._first[decisions, None], 2, 1)
+        values = np.repeat((changes + (changes >= row[columns[:, 0]]))[:, None], 2, 1)
+        for at in np.flatnonzero(~self._is_choice & (counts > 0)).tolist():
+            mine = slice(int(ends[at] - counts[at]), int(ends[at]))
+            own = row[self.columns[self.labels[at]]]
+            if self.labels[at] not in self._exact:
+                columns[mine] += np.arange(len(own))[:, None]
+                values[mine] = 1 - own[:, None]
+                continue
+            leaving, joining = np.flatnonzero(own), np.flatnonzero(own == 0)
+            columns[mine, 0] += np.repeat(leaving, len(joining))
+            columns[mine, 1] += np.tile(joining, len(leaving))
+            values[mine] = 0, 1
+        return Edits(decisions, columns, values)
+
+    def edited(
+        self,
+        row: Rows,
+        edits: Edits,
+        places: NDArray[np.intp],
+        numbers: NDArray[np.intp],
+        rng: np.random.Generator,
+    ) -> Rows:
+        """Return changed rows; what is newly opened is drawn.
+
+        Args:
+            row: what is changed, shape (C,).
+            edits: of this row.
+            places: which of the returned rows has a change; ascending, none left out.
+            numbers: which change it has there, of a decision at most one.
+            rng: draws.
+        """
+        count = int(places[-1]) + 1 if len(places) else 0
+        rows = self.fill(np.repeat(row[None], count, 0), rng)
+        for part in (0, 1):
+            rows[places, edits.columns[numbers, part]] = edits.values[numbers, part]
+        return self.settle(rows)
 
     def mutate(self, rows: Rows, rng: np.random.Generator) -> Rows:
         """Change one reached decision in every row, each as ``ArchSpace.mutate`` does."""
@@ -257,6 +307,11 @@ class Codes:
         places = rows + 1 + starts[:-1]
         found[np.arange(len(rows))[:, None], places] = self._weights
         return found
+
+    def places(self, rows: Rows) -> NDArray[np.intp]:
+        """Return the numbers of all values that are taken, among those of all columns, (N, C)."""
+        places: NDArray[np.intp] = rows + self.starts
+        return places
 
     @cached_property
     def _weights(self) -> NDArray[np.float64]:

@@ -18,7 +18,7 @@ Matrix = NDArray[np.float64]
 Matches: TypeAlias = NDArray[np.float32]  # float64 where whole numbers are larger
 
 SHALLOW = 256  # values of all columns up to which candidates are compared as a whole
-FEW = 8  # changed columns up to which a candidate is compared by these alone
+FEW = 64  # changed columns up to which a candidate is compared by these alone
 DENSE = 16  # values per column up to which one product of vectors of ones is faster
 BLOCK = 2**22  # entries of such vectors at once
 EXACT = 2**24  # whole numbers that a float32 holds
@@ -33,79 +33,121 @@ class EqualDecisions:
 
     Args:
         codes: of the space.
+
+    Attributes:
+        codes: of the space.
+        weights: of a match in each column, whole numbers, shape (K,).
+        total: of all of them.
+        dense: whether columns have few values.
     """
 
     def __init__(self, codes: Codes) -> None:
+        self.codes = codes
         widths = [span.stop - span.start for span in codes.columns.values()]
         whole = lcm(*widths)
-        self._total = float(max(len(widths) * whole, 1))
-        kind = np.float32 if self._total < EXACT else np.float64
+        self.total = float(max(len(widths) * whole, 1))
+        kind = np.float32 if self.total < EXACT else np.float64
         weights = [whole / width for width in widths for _ in range(width)]
-        self._weights: Matches = np.array(weights, dtype=kind)
-        self._starts = np.cumsum([0, *(size + 1 for size in codes.sizes)])
-        self._dense = int(self._starts[-1]) <= DENSE * len(codes.sizes)
+        self.weights: Matches = np.array(weights, dtype=kind)
+        self.dense = codes.values <= DENSE * len(codes.sizes)
 
     def between(self, first: Rows, second: Rows) -> Matrix:
         """Return the shares of all pairs, shape (A, B)."""
-        return self._shares(self._matches(first, self._taken(second)))
+        return self.to(second).of_rows(first)
 
-    def of(self, candidates: Candidates, rows: Rows) -> Matrix:
-        """Return the shares of candidates and rows, shape (C, N).
+    def to(self, points: Rows) -> SharesTo:
+        """Return what compares others with points, shape (N, K)."""
+        return SharesTo(self, points)
+
+    def ones(self, rows: Rows, weights: Matches | float) -> Matches:
+        """Return a weight for every value that is taken, shape (A, values of all columns)."""
+        vectors: Matches = np.zeros((len(rows), self.codes.values), dtype=self.weights.dtype)
+        vectors[np.arange(len(rows))[:, None], self.codes.places(rows)] = weights
+        return vectors
+
+
+class SharesTo:
+    """Shares of equal decisions with some points.
+
+    Args:
+        equal: says what counts.
+        points: shape (N, K).
+    """
+
+    def __init__(self, equal: EqualDecisions, points: Rows) -> None:
+        self._equal, self._codes, self._weights = equal, equal.codes, equal.weights
+        self._points = points
+        # by value and point whether it is taken; of many values, by column and point what is
+        self._taken: NDArray[Any] = (equal.ones(points, 1.0) if equal.dense else points).T.copy()
+
+    def of_rows(self, rows: Rows) -> Matrix:
+        """Return the shares of rows and points, shape (A, N)."""
+        return self._shares(self._matches(rows))
+
+    def of(self, candidates: Candidates) -> Matrix:
+        """Return the shares of candidates and points, shape (C, N).
 
         In a deep space a candidate's matches are its centre's but for what was changed.
         """
-        if self._starts[-1] <= SHALLOW:
-            return self.between(candidates.rows, rows)
+        if self._codes.values <= SHALLOW:
+            return self.of_rows(candidates.rows)
         changed_CK = candidates.rows != candidates.centres[candidates.owners]
         near = (candidates.owners >= 0) & (changed_CK.sum(1) <= FEW)
-        taken = self._taken(rows)
-        matches = np.empty((len(candidates), len(rows)), dtype=self._weights.dtype)
-        matches[~near] = self._matches(candidates.rows[~near], taken)
-        matches[near] = self._matches(candidates.centres, taken)[candidates.owners[near]]
+        matches = np.empty((len(candidates), len(self._points)), dtype=self._weights.dtype)
+        matches[~near] = self._matches(candidates.rows[~near])
+        matches[near] = self._matches(candidates.centres)[candidates.owners[near]]
         at, columns = np.nonzero(changed_CK & near[:, None])
         place = np.arange(len(at)) - np.searchsorted(at, at)  # among a candidate's changes
         for number in range(place.max(initial=-1) + 1):
-            rows_E, columns_E = at[place == number], columns[place == number]
+            mine = np.flatnonzero(place == number)
+            rows_E, columns_E = at[mine], columns[mine]
             before_E = candidates.centres[candidates.owners[rows_E], columns_E]
-            matches[rows_E] -= self._matches_in(columns_E, before_E, taken)
-            matches[rows_E] += self._matches_in(
-                columns_E, candidates.rows[rows_E, columns_E], taken
-            )
+            after_E = candidates.rows[rows_E, columns_E]
+            matches[rows_E] += self._matches_in(columns_E, after_E)
+            matches[rows_E] -= self._matches_in(columns_E, before_E)
         return self._shares(matches)
 
-    def _shares(self, matches: Matches) -> Matrix:
-        return matches.astype(np.float64) / self._total
+    def gains(self, weights_AN: Matrix) -> Matrix:
+        """Return what each value of each column adds to weighted sums of shares, shape (A, values).
 
-    def _taken(self, rows: Rows) -> NDArray[Any]:
-        """Return by value and row whether it is taken; by column and row what is, of many values.
-
-        Shape (values of all columns, N) or (K, N).
+        Args:
+            weights_AN: of the shares.
         """
-        return self._ones(rows, 1.0).T.copy() if self._dense else rows.T.copy()
+        values, places = self._codes.values, self._codes.places(self._points)
+        if self._equal.dense:
+            of_values = np.zeros(values)
+            of_values[places] = self._weights  # what no point takes adds nothing
+            gained = weights_AN @ self._taken.T.astype(np.float64) * of_values
+        else:
+            each_ANK = weights_AN[:, :, None] * self._weights
+            flat = places.ravel()
+            gained = np.array([np.bincount(flat, each.ravel(), values) for each in each_ANK])
+        return self._shares(gained)
 
-    def _ones(self, rows: Rows, weights: Matches | float) -> Matches:
-        """Return a weight for every value that is taken, shape (N, values of all columns)."""
-        vectors: Matches = np.zeros((len(rows), self._starts[-1]), dtype=self._weights.dtype)
-        vectors[np.arange(len(rows))[:, None], rows + 1 + self._starts[:-1]] = weights
-        return vectors
+    def _shares(self, matches: NDArray[Any]) -> Matrix:
+        shares: Matrix = matches.astype(np.float64) / self._equal.total
+        return shares
 
-    def _matches(self, rows: Rows, taken: NDArray[Any]) -> Matches:
+    def _matches(self, rows: Rows) -> Matches:
         """Return the weighted numbers of equal columns of all pairs."""
-        found: Matches = np.zeros((len(rows), taken.shape[1]), dtype=self._weights.dtype)
-        if not self._dense:
+        found: Matches = np.zeros((len(rows), len(self._points)), dtype=self._weights.dtype)
+        if not self._equal.dense:
             for column, weight in enumerate(self._weights):
-                found += weight * (rows[:, column, None] == taken[column])
+                found += weight * (rows[:, column, None] == self._taken[column])
             return found
-        step = max(1, BLOCK // max(1, len(taken)))
+        step = max(1, BLOCK // max(1, self._codes.values))
         for at in range(0, len(rows), step):
-            found[at : at + step] = self._ones(rows[at : at + step], self._weights) @ taken
+            found[at : at + step] = (
+                self._equal.ones(rows[at : at + step], self._weights) @ self._taken
+            )
         return found
 
-    def _matches_in(
-        self, columns_E: NDArray[np.intp], values_E: Rows, taken: NDArray[Any]
-    ) -> Matches:
-        """Return the weights of single columns where rows take a value there, shape (E, N)."""
-        weights = self._weights[columns_E, None]
-        if not self._dense:
-            return weights * (taken[columns_E] == values_E[:, None])
-        return weights * taken[self._starts[columns_E] + 1 + values_E]
+    def _matches_in(self, columns_E: NDArray[np.intp], values_E: Rows) -> Matches:
+        """Return the weights of single columns where points take a value there, shape (E, N)."""
+        found: Matches = (
+            self._taken[self._codes.starts[columns_E] + values_E]
+            if self._equal.dense
+            else self._taken[columns_E] == values_E[:, None]
+        )
+        found = self._weights[columns_E, None] * found
+        return found
