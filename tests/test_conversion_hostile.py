@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import namedtuple
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -96,6 +98,75 @@ class ByName(Two):
         return {"scores": self.second(self.first(image).relu() * scale)}
 
 
+@dataclass
+class Scored:
+    scores: Tensor
+    others: list[Tensor]
+
+
+class Structured(Two):
+    def forward(self, x: Tensor) -> Scored:
+        scores = self.second(self.first(x).relu())
+        return Scored(scores, [scores * 2])
+
+
+class Heads(Two):
+    """Two outputs in a dict: neither may become smaller."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.other = nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        hidden = self.first(x).relu()
+        return {"classes": self.second(hidden), "boxes": self.other(hidden)}
+
+
+class Hidden(Two):
+    """Tensors where nobody looks for them."""
+
+    def forward(self, x: Tensor) -> object:
+        self.kept = self.second(self.first(x))
+        return object()
+
+
+class Dropping(Two):
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = nn.functional.dropout(self.first(x).relu(), 0.5, self.training)
+        return self.second(hidden)  # type: ignore[no-any-return]
+
+
+class Chosen(Two):
+    """As many rows as the data has that are positive."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x[x[:, 0] > 0]).relu())  # type: ignore[no-any-return]
+
+
+class Built(nn.Module):
+    """Its layers are built in the first pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net: nn.Module | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.net is None:
+            self.net = nn.Sequential(nn.Linear(x.shape[1], 16), nn.ReLU(), nn.Linear(16, 3)).to(x)
+        return self.net(x)  # type: ignore[no-any-return]
+
+
+class Normed(Two):
+    """Its first weight is computed of a direction and a length."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        nn.utils.parametrizations.weight_norm(self.first)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x).relu())  # type: ignore[no-any-return]
+
+
 def parametrised() -> nn.Module:
     net = Constant()
     nn.utils.parametrizations.weight_norm(net.first)
@@ -122,6 +193,11 @@ MODELS = {
     "parametrised": (parametrised, X),
     "hooked": (hooked, X),
     "sequential": (lambda: nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3)), X),
+    "dataclass": (Structured, X),
+    "two in a dict": (Heads, X),
+    "dropout": (Dropping, X),
+    "rows of the data": (Chosen, X),
+    "weight norm": (Normed, X),
     "prime groups": (
         lambda: nn.Sequential(
             nn.Linear(6, 21), nn.Unflatten(1, (21, 1)), nn.GroupNorm(7, 21), nn.Flatten(),
@@ -131,6 +207,8 @@ MODELS = {
     ),
 }  # fmt: skip
 
+OFFERED = ["buffer", "named tuple", "dict", "sequential", "twice", "dataclass", "two in a dict"]
+OFFERED += ["dropout", "rows of the data", "weight norm"]
 REFUSED = {"shape constant", "order", "control flow", "in place", "parametrised", "hooked"}
 
 
@@ -159,11 +237,43 @@ def test_what_code_fixes_is_refused_with_the_reason(make: type[nn.Module]) -> No
         raynas.elastic(make().double(), X, width=True)
 
 
-@pytest.mark.parametrize("name", ["buffer", "named tuple", "dict", "sequential", "twice"])
+@pytest.mark.parametrize("name", OFFERED)
 def test_what_can_be_told_is_offered(name: str) -> None:
     make, example = MODELS[name]
     space = raynas.elastic(make().double(), example, width=True)
     assert space.arch_space.size() > 1
+
+
+@pytest.mark.parametrize("make", [Structured, Heads])
+def test_all_outputs_of_a_structure_keep_their_size(make: type[Two]) -> None:
+    space = raynas.elastic(make().double(), X, width=True)
+    assert list(space.plan.largest) == ["first.ffn"]
+
+
+def test_a_model_in_training_mode_stays_in_it() -> None:
+    model = Dropping().double().train()
+    net = raynas.elastic(model, X, width=True).supernet()
+    assert model.training
+    assert net.training
+    assert _worst(outputs(model.eval(), X), outputs(net.eval(), X)) <= 1e-12
+
+
+def test_outputs_without_tensors_are_refused() -> None:
+    with pytest.raises(InvalidSpace, match="Hidden returns no tensors that could be compared"):
+        raynas.elastic(Hidden().double(), X, width=True)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [Built, lambda: nn.Sequential(nn.LazyLinear(16), nn.ReLU(), nn.Linear(16, 3)).double()],
+)
+@pytest.mark.filterwarnings("ignore:Lazy modules")
+def test_a_model_that_is_not_built_is_refused_until_it_is(make: Callable[[], nn.Module]) -> None:
+    model = make()
+    with pytest.raises(InvalidSpace, match=r"builds layers while it runs.* call it on the example"):
+        raynas.elastic(model, X, width=True)
+    model(X)
+    assert raynas.elastic(model, X, width=True).arch_space.size() == 3
 
 
 def test_a_lone_layer_has_nothing_to_offer() -> None:

@@ -11,6 +11,7 @@ from torch.nn.modules.conv import _ConvNd
 from raynas.core.errors import InvalidSpace
 from raynas.core.nest import Nest
 from raynas.nn.conversion.axes import Axis, axes_of
+from raynas.nn.conversion.built import check_built, check_unchanged
 from raynas.nn.conversion.depth import skips_of
 from raynas.nn.conversion.folding import Folding
 from raynas.nn.conversion.laws import EXACT, ROUNDED, agree, holding, outputs
@@ -48,11 +49,13 @@ class Conversion:
 
     def __init__(self, model: nn.Module, example: Nest, request: Request) -> None:
         self.request = request
+        check_built(model)
         self.specimen = Specimen(model, example)
         self.model = self.specimen.model
         self.reasons: dict[Place, str] = {}
         example = self.specimen.example
         self.sample = sample_of(self.model, example).first_rows(self.model, ENOUGH)
+        check_unchanged(model, self.model)
         self.few = self.sample.first_rows(self.model, FEW)
         self.trace = Trace(self.model, RULES)
         self.trace.run(self.model, self.few.inputs)

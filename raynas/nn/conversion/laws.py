@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from raynas.core.nest import Nest, call
-from raynas.nn.conversion.trace import Place, results
+from raynas.nn.conversion.results import results
+from raynas.nn.conversion.trace import Place
 
 T = TypeVar("T")
 EXACT = 1e-9  # of the largest output, where all is computed in float64

@@ -51,6 +51,11 @@ def sample_of(model: nn.Module, example: Nest) -> Sample:
         raise InvalidSpace(
             f"{name} does not take the example, of shapes {shapes}: {text}"
         ) from error
+    if not first:
+        raise InvalidSpace(
+            f"{name} returns no tensors that could be compared: expected a tensor, or tuples, "
+            "lists, dicts or dataclasses of tensors"
+        )
     if not agree(first, outputs(model, example)):
         raise InvalidSpace(
             f"{name} gives different outputs for one input in evaluation mode: what depends on "

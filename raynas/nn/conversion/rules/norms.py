@@ -70,7 +70,6 @@ def weight_norm(trace: Trace, op: Operation) -> None:
         unknown(trace, op)
         return
     trace.labels.tie(rows, own)
-    for other, plane in enumerate(lineage.planes):
-        if other != lineage.along(dim):
-            trace.reduce(plane)
+    for plane in lineage.planes:  # of rows too: a direction of zeros is none
+        trace.reduce(plane)
     trace.descend(op.out, lineage)
