@@ -51,7 +51,7 @@ def kept_of(size: int, left_out: Iterable[Tensor]) -> Kept | None:
     at = np.flatnonzero(mask)
     if not len(at):
         raise ValueError(f"nothing stays of a dimension of {size}")
-    return None if len(at) == size else (_stretches(at) or torch.from_numpy(at))
+    return None if len(at) == size else _stretches(at) or torch.from_numpy(at.astype(np.int32))
 
 
 def centre(edge: int, size: int) -> Stretches:
@@ -109,7 +109,7 @@ class Cut:
         """Write into what is kept of a tensor that is cut along one dimension."""
         part = self._view(tensor)
         for dim, positions in self._positions.items():
-            part.index_copy_(dim, self._on(dim, positions, tensor.device), value)
+            part.index_copy_(dim, self._on(dim, positions, tensor.device).long(), value)
             return
         part.copy_(value.view(part.shape))
 
@@ -121,6 +121,8 @@ class Cut:
         if geometry is None:
             geometry = self._geometries[strides] = self._geometry(strides)
         sizes, steps, first = geometry
+        if not first:  # where the tensor begins, without asking: this is read in every pass
+            return tensor.as_strided(sizes, steps)
         return tensor.as_strided(sizes, steps, tensor.storage_offset() + first)
 
     def _geometry(self, strides: Strides) -> tuple[list[int], list[int], int]:

@@ -22,7 +22,7 @@ Member = Callable[[Values], Update]
 Group = tuple[Callable[[Any], Any], dict[Any, list[Update]], list[Member], int]
 AT_ONCE = 16  # so many combinations of values are made beforehand
 REMEMBERED = 64  # so many are remembered
-LAST = 8  # where there are more, the last few are
+LAST = 4  # where there are more, the last few are
 
 
 class CutAttributes(dict[str, Any]):
