@@ -11,8 +11,9 @@ from torch.utils._pytree import tree_leaves
 
 from raynas.core.nest import Nest
 from raynas.costs.meter import Meter, storage_key
+from raynas.nn.conversion.operation import Operation
 from raynas.nn.conversion.rules import RULES
-from raynas.nn.conversion.trace import Operation, Trace, counted
+from raynas.nn.conversion.trace import Trace, counted
 
 Counted = tuple[Tensor, Tensor]  # distinct labels, and how often each stands there
 

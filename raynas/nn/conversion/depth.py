@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from raynas.nn.conversion.calls import ModuleCall, Noted
 from raynas.nn.conversion.labels import NONE, compact
 from raynas.nn.conversion.plan import Skip
-from raynas.nn.conversion.trace import ModuleCall, Noted, Trace
+from raynas.nn.conversion.trace import Trace
 
 
 def skips_of(trace: Trace, model: nn.Module, class_of: NDArray[np.int64]) -> list[Skip]:

@@ -2,51 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from raynas.core.nest import Nest, call
+from raynas.nn.conversion.calls import Calls
 from raynas.nn.conversion.counts import Monomials, TracedInt, traced_counts
 from raynas.nn.conversion.labels import Labels, along, compact, spread
 from raynas.nn.conversion.lineage import Lineage
+from raynas.nn.conversion.operation import Operation
+from raynas.nn.conversion.results import results
 
 Place = tuple[str, int]  # a tensor's name in the model, and one of its dimensions
-
-
-@dataclass(frozen=True)
-class Operation:
-    """One call of a function of torch.
-
-    Attributes:
-        name: of the function.
-        function: itself.
-        args: as they came.
-        kwargs: as they came.
-        out: what it returned.
-    """
-
-    name: str
-    function: Any
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    out: Any
-
-    def argument(self, at: int, name: str, default: Any = None) -> Any:
-        """Return an argument, given by its place or by its name."""
-        return self.args[at] if len(self.args) > at else self.kwargs.get(name, default)
-
-    @property
-    def tensors(self) -> list[Tensor]:
-        """All tensors among the arguments."""
-        return [x for x in tree_leaves((self.args, self.kwargs)) if isinstance(x, Tensor)]
+# what is read of a tensor, and holds no channels
+PLAIN = (bool, int, float, str, torch.Size, torch.dtype, torch.device, torch.layout)
 
 
 @dataclass(frozen=True)
@@ -65,34 +40,23 @@ class Follows:
 
 
 @dataclass
-class ModuleCall:
-    """One call of a module.
+class Known:
+    """What is known of a tensor while it lives.
 
     Attributes:
-        path: of the module.
-        given: of its first tensor, the number and the labels; None without one.
-        made: likewise of what it returned.
-        structure: how that stands in what it returned (``structure_of``).
-        adds: numbers of tensors that were added to others while it ran.
+        labels: of its channels, None without any.
+        lineage: what it is made of, where that is weights alone.
+        number: by which it is known when it is gone; 0 as long as nobody asks.
+        sizes: whole numbers of modules among its sizes, by dimension from the end.
     """
 
-    path: str
-    given: Noted | None
-    made: Noted | None = None
-    structure: int | None = None
-    adds: list[int] = field(default_factory=list)
+    labels: Tensor | None = None
+    lineage: Lineage | None = None
+    number: int = 0
+    sizes: Mapping[int, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Noted:
-    """A tensor that was seen: its number, its shape, and its labels then."""
-
-    number: int
-    shape: tuple[int, ...]
-    labels: Tensor | None
-
-
-class Trace(TorchFunctionMode):
+class Trace(Calls, TorchFunctionMode):
     """What is seen while a model runs; rules say what each operation means for labels.
 
     Args:
@@ -109,9 +73,6 @@ class Trace(TorchFunctionMode):
         follows: whole numbers that count channels.
         scored: by module, the keys that its queries met last, as ``cached`` has them.
         cached: labels of keys and values of causal attention, with how many there are of each.
-        calls: of modules, in the order in which they ended.
-        through: from a tensor's number to that of the one that it was made of, channel by channel.
-        added: numbers of tensors that were added to others.
         dtypes: of the numbers that it computed with, floating-point ones.
     """
 
@@ -126,18 +87,11 @@ class Trace(TorchFunctionMode):
         self.follows: list[Follows] = []
         self.scored: dict[str, tuple[Tensor, Tensor]] = {}
         self.cached: list[tuple[str, tuple[Tensor, Tensor]]] = []
-        self.calls: list[ModuleCall] = []
-        self.through: dict[int, int] = {}
-        self.added: set[int] = set()
         self.dtypes: set[torch.dtype] = set()
         self._rules = rules
-        self._labels: Any = WeakTensorKeyDictionary()
-        self._lineages: Any = WeakTensorKeyDictionary()
+        self._known: Any = WeakTensorKeyDictionary()
         self._reserved: dict[Place, Tensor] = {}
-        self._numbers: Any = WeakTensorKeyDictionary()
-        self._sizes: Any = WeakTensorKeyDictionary()
         self._count = 0
-        self._open: list[ModuleCall] = []
         self._names: dict[int, str] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
         self._held = [*model.parameters(), *model.buffers()]  # or their identities may return
@@ -147,22 +101,30 @@ class Trace(TorchFunctionMode):
 
     # what rules ask and say
 
+    def _of(self, tensor: Any) -> Known:
+        """Return what is known of a tensor; nothing is remembered that is written there."""
+        known: Known | None = self._known.get(tensor) if isinstance(tensor, Tensor) else None
+        return Known() if known is None else known
+
+    def _noting(self, tensor: Tensor) -> Known:
+        """Return what is known of a tensor, to be written to."""
+        known: Known | None = self._known.get(tensor)
+        if known is None:
+            known = self._known[tensor] = Known()
+        return known
+
     def of(self, tensor: Any) -> Tensor | None:
         """Return a tensor's labels, None if it has none; of one made of weights, by their last."""
-        if not isinstance(tensor, Tensor):
-            return None
-        labels: Tensor | None = self._labels.get(tensor)
-        made: Lineage | None = self._lineages.get(tensor) if labels is None else None
-        return labels if made is None else made.last
+        known = self._of(tensor)
+        if known.labels is None and known.lineage is not None:
+            return known.lineage.last
+        return known.labels
 
     def lineage(self, tensor: Any) -> Lineage | None:
         """Return what a tensor that is a weight, or is made of weights alone, is made of."""
-        if not isinstance(tensor, Tensor) or tensor in self._labels:
-            return None
-        name = self.name(tensor)
-        if name is None:
-            held: Lineage | None = self._lineages.get(tensor)
-            return held
+        known, name = self._of(tensor), self.name(tensor)
+        if known.labels is not None or name is None:
+            return known.lineage if known.labels is None else None
         if not (isinstance(tensor, nn.Parameter) and tensor.is_floating_point() and tensor.dim()):
             return None
         dims = range(tensor.dim())
@@ -171,7 +133,7 @@ class Trace(TorchFunctionMode):
     def descend(self, tensor: Any, lineage: Lineage) -> None:
         """Note what a tensor is made of."""
         if isinstance(tensor, Tensor):
-            self._lineages[tensor] = lineage
+            self._noting(tensor).lineage = lineage
 
     def weight_labels(self, tensor: Tensor, dim: int) -> Tensor | None:
         """Return the labels along a dimension of a weight, or of what is made of weights alone."""
@@ -194,26 +156,26 @@ class Trace(TorchFunctionMode):
 
     def number(self, tensor: Tensor) -> int:
         """Return the number of a tensor, by which it is known when it is gone."""
-        if tensor not in self._numbers:
+        known = self._noting(tensor)
+        if not known.number:
             self._count += 1
-            self._numbers[tensor] = self._count
-        return int(self._numbers[tensor])
+            known.number = self._count
+        return known.number
 
     def put(self, tensor: Any, labels: Tensor | None) -> None:
         """Give a tensor its labels."""
         if isinstance(tensor, Tensor) and labels is not None:
-            self._labels[tensor] = labels
+            self._noting(tensor).labels = labels
 
     def created(self, tensor: Any, sizes: Mapping[int, Any]) -> None:
         """Note the whole numbers of modules among the sizes of a tensor without labels."""
         traced = {dim: size for dim, size in sizes.items() if isinstance(size, TracedInt)}
         if traced and isinstance(tensor, Tensor):
-            self._sizes[tensor] = traced
+            self._noting(tensor).sizes = traced
 
     def sizes(self, tensor: Any) -> Mapping[int, Any]:
         """Return the whole numbers of modules among a tensor's sizes, by dimension from the end."""
-        held: Mapping[int, Any] = self._sizes.get(tensor) or {}
-        return held
+        return self._of(tensor).sizes
 
     def node(self, name: str, dim: int) -> Tensor:
         """Return the labels of a parameter's dimension."""
@@ -244,6 +206,8 @@ class Trace(TorchFunctionMode):
         rows = along(labels, dim)
         if len(rows) != labels.shape[dim]:
             rows = rows.expand(labels.shape[dim], -1)
+        if rows.shape[1] == 1:
+            return rows[:, 0]
         vector = rows.max(1).values
         self.labels.tie(rows, vector[:, None])
         return vector
@@ -269,40 +233,6 @@ class Trace(TorchFunctionMode):
         """Note that something was computed over channels together."""
         self.reduced.append(torch.unique(compact(labels)))
 
-    def passes(self, out: Any, source: Any) -> None:
-        """Note that a tensor is made of another channel by channel, whose addition is its own."""
-        if isinstance(out, Tensor) and isinstance(source, Tensor):
-            made, given = self.number(out), self.number(source)
-            if made != given:
-                self.through[made] = given
-
-    def add(self, *operands: Any) -> None:
-        """Note that tensors were added up."""
-        numbers = [self.number(operand) for operand in operands if isinstance(operand, Tensor)]
-        if len(numbers) > 1:
-            for number in numbers:
-                for source in self.sources(number):
-                    self.added.add(source)
-                    for entry in self._open:
-                        entry.adds.append(source)
-
-    def sources(self, number: int) -> Iterator[int]:
-        """Yield a tensor's number and those of the tensors that it was made of."""
-        yield number
-        while number in self.through:
-            number = self.through[number]
-            yield number
-
-    @property
-    def scope(self) -> str:
-        """Path of the module that runs."""
-        return self._open[-1].path if self._open else ""
-
-    @property
-    def scopes(self) -> tuple[str, ...]:
-        """Paths of the modules that run, the outermost first."""
-        return tuple(entry.path for entry in self._open)
-
     # how it is run
 
     def __torch_function__(
@@ -311,6 +241,10 @@ class Trace(TorchFunctionMode):
         """Run one operation and follow its labels."""
         kwargs = kwargs or {}
         out = function(*args, **kwargs)
+        if type(out) in PLAIN:
+            return out
+        if isinstance(out, Tensor) and out.is_floating_point():
+            self.dtypes.add(out.dtype)
         name = str(getattr(function, "__name__", function))
         self.follow_labels(Operation(name, function, args, kwargs, out))
         return out
@@ -322,7 +256,7 @@ class Trace(TorchFunctionMode):
 
     def run(self, model: nn.Module, example: Nest) -> Any:
         """Run the model on an example, in the mode that it is in."""
-        with torch.no_grad(), traced_counts(model), self._watched(model), self:
+        with torch.no_grad(), traced_counts(model), self.watched(model), self:
             out = call(model, example)
         for tensor in results(out):
             self.freeze(self.of(tensor), "it is part of the output")
@@ -331,63 +265,6 @@ class Trace(TorchFunctionMode):
             if bool(tied[labels].any()):
                 self.nodes.setdefault(place, labels)
         return out
-
-    @contextmanager
-    def _watched(self, model: nn.Module) -> Iterator[None]:
-        with ExitStack() as undo:
-            for path, module in model.named_modules():
-                before = _opener(self, path)
-                undo.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
-                undo.callback(module.register_forward_hook(self.closed).remove)
-            yield
-
-    def opened(self, path: str, args: Any, kwargs: Any) -> None:
-        """Note that a module's call begins."""
-        tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
-        floating = [x for x in tensors if x.is_floating_point()] or tensors
-        self._open.append(ModuleCall(path, self._noted(floating[0]) if floating else None))
-
-    def closed(self, _module: nn.Module, _args: Any, out: Any) -> None:
-        """Note that the call of a module ends."""
-        ended = self._open.pop()
-        tensors = [x for x in tree_leaves(out) if isinstance(x, Tensor)]
-        if tensors:
-            ended.made, ended.structure = self._noted(tensors[0]), structure_of(out)
-        self.calls.append(ended)
-
-    def _noted(self, tensor: Tensor) -> Noted:
-        return Noted(self.number(tensor), tuple(tensor.shape), self.of(tensor))
-
-
-def _opener(trace: Trace, path: str) -> Any:
-    def before(_module: nn.Module, args: Any, kwargs: Any) -> None:
-        trace.opened(path, args, kwargs)
-
-    return before
-
-
-def results(out: Any) -> list[Tensor]:
-    """Return the tensors of a model's output that others read.
-
-    Of an output by names, that is what comes first, or ``logits`` and ``loss`` if there are any:
-    states that were collected on the way may change their shapes.
-    """
-    if isinstance(out, Mapping):
-        named = [out[name] for name in ("logits", "loss") if out.get(name) is not None]
-        out = named or list(out.values())[:1]
-    return [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
-
-
-def structure_of(out: Any) -> int | None:
-    """Return how a module's first tensor stands in what it returns.
-
-    -1 where it is alone, else how many entries follow it in a tuple; None if it stands otherwise.
-    """
-    if isinstance(out, Tensor):
-        return -1
-    if type(out) in (tuple, list) and out and isinstance(out[0], Tensor):
-        return len(out) - 1
-    return None
 
 
 def counted(labels: Tensor) -> tuple[Tensor, Tensor]:
