@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 
 import raynas
@@ -228,3 +230,30 @@ def test_what_stays_as_it_is_in_a_converted_model_is_told() -> None:
     text = str(found)
     assert "97.2 % of the weights lie on elastic axes (1 width)." in text
     assert "it is part of the output" in text
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_narrow_terminal_hides_nothing(width: int) -> None:
+    text = StringIO()
+    shown = raynas.profile(ModelSpace(LongLabels, input_shape=(4,)))
+    Console(file=text, width=width, color_system=None).print(shown)
+    told = text.getvalue()
+    assert "…" not in told
+    assert {"first_candidate", "second_candidate", "third_candidate"} <= set(
+        told.replace(",", " ").split()
+    )
+
+
+class LongLabels(nn.Module):
+    """Of labels and candidates that take more than a line."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        names = ("first_candidate", "second_candidate", "third_candidate")
+        label = ".".join(f"a_block_of_a_long_name_{number}" for number in range(3))
+        self.layer = LayerChoice({name: nn.Linear(4, 2) for name in names}, label=label)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return two numbers."""
+        made: Tensor = self.layer(x)
+        return made

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from itertools import groupby
+from typing import Literal
 
 import numpy as np
 from rich.console import Console, Group
@@ -27,6 +28,7 @@ from raynas.report.fixed_parts import fixed_parts
 from raynas.report.trial_tables import number
 
 Z_95 = 1.959964  # two-sided, 95 %
+NARROWEST = 16  # characters of a column of labels or options; of keys, half
 
 
 @dataclass(frozen=True)
@@ -140,10 +142,12 @@ class SpaceProfile:
 
     def _costs(self) -> Table:
         metrics = list(self.archs[0].metrics)
-        table = _table("Costs of one example's pass, ranked by macs", ["architecture"], [*metrics])
-        table.add_column("key", no_wrap=True)
-        for one in self.archs:
-            cells = (number(one.metrics[metric], metric) for metric in metrics)
+        table = _table("Costs of one example's pass, ranked by macs", ["architecture"], [])
+        rows = [[number(one.metrics[m], m) for m in metrics] for one in self.archs]
+        for metric, cells in zip(metrics, zip(*rows, strict=True), strict=True):
+            _add_wrapped(table, metric, max(map(len, cells)), justify="right")
+        _add_wrapped(table, "key", NARROWEST // 2)
+        for one, cells in zip(self.archs, rows, strict=True):
             table.add_row(one.which, *cells, one.arch.key)
         return table
 
@@ -177,8 +181,10 @@ class SpaceProfile:
 
     def _decided(self) -> Table:
         many = len(self.decisions)
-        table = _table(f"{many} decision{'' if many == 1 else 's'}", ["label", "picks"], [])
-        table.add_column("options", overflow="fold")
+        table = _table(f"{many} decision{'' if many == 1 else 's'}", [], [])
+        _add_wrapped(table, "label", NARROWEST)
+        table.add_column("picks", no_wrap=True)
+        _add_wrapped(table, "options", NARROWEST)
         for (picks, options), alike in groupby(self.decisions, _row):
             labels = [decision.label for decision in alike]
             more = f" to {labels[-1]} ({len(labels)})" if len(labels) > 1 else ""
@@ -295,6 +301,13 @@ def _table(title: str, texts: Sequence[str], numbers: Sequence[str]) -> Table:
     for name in numbers:
         table.add_column(name, justify="right", no_wrap=True)
     return table
+
+
+def _add_wrapped(
+    table: Table, name: str, narrowest: int, *, justify: Literal["left", "right"] = "left"
+) -> None:
+    """Add a column that goes on in another line where a terminal is narrow, and hides nothing."""
+    table.add_column(name, overflow="fold", min_width=narrowest, justify=justify)
 
 
 def _line(text: str) -> Text:

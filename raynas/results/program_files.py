@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,14 @@ from raynas.nn.modelspace import zeros_like_signature
 from raynas.nn.single_input import check_takes
 
 ENDINGS = (".json", ".pt", ".pt2", ".onnx", ".pte")
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_ADVICE = (
+    "For more information",
+    "(Size-like symbols",
+    "(unhinted:",
+    "This is step",
+    "While executing",
+)
 LOGITS = ("classification", "multilabel", "segmentation", "language_modeling")
 
 
@@ -192,10 +201,12 @@ def _line_of(error: Exception) -> str:
     return f" (`{own[-1].line}`, line {own[-1].lineno} of {own[-1].filename})"
 
 
-def _first_words(error: Exception) -> str:
-    """Return what torch says, without its advice to debug torch."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    for advice in ("For more information", "(Size-like symbols", "(unhinted:", "This is step"):
+def _first_words(error: BaseException) -> str:
+    """Return what torch says at the bottom of it, without colours and advice to debug torch."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = " ".join(_COLOURS.sub("", str(error)).split()) or type(error).__name__
+    for advice in _ADVICE:
         text = text.partition(advice)[0]
     return text[:200].strip(" .!")
 
