@@ -136,8 +136,8 @@ def test_a_named_model_goes_on_and_is_verified_retrained_and_taken_home(
 def taken_home(folder: Path) -> nn.Module:
     if (folder / "load_network.py").exists():
         return load_network(folder)
-    net: nn.Module = transformers.LlamaForCausalLM.from_pretrained(folder).eval()
-    return net
+    net: nn.Module = transformers.LlamaForCausalLM.from_pretrained(folder)
+    return net.eval()
 
 
 @torch.no_grad()
