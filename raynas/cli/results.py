@@ -144,13 +144,25 @@ def export(
     force: Force = False,
     as_json: AsJson = False,
 ) -> Answer | None:
-    """Write an architecture of a run, or all of its trials, to a file."""
-    from raynas.report.console import Line
+    """Write an architecture of a run, all of its trials, or a retrained network to a file.
+
+    RUN/retrained/N is the folder of a retrained network.
+    """
+    from raynas.core.model_names import is_model_name
+    from raynas.report.console import Line, progress_of
     from raynas.report.json_objects import Exported
     from raynas.report.outcome import NARROW
     from raynas.results.optuna_study import ENDINGS
     from raynas.results.result import Result
+    from raynas.storage.retrain_folder import is_retraining
 
+    if is_retraining(run):
+        if trial is not None or whole or file.endswith(ENDINGS):
+            raise ValueError(
+                f"export: {run} holds one trained network: leave out --trial and --whole, and name "
+                "no study"
+            )
+        return _export_trained(run, file, force=force, as_json=as_json)
     result = Result(run)
     if file.endswith(ENDINGS):
         if trial is not None or whole:
@@ -159,8 +171,10 @@ def export(
         return _export_trials(result, file, force=force, as_json=as_json)
     if not file.endswith("/"):
         writable(file, force=force)
-    news, loaded_by = Line(), None
-    if not file.endswith(".json"):  # a model is converted again, which takes a while
+    loaded_by = None
+    # a model that is converted again takes a while, which is said to logs as well
+    news = Line() if is_model_name(result.config.space.name) else progress_of(None)
+    if not file.endswith(".json"):
         news.phase(f"making the network for {file}")
     try:
         number = result.best.number if trial is None else trial
@@ -194,5 +208,24 @@ def _export_trials(result: Any, file: str, *, force: bool, as_json: bool) -> Ans
         return Exported(file=file, trial=None, key=None, arch=None, whole=False)
     name = last_name(result.path)
     line = f"{file}: {len(result.trials)} trials as the study {name!r} of Optuna"
+    out_console.print(line, highlight=False, soft_wrap=True, markup=False)
+    return None
+
+
+def _export_trained(run: str, file: str, *, force: bool, as_json: bool) -> Answer | None:
+    """Write a retrained network, and say so."""
+    from raynas.report.json_objects import Exported
+    from raynas.results.trained import Trained
+
+    trained, loaded_by = Trained(run), ""
+    if file.endswith("/"):
+        loaded_by = f", loaded by {trained.save(file, force=force)}"
+    else:
+        writable(file, force=force)
+        trained.export(file)
+    arch = trained.arch
+    if as_json:
+        return Exported(file=file, trial=None, key=arch.key, arch=dict(arch), whole=False)
+    line = f"{file}: {arch.key}, retrained{loaded_by}"
     out_console.print(line, highlight=False, soft_wrap=True, markup=False)
     return None
