@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
 import raynas
 from raynas.algorithms.progressive_shrinking import ProgressiveShrinking
+from raynas.core.blocks import largest
 from raynas.core.errors import InvalidSpace
+from raynas.core.locations import parent
 from raynas.core.train_settings import TrainSettings
 from raynas.data.digits import Digits
 from raynas.data.module import DataModule, Splits
 from raynas.nn.dimensions import dimensions_of
+from raynas.storage.tables import read_history
 from raynas.supernet.protocol import ONE_SHOTS
 from raynas.supernet.training import SupernetTraining
 from raynas.tasks import TASKS
+from tests.inline import INLINE
 
 
 class Residual(nn.Module):
@@ -171,6 +177,39 @@ def test_outputs_that_no_teacher_teaches_are_named() -> None:
         TypeError, match=r"learned where they are one tensor, and the model returns"
     ):
         training.run_epoch()
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_weights_that_are_not_trained_teach_nobody_and_are_not_searched(
+    trained: bool, tmp_path: Path
+) -> None:
+    model = SUBJECTS["regression"][0]()
+    space = raynas.elastic(model, X, ffn=[0.5], depth=True, trained=trained, order="l1")
+    assert space.trained == trained, "also of a space that is sorted"
+    rows = TensorDataset(X, X.sum(1)), TensorDataset(X, X.sum(1))
+    common: dict[str, Any] = {"data": rows, "task": "regression", "ray": INLINE}
+    path = raynas.train_supernet(
+        space,
+        "progressive_shrinking",
+        options={"stages": [{"depth": [0, 1], "width": [8, 16], "epochs": 1}]},
+        out=str(tmp_path / "supernet"),
+        **common,
+    )
+    (row,) = read_history(parent(str(path))).to_pylist()
+    assert (row.get("distill_loss") is not None) == trained
+    spos: Any = ONE_SHOTS["spos"](seed=0)
+    data, settings = Examples(X, X.sum(1), "regression"), TrainSettings(epochs=30, batch_size=8)
+    SupernetTraining(space.supernet(), spos, data, settings, seed=0, inherited=space.trained)
+    whole = largest(space.arch_space)
+    drawn = [spos.path(step) for step in range(20)]
+    assert (drawn == [whole] * 20) == (not trained), "the warm start trains the whole"
+    search: dict[str, Any] = {"supernet": {"epochs": 0}, "trials": 1, **common}
+    if trained:
+        found = raynas.search(space, "random", out=str(tmp_path / "search"), **search)
+        assert found.best is not None
+    else:
+        with pytest.raises(ValueError, match=r"epochs=0 searches weights as they are, and those"):
+            raynas.search(space, "random", out=str(tmp_path / "search"), **search)
 
 
 def test_sizes_of_a_converted_model_are_widths_kernels_and_depths(space: Any) -> None:

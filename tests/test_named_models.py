@@ -12,7 +12,9 @@ from safetensors.torch import save_file
 
 import raynas
 from raynas.cli.common import space_options
+from raynas.core.blocks import largest
 from raynas.setup.resolve import rebuild_space, resolve_space
+from tests.inline import INLINE
 
 
 @pytest.mark.parametrize(
@@ -93,3 +95,33 @@ def test_weights_come_from_a_local_folder_or_file(tmp_path: Path) -> None:
     assert torch.equal(space.model.state_dict()["conv1.0.weight"], model.conv1[0].weight)
     with pytest.raises(FileNotFoundError, match=r"there is no file .*none\.safetensors"):
         raynas.space(name, weights=str(tmp_path / "none.safetensors"), **options)
+
+
+@pytest.mark.full
+def test_weights_of_a_file_are_searched_as_they_are_and_read_again(tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(3)
+    model = timm.create_model("test_resnet", num_classes=10, in_chans=1)
+    save_file(model.state_dict(), tmp_path / "own.safetensors")
+    given = {"elastic": {"width": 0.5}, "weights": str(tmp_path / "own.safetensors")}
+    common: dict[str, Any] = {
+        "data": "digits",
+        "supernet": {"epochs": 0},
+        "trials": 1,
+        "ray": INLINE,
+        "out": str(tmp_path / "run"),
+    }
+    found = raynas.search("timm:test_resnet", "random", space_options=given, **common)
+    again: Any = raynas.load(found.path).rebuilt.space
+    assert again.trained
+    net = raynas.load(found.path).model(largest(again.arch_space))
+    for name, weight in net.named_parameters():
+        assert torch.equal(weight, model.get_parameter(name)), name
+    drawn = {"elastic": {"width": 0.5}}
+    with pytest.raises(ValueError, match=r"epochs=0 searches weights as they are"):
+        raynas.search(
+            "timm:test_resnet",
+            "random",
+            space_options=drawn,
+            **{**common, "out": str(tmp_path / "other")},
+        )
