@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
@@ -163,19 +164,28 @@ class Conversion:
 
     def _cuttable(self, trial: Trial, axes: Mapping[int, ElasticAxis]) -> dict[int, ElasticAxis]:
         """Return the axes that may be cut; some only if they keep the same share as others."""
-        laws = (trial.smallest_holds, trial.mixtures_hold)
-        good = holding(trial.groups(axes), *laws)
-        kept = {number: axes[number] for group in good for number in group}
+        quick = (trial.smallest_runs, trial.smallest_holds)
+        alike = sorted(trial.groups(axes), key=lambda group: _form(axes[group[0]]))
+        kept = {number: axes[number] for group in holding(alike, *quick) for number in group}
         for together in joined(axes, kept):
             trial.link(together)
             others = trial.groups({n: a for n, a in kept.items() if n not in together})
-            if all(law([*others, tuple(together)]) for law in laws):
+            if all(law([*others, tuple(together)]) for law in quick):
                 kept |= together
             else:
                 trial.link({n: axes[n] for n in together})
+        groups = trial.groups(kept)
+        if not trial.mixtures_hold(groups):
+            good = holding(groups, *quick, trial.mixtures_hold)
+            kept = {number: kept[number] for group in good for number in group}
         wrong = [axis for number, axis in axes.items() if number not in kept]
         self._fix(wrong, WRONG)
         return {number: kept[number] for number in axes if number in kept}
+
+
+def _form(axis: ElasticAxis) -> tuple[str, str]:
+    """Return what axes have in common that are likely to hold, or not to hold, together."""
+    return axis.kind, re.sub(r"\d+", "", axis.label)
 
 
 def _summary(reasons: Mapping[Place, str]) -> str:

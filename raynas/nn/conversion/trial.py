@@ -53,6 +53,10 @@ class Trial:
         """Let axes be cut by other options from now on."""
         self.axes |= axes
 
+    def smallest_runs(self, groups: Sequence[Group]) -> bool:
+        """Return whether the model runs when axes are all cut to their smallest."""
+        return self._runs(self._smallest(groups, groups))
+
     def smallest_holds(self, groups: Sequence[Group]) -> bool:
         """Return whether axes may all be cut to their smallest: ``_obeys_laws``."""
         return self._obeys_laws(self._smallest(groups, groups))
