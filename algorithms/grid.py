@@ -19,7 +19,6 @@ from raynas.core.trial import Trial
 
 PATIENCE = 5_000  # architectures beyond the bounds that are passed over for one within
 
-
 Order = Literal["shuffled", "first_fastest", "last_fastest"]
 
 
@@ -35,7 +34,8 @@ class GridSearch(Sampler):
 
     Differs: the options of each decision are shuffled by the seed, so that a grid cut short does
     not always see the first options only. Where thousands in a row break the space's bounds, the
-    next one is drawn and mutated until it keeps them, as by ``random``.
+    next one is drawn and mutated until it keeps them, as by ``random``; half as many are passed
+    over for the one after it.
 
     Args:
         space: what is searched.
@@ -56,6 +56,7 @@ class GridSearch(Sampler):
         rng = np.random.default_rng(seed)
         self._space, self._rng = space, rng
         self._visited = Deduplicator(space, rng)
+        self._patience = PATIENCE
         if order == "shuffled":
             self._rest = _in_shuffled_order(space, rng)
         else:
@@ -64,11 +65,13 @@ class GridSearch(Sampler):
     def ask(self) -> Arch:
         """Return the next architecture that was neither proposed nor told before."""
         bounded = self._space.violation is not None
-        for arch in islice(self._rest, PATIENCE if bounded else None):
+        for arch in islice(self._rest, self._patience if bounded else None):
             if self._visited.is_open(arch):
                 self._visited.add(arch)
+                self._patience = PATIENCE
                 return arch
         if bounded:
+            self._patience = max(1, self._patience // 2)
             return self._visited.propose(lambda: self._space.sample(self._rng))
         raise self._visited.exhausted()
 

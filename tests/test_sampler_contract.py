@@ -56,6 +56,24 @@ def cells() -> ArchSpace:
     return ArchSpace((*nodes, Subset("skips", (0, 1, 2), None)))
 
 
+def deep() -> ArchSpace:
+    """Return 150 blocks, most of which open two decisions, and bounds on how many are not skipped.
+
+    Decisions can change in 777 ways, more than a model looks at; a random architecture keeps the
+    bounds with probability 0.03.
+    """
+    blocks: list[Choice | Subset] = []
+    for i in range(150):
+        conv = ArchSpace((Choice(f"b{i:03}/kernel", (3, 5, 7)), Choice(f"b{i:03}/bias", (0, 1))))
+        blocks.append(Choice(f"b{i:03}", ("conv", "pool", "skip"), {"conv": conv}))
+    taps = Subset("taps", tuple(range(12)), 3)
+
+    def excess(arch: Arch) -> float:
+        return max(0.0, sum(arch[block.label] != "skip" for block in blocks) / 88 - 1)
+
+    return ArchSpace((*blocks, taps), violation=excess)
+
+
 FLAT = ArchSpace.of(**{f"c{i:02}": [f"o{j}" for j in range(8)] for i in range(12)})
 SPACES = {"flat": FLAT, "conditional": conditional(), "subset": cells()}
 SMALL = ArchSpace(
@@ -111,12 +129,13 @@ def keys(sampler: Sampler, count: int) -> list[str]:
 
 
 def answers_lie_in_the_space_and_never_repeat(make: Make, space: ArchSpace) -> None:
-    """Forty asks in a row, all told."""
+    """Forty asks in a row, all told; those of a bounded space keep its bounds."""
     sampler = make(space, seed=0)
     seen = set()
     for _ in range(40):
         arch = sampler.ask()
         space.check(arch)
+        assert space.violation is None or space.violation(arch) == 0.0
         assert arch not in seen, f"{arch} was asked twice"
         seen.add(arch)
         sampler.tell(trial(arch))
@@ -347,6 +366,13 @@ def test_answers_lie_in_the_space_and_never_repeat(name: str, space: ArchSpace) 
     answers_lie_in_the_space_and_never_repeat(SAMPLERS[name], space)
 
 
+@pytest.mark.full
+@every_sampler
+def test_a_deep_space_with_conditions_and_bounds_is_searched(name: str) -> None:
+    answers_lie_in_the_space_and_never_repeat(SAMPLERS[name], deep())
+    assert keys(SAMPLERS[name](deep(), seed=1), 25) == keys(SAMPLERS[name](deep(), seed=1), 25)
+
+
 @every_sampler
 @every_space
 def test_a_seed_fixes_the_run(name: str, space: ArchSpace) -> None:
@@ -414,6 +440,20 @@ SEVERAL = [name for name in sorted(SAMPLERS) if sampler_class(name).multi_object
 @pytest.mark.parametrize("name", SEVERAL)
 def test_its_front_beats_random_search(name: str) -> None:
     its_front_beats_random_search(with_two_scores(name))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", SEVERAL)
+def test_a_deep_space_is_searched_for_a_front(name: str) -> None:
+    sampler, space, seen = with_two_scores(name)(deep(), seed=0), deep(), set()
+    for _ in range(25):
+        arch = sampler.ask()
+        space.check(arch)
+        assert space.violation is not None
+        assert space.violation(arch) == 0.0
+        assert arch not in seen
+        seen.add(arch)
+        sampler.tell(Trial.scored_as(arch, [score(arch), float(len(arch))]))
 
 
 @pytest.mark.parametrize("name", SEVERAL)
