@@ -19,7 +19,7 @@ README = (Path(__file__).parent.parent / "README.md").read_text()
 def test_the_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": "readme"}
-    first, second, third, fourth = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    first, second, third, _, fourth = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     exec(first, names)
     assert len(names["result"].trials) == 6
     assert names["result"].best.metrics["accuracy"] > 0.2  # chance is 0.1
@@ -33,6 +33,21 @@ def test_the_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         exec(fourth, names)
     assert names["result"].config.objectives == {"r2": "max"}
     assert names["trained"].metrics["valid_r2"] > -1
+
+
+@pytest.mark.full
+def test_the_example_of_a_model_that_exists_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In this process: that Ray trains and searches alike is said elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("search", "train_supernet", "retrain"):
+        monkeypatch.setattr(raynas, name, partial(getattr(raynas, name), ray={"inline": True}))
+    names: dict[str, Any] = {"__name__": "readme", "raynas": raynas}
+    (block,) = re.findall(r"```python\n([^`]*?\"timm:.*?)```", README, re.DOTALL)
+    exec(block, names)
+    assert names["result"].trials["macs"].max() <= 4e6
+    assert (tmp_path / "digits.onnx").is_file()
 
 
 @pytest.mark.usefixtures("local_ray")
