@@ -12,6 +12,7 @@ import transformers
 from torch import nn
 
 import raynas
+from raynas.cli import main
 from raynas.core.config import ComponentSpec
 from raynas.data.split import split_of
 from raynas.data.text import Text
@@ -128,9 +129,10 @@ def test_a_named_model_goes_on_and_is_verified_retrained_and_taken_home(
     trained = raynas.retrain(out, epochs=1, ray=INLINE)
     assert np.isfinite(trained.metrics[f"valid_{metric}"])
     for home, saved in (("found", result), ("trained", trained)):
-        saved.save(tmp_path / home)
+        assert main(["export", saved.path, f"{tmp_path / home}/"]) == 0
         net, again = saved.model(), taken_home(tmp_path / home)
         torch.testing.assert_close(logits(again, inputs), logits(net, inputs))
+    assert main(["export", trained.path, str(tmp_path / "study.db")]) == 2
 
 
 def taken_home(folder: Path) -> nn.Module:

@@ -177,7 +177,7 @@ class Verified(Answer):
 
 
 class Exported(Answer):
-    """``raynas export``: the file and what is in it; a study holds no trial of its own."""
+    """``raynas export``: a file and what is in it; studies and retrained networks have no trial."""
 
     file: str
     trial: int | None

@@ -34,6 +34,11 @@ def read_retrain_config(folder: Folder) -> RetrainConfig:
         ) from error
 
 
+def is_retraining(path: str) -> bool:
+    """Return whether a folder holds a retraining."""
+    return Folder(path).has(RETRAIN)
+
+
 def read_metrics(folder: Folder) -> dict[str, Any] | None:
     """Return what a finished retraining has measured; None of one that is not finished."""
     return read_json(folder, METRICS) if folder.has(METRICS) else None
