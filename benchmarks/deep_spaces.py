@@ -31,9 +31,12 @@ from raynas.storage.table_writers import TrialStore
 from raynas.storage.tables import load_trials, read_trials
 
 ALGORITHM = "regularized_evolution"
-SAMPLER_NAMES = ("random", "grid", ALGORITHM, "evolution", "local_search", "reinforce")
+SAMPLER_NAMES = (
+    "random", "grid", ALGORITHM, "evolution", "local_search", "reinforce", "predictor",
+)  # fmt: skip
 GOAL_MS = 10.0  # of a trial through search, and of an ask and tell of local search
 SAMPLER_GOAL_MS = 1.0  # of random and regularized evolution
+MODEL_GOAL_MS = 50.0  # of the predictor
 
 
 def deep(decisions: int, options: int) -> ArchSpace:
@@ -163,6 +166,7 @@ def main() -> None:
     print(f"{given.decisions:,} decisions of {given.options}, {given.trials} trials")
     print(f"{'CPU of a trial':34}{'ms':>10}{'of ' + 'asking':>10}")
     goals = {"random": SAMPLER_GOAL_MS, ALGORITHM: SAMPLER_GOAL_MS, "local_search": GOAL_MS}
+    goals["predictor"] = MODEL_GOAL_MS
     for name in given.samplers:
         spent = ask_and_tell(SAMPLERS[name](space, seed=0), given.trials)
         row(f"ask and tell, {name}", spent, reference, goals.get(name))

@@ -8,6 +8,7 @@ import pytest
 from raynas.core.archspace import ArchSpace
 from raynas.core.candidates import NEIGHBOURS, Candidates, candidates
 from raynas.core.codes import Codes, Rows
+from raynas.core.kernel_ridge import KernelRidge
 from raynas.core.similarity import EqualDecisions
 from tests.test_codes import nested
 from tests.test_sampler_contract import SPACES
@@ -85,3 +86,24 @@ def test_of_many_neighbours_some_are_drawn() -> None:
     spread = np.sqrt(draws * 2 / 9)
     assert (np.abs(counts[300:] - draws * 2 / 3) < 5 * spread).all()
     assert len(once(None)) == 600
+
+
+@every_space
+@pytest.mark.parametrize("objectives", [1, 2])
+def test_bounds_are_those_of_vectors_of_ones(space: ArchSpace, objectives: int) -> None:
+    """The model as it was first written, of dense features; the same candidate is the best."""
+    codes, rng = Codes(space), np.random.default_rng(1)
+    around, rows, flying = made(codes, rng, set()), codes.uniform(50, rng), codes.uniform(3, rng)
+    targets = rng.standard_normal((50, objectives))
+    ridge = KernelRidge(EqualDecisions(codes), rows, targets, flying, noise=0.1)
+    points = codes.features(np.concatenate([rows, flying]))
+    known, cross = points @ points.T, points @ codes.features(around.rows).T
+    gram = 0.3 * known + 0.7 * known**2 + 0.1 * np.eye(53)
+    cross = 0.3 * cross + 0.7 * cross**2
+    mean = cross[:50].T @ np.linalg.solve(gram[:50, :50], targets)
+    variance = 1 - (cross * np.linalg.solve(gram, cross)).sum(0)
+    upper = np.round(mean + np.sqrt(variance)[:, None], 9)
+    found = ridge.bounds(around)
+    assert found[0] == pytest.approx(mean, abs=2e-9)
+    assert found[1] == pytest.approx(upper, abs=2e-9)
+    assert found[1].argmax(0).tolist() == upper.argmax(0).tolist()
