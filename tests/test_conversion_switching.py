@@ -20,7 +20,7 @@ import raynas
 from raynas.core.errors import InvalidArch
 from raynas.core.nest import Nest, call
 from raynas.nn import activate
-from raynas.nn.conversion.cuts import Cut, Stretches, kept_of
+from raynas.nn.conversion.cuts import Cut, Kept, Lengths, Stretches
 from raynas.nn.conversion.elastic_space import ElasticSpace
 
 full = pytest.mark.full
@@ -111,8 +111,8 @@ def test_an_architecture_that_is_none_changes_nothing(name: str, spaces: dict[st
         assert torch.equal(made(net, example), before)
 
 
-def held(root: Any) -> Iterator[Tensor]:
-    """Yield all tensors that an object refers to, however it does."""
+def held(root: Any) -> Iterator[Any]:
+    """Yield all tensors and arrays that an object refers to, however it does."""
     stack, seen = [root], {id(root)}
     while stack:
         for item in gc.get_referents(stack.pop()):
@@ -120,13 +120,20 @@ def held(root: Any) -> Iterator[Tensor]:
                 continue
             seen.add(id(item))
             stack.append(item)
-            if isinstance(item, Tensor):
+            if isinstance(item, Tensor | np.ndarray):
                 yield item
 
 
 def nbytes(root: Any) -> int:
-    storages = [tensor.untyped_storage() for tensor in held(root)]
-    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+    """Return the bytes of all tensors and arrays, those of shared memory once."""
+    by_place: dict[int, int] = {}
+    for item in held(root):
+        if isinstance(item, Tensor):
+            storage = item.untyped_storage()
+            by_place[storage.data_ptr()] = storage.nbytes()
+        elif item.base is None:
+            by_place[item.ctypes.data] = item.nbytes
+    return sum(by_place.values())
 
 
 @every_net
@@ -148,6 +155,13 @@ def test_a_supernet_holds_the_model_and_little_else(name: str, spaces: dict[str,
 # --- cuts -----------------------------------------------------------------------------------------
 
 
+def kept_of(size: int, left_out: list[int]) -> Kept | None:
+    """Return what stays, of units of one position each, without some that come last."""
+    order = [at for at in range(size) if at not in left_out] + left_out
+    lengths = Lengths(size, [torch.tensor(order)[:, None]])
+    return lengths.kept((size - len(left_out),))
+
+
 LEFT_OUT: list[list[int]] = [[], [11], [0, 1], [3, 4, 9, 10], [0, 2, 4, 6, 8, 10], [1, 5, 6], [7]]
 
 
@@ -159,9 +173,7 @@ def test_a_cut_keeps_what_selecting_positions_keeps() -> None:
         tensor = dense if form == "dense" else dense.to(memory_format=torch.channels_last)
         stays = [[at for at in range(12) if at not in out] for out in (first, second)]
         expected = tensor[stays[0]][:, stays[1]]
-        kept = {
-            dim: kept_of(12, [torch.tensor(out).long()]) for dim, out in enumerate((first, second))
-        }
+        kept = {dim: kept_of(12, out) for dim, out in enumerate((first, second))}
         some = {dim: at for dim, at in kept.items() if at is not None}
         assert [dim in some for dim in (0, 1)] == [bool(first), bool(second)]
         if not some:
@@ -181,7 +193,7 @@ def test_a_cut_keeps_what_selecting_positions_keeps() -> None:
 
 @pytest.mark.parametrize("left_out", [out for out in LEFT_OUT if out])
 def test_what_is_written_lies_where_it_is_kept(left_out: list[int]) -> None:
-    kept = kept_of(12, [torch.tensor(left_out)])
+    kept = kept_of(12, left_out)
     assert kept is not None
     whole, stays = torch.zeros(12), [at for at in range(12) if at not in left_out]
     cut, value = Cut({0: kept}, (12,)), torch.arange(1.0, len(stays) + 1)
@@ -192,9 +204,15 @@ def test_what_is_written_lies_where_it_is_kept(left_out: list[int]) -> None:
 
 
 def test_equal_stretches_take_no_memory() -> None:
-    heads = [torch.arange(part * 8 + 6, part * 8 + 8) for part in range(3)]  # of queries, keys, ...
-    assert kept_of(24, heads) == Stretches(0, 3, 8, 6)
-    assert kept_of(24, [torch.arange(18, 24)]) == Stretches(0, 1, 0, 18)
-    assert isinstance(kept_of(24, [torch.tensor([1])]), Tensor)
+    heads = torch.stack([torch.arange(2) + 2 * head for head in range(4)])
+    joined = torch.cat([heads, heads + 8, heads + 16], 1)  # of queries, keys and values
+    assert Lengths(24, [joined]).kept((3,)) == Stretches(0, 3, 8, 6)
+    assert Lengths(24, [joined]).kept((4,)) is None
+    assert kept_of(24, [22, 23]) == Stretches(0, 1, 0, 22)
+    several = Lengths(24, [torch.arange(4)[:, None], torch.arange(10, 24)[:, None]])
+    positions = several.kept((2, 1))
+    assert isinstance(positions, Tensor)
+    assert positions.tolist() == [0, 1, *range(4, 11)]
+    assert several.kept((4, 1)) == Stretches(0, 1, 0, 11)
     with pytest.raises(ValueError, match="nothing stays of a dimension of 3"):
-        kept_of(3, [torch.arange(3)])
+        kept_of(3, [0, 1, 2])

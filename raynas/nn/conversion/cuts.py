@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -39,19 +40,42 @@ class Stretches:
 Kept = Stretches | Tensor  # along one dimension; positions rise
 
 
-def kept_of(size: int, left_out: Iterable[Tensor]) -> Kept | None:
-    """Return what stays of a dimension without these positions; None if that is all.
+class Lengths:
+    """What stays of a dimension on which the units of axes lie.
 
-    Raises:
-        ValueError: nothing stays.
+    Args:
+        size: of the dimension.
+        places: positions of the units of each axis, shape (units, width).
     """
-    mask = np.ones(size, dtype=bool)
-    for positions in left_out:
-        mask[positions.numpy()] = False
-    at = np.flatnonzero(mask)
+
+    def __init__(self, size: int, places: Sequence[Tensor]) -> None:
+        self._sizes = tuple(map(len, places))
+        self._axis = np.full(size, len(places), np.min_scalar_type(len(places)))
+        self._unit = np.zeros(size, np.min_scalar_type(max(self._sizes)))
+        for number, positions in enumerate(places):
+            self._axis[positions.numpy()] = number
+            self._unit[positions.numpy()] = np.arange(len(positions))[:, None]
+        self._made: WeakValueDictionary[tuple[int, ...], Kept] = WeakValueDictionary()
+
+    def kept(self, units: tuple[int, ...]) -> Kept | None:
+        """Return what stays if so many units of each axis do; None if that is all.
+
+        Raises:
+            ValueError: nothing stays.
+        """
+        if units == self._sizes:
+            return None
+        kept = self._made.get(units)
+        if kept is None:
+            kept = self._made[units] = _kept(self._unit < np.array([*units, 1])[self._axis])
+        return kept
+
+
+def _kept(stays: NDArray[np.bool_]) -> Kept:
+    at = np.flatnonzero(stays)
     if not len(at):
-        raise ValueError(f"nothing stays of a dimension of {size}")
-    return None if len(at) == size else _stretches(at) or torch.from_numpy(at.astype(np.int32))
+        raise ValueError(f"nothing stays of a dimension of {len(stays)}")
+    return _stretches(at) or torch.from_numpy(at.astype(np.int32))
 
 
 def centre(edge: int, size: int) -> Stretches:
@@ -61,11 +85,16 @@ def centre(edge: int, size: int) -> Stretches:
 
 def _stretches(at: NDArray[np.int64]) -> Stretches | None:
     """Return rising positions as stretches; None if they are no equal ones."""
-    starts = np.flatnonzero(np.diff(at, prepend=-2) != 1)
-    sizes, steps = np.diff(starts, append=len(at)), np.diff(at[starts])
-    if (sizes != sizes[0]).any() or (len(steps) and (steps != steps[0]).any()):
+    ends = np.flatnonzero(at[1:] - at[:-1] != 1) + 1
+    if not len(ends):
+        return Stretches(int(at[0]), 1, 0, len(at))
+    count, size = len(ends) + 1, int(ends[0])
+    if len(at) != count * size or (ends != np.arange(1, count) * size).any():
         return None
-    return Stretches(int(at[0]), len(starts), int(steps[0]) if len(steps) else 0, int(sizes[0]))
+    steps = at[size::size] - at[:-size:size]
+    if (steps != steps[0]).any():
+        return None
+    return Stretches(int(at[0]), count, int(steps[0]), size)
 
 
 class Cut:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ from torch import nn
 from raynas.core.arch import Value
 from raynas.nn.conversion.axes import Count
 from raynas.nn.conversion.counts import Origin, changed
-from raynas.nn.conversion.cuts import Cut, Kept, Stretches, centre, kept_of
+from raynas.nn.conversion.cuts import Cut, Kept, Lengths, Stretches, centre
 from raynas.nn.conversion.plan import Kernel, Plan, Skip
 from raynas.nn.conversion.skipped import Skipped
 
@@ -43,14 +43,34 @@ def readers_of(model: nn.Module, plan: Plan) -> list[Reader]:
     return [reader for reader in _Readers(model, plan) if reader.labels]
 
 
+class _Lying:
+    """Axes that lie on a dimension of some tensors.
+
+    Args:
+        plan: of the model.
+        axes: by their numbers.
+        lengths: what stays of the dimension.
+    """
+
+    def __init__(self, plan: Plan, axes: Sequence[int], lengths: Lengths) -> None:
+        self.axes, self._plan, self._lengths = axes, plan, lengths
+        self._last: tuple[Values, Kept | None] = {}, None  # several tensors ask for the same
+
+    def kept(self, values: Values) -> Kept | None:
+        """Return what stays; None if that is all."""
+        if self._last[0] is not values:
+            units = tuple([self._plan.units(number, values) for number in self.axes])
+            self._last = values, self._lengths.kept(units)
+        return self._last[1]
+
+
 class _Readers:
     """Reads a model by its plan; equal cuts are one object."""
 
     def __init__(self, model: nn.Module, plan: Plan) -> None:
         self._model, self._plan = model, plan
-        self._kept: WeakValueDictionary[Any, Kept] = WeakValueDictionary()
         self._cuts: WeakValueDictionary[Any, Cut] = WeakValueDictionary()
-        self._others: dict[Any, Any] = {}  # configurations, and what stands where modules are not
+        self._others: dict[Any, Any] = {}  # what lies on dimensions, configurations, ...
 
     def __iter__(self) -> Iterator[Reader]:
         plan, modules = self._plan, dict(self._model.named_modules())
@@ -74,26 +94,35 @@ class _Readers:
         lying, owners = _tensor_axes(self._plan), _owners(self._model)
         kernels = {f"{kernel.path}.weight": kernel for kernel in self._plan.kernels}
         for name in dict.fromkeys((*lying, *kernels)):
-            dims, kernel = lying.get(name, {}), kernels.get(name)
-            labels = self._labels(number for several in dims.values() for number in several)
+            kernel = kernels.get(name)
+            dims = {dim: self._lying(name, dim, axes) for dim, axes in lying.get(name, {}).items()}
+            labels = self._labels(number for lies in dims.values() for number in lies.axes)
             if kernel is not None:
                 labels = (*labels, kernel.label)
             for module, own in owners[name]:
                 yield Reader(module, own, labels, partial(self._cut, name, dims, kernel))
 
-    def _labels(self, numbers: Iterator[int]) -> tuple[str, ...]:
+    def _labels(self, numbers: Iterable[int]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(self._plan.axes[number].label for number in numbers))
 
+    def _lying(self, name: str, dim: int, axes: list[int]) -> _Lying:
+        """Return what lies on a dimension; the same where axes lie on several in one way."""
+        size = self._plan.shapes[name][dim]
+        places = [self._plan.axes[number].places[name, dim] for number in axes]
+        key = (size, *zip(axes, map(id, places), strict=True))
+        if key not in self._others:
+            self._others[key] = _Lying(self._plan, axes, Lengths(size, places))
+        lying: _Lying = self._others[key]
+        return lying
+
     def _cut(
-        self,
-        name: str,
-        dims: Mapping[int, list[int]],
-        kernel: Kernel | None,
-        values: Values,
+        self, name: str, dims: Mapping[int, _Lying], kernel: Kernel | None, values: Values
     ) -> Cut | None:
-        sizes = self._plan.shapes[name]
-        kept = {dim: self._along(name, dim, numbers, values) for dim, numbers in dims.items()}
-        stays = {dim: at for dim, at in kept.items() if at is not None}
+        sizes, stays = self._plan.shapes[name], dict[int, Kept]()
+        for dim, lies in dims.items():
+            at = lies.kept(values)
+            if at is not None:
+                stays[dim] = at
         if kernel is not None:
             size, edge = kernel.cut(values)
             if edge:
@@ -106,20 +135,6 @@ class _Readers:
         if cut is None:
             cut = self._cuts[key] = Cut(stays, sizes)
         return cut
-
-    def _along(self, name: str, dim: int, numbers: list[int], values: Values) -> Kept | None:
-        size, axes = self._plan.shapes[name][dim], self._plan.axes
-        units = ((axes[n].places[name, dim], self._plan.units(n, values)) for n in numbers)
-        fewer = [(positions, kept) for positions, kept in units if kept < len(positions)]
-        if not fewer:
-            return None
-        key = (size, *((id(positions), kept) for positions, kept in fewer))
-        at = self._kept.get(key)
-        if at is None:
-            at = kept_of(size, (positions[kept:] for positions, kept in fewer))
-            if at is not None:
-                self._kept[key] = at
-        return at
 
     def _numbers(self, whole: Any, counts: list[tuple[Origin, Count]], values: Values) -> Any:
         axes = {number for _, count in counts for number in count.per_unit}
