@@ -89,7 +89,7 @@ class RegularizedEvolution(Sampler):
 
     def _winner(self) -> Arch:
         alive = len(self._alive)
-        rivals = self._rng.permutation(alive)[: self._tournament]
+        rivals = self._rng.permutation(alive)[: self._tournament].tolist()
         return max((self._alive[i] for i in rivals), key=lambda member: member[0])[1]
 
     def tell(self, trial: Trial) -> None:
