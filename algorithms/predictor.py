@@ -60,9 +60,10 @@ class Predictor(Sampler):
     """Fits a model to the ranks of all scores, and asks the candidate of the largest upper bound.
 
     An episode begins with a design in which every option occurs, then lets the model choose among
-    neighbours and mutants of the best. When it stagnates, another begins far from the peaks found
-    so far, and its model sees its own points only; from then on every second query is chosen by a
-    model of all points. With several objectives there is one model each and a single episode; asked
+    neighbours and mutants of the best. In a space of more than 400 changes of one decision, it looks
+    at those of which the quadratic model expects most, and at many of them made at once. When it
+    stagnates, another begins far from the peaks found so far, and its model sees its own points
+    only; from then on every second query is chosen by a model of all points. With several objectives there is one model each and a single episode; asked
     is the candidate whose vector of bounds adds most hypervolume to the front, in ranks.
 
     A warm start takes the scores of an earlier run, of the same decisions and objectives, for its
