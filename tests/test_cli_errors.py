@@ -151,6 +151,7 @@ Refused = Callable[[str], tuple[int, str]]
         ("trials good --json --csv", "--json and --csv are two forms of the same"),
         ("export good best.json --trial 9", "has no trial 9; it has 0 to 2"),
         ("export good best.xyz", "expected a file ending in one of .json, .pt, .pt2, .onnx, .pte"),
+        ("export good best", "says what to write (raynas export --help); a folder for a"),
         ("export good best.pt", "plain ArchSpace, which builds no modules"),
         ("export good nowhere/best.json", "there is no folder"),
         ("export good empty", "empty is a folder; name a file"),

@@ -107,3 +107,8 @@ def test_a_run_that_names_a_model_is_read_from_its_folder_alone(tmp_path: Path) 
     assert net(torch.zeros(2, 1, 16, 16)).logits.shape == (2, 10)
     again.save(tmp_path / "home")
     assert (tmp_path / "home" / "config.json").is_file()
+    with pytest.raises(FileExistsError, match=r"is there already: .*force=True"):
+        again.save(tmp_path / "home")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileExistsError, match="is a file: name a folder"):
+        again.save(tmp_path / "file")

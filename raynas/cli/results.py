@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -20,6 +21,7 @@ from raynas.cli.common import (
     stoppable,
     writable,
 )
+from raynas.core.locations import is_uri
 
 
 @app.command()
@@ -169,8 +171,7 @@ def export(
             raise ValueError(f"export: {file} takes all trials: leave out --trial and --whole")
         writable(file, force=force)
         return _export_trials(result, file, force=force, as_json=as_json)
-    if not file.endswith("/"):
-        writable(file, force=force)
+    _check_place(file, force=force)
     loaded_by = None
     # a model that is converted again takes a while, which is said to logs as well
     news = Line() if is_model_name(result.config.space.name) else progress_of(None)
@@ -198,6 +199,20 @@ def export(
     return None
 
 
+def _check_place(file: str, *, force: bool) -> None:
+    """Raise an error unless a file can be written, or what is named is a folder by its end."""
+    if file.endswith("/"):
+        return
+    if not Path(file).suffix and not is_uri(file):
+        what = "has no ending that says what to write (raynas export --help)"
+        if Path(file).is_dir():
+            what = "is a folder; name a file"
+        raise ValueError(
+            f"export: {file} {what}; a folder for a converted model's network ends in /: {file}/"
+        )
+    writable(file, force=force)
+
+
 def _export_trials(result: Any, file: str, *, force: bool, as_json: bool) -> Answer | None:
     """Write all trials of a run as a study of Optuna, and say so."""
     from raynas.core.locations import last_name
@@ -221,7 +236,7 @@ def _export_trained(run: str, file: str, *, force: bool, as_json: bool) -> Answe
     if file.endswith("/"):
         loaded_by = f", loaded by {trained.save(file, force=force)}"
     else:
-        writable(file, force=force)
+        _check_place(file, force=force)
         trained.export(file)
     arch = trained.arch
     if as_json:

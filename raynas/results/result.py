@@ -226,8 +226,9 @@ class Result(RunTrials):
             FileExistsError: the folder holds a network.
             LookupError: the space or the data were a user's own and are not at hand.
         """
-        from raynas.nn.named.save import save_network
+        from raynas.nn.named.save import files_there, save_network
 
+        files_there(folder, force=force)  # said before the network is made, which takes a while
         chosen = Arch(self.best.arch if arch is None else arch)
         net = self.model(chosen, whole=whole)
         return save_network(net, self.rebuilt.space, chosen, folder, force=force)

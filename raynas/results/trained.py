@@ -169,8 +169,9 @@ class Trained:
             ValueError: no library builds its model by a name.
             FileExistsError: the folder holds a network.
         """
-        from raynas.nn.named.save import save_network
+        from raynas.nn.named.save import files_there, save_network
 
+        files_there(folder, force=force)  # said before the network is made, which takes a while
         return save_network(self.model(last=last), self._space, self.arch, folder, force=force)
 
     @cached_property

@@ -73,13 +73,7 @@ def save_network(
             "timm:resnet18): export its network as .pt2 or .onnx"
         )
     recipe = recipe_of(space)
-    place = Path(folder)
-    there = [place / name for name in FILES if (place / name).exists()]
-    if there and not force:
-        raise FileExistsError(
-            f"save: {there[0]} is there already: name another folder, or replace what is there "
-            "(force=True, --force)"
-        )
+    place, there = Path(folder), files_there(folder, force=force)
     with torch.random.fork_rng(devices=[]):
         whole = build_whole(recipe)
     place.mkdir(parents=True, exist_ok=True)
@@ -96,6 +90,24 @@ def save_network(
                 return f"transformers.{recipe['name']}.from_pretrained({str(place)!r})"
     _write(net, whole, recipe, sizes, place)
     return f"load_network.load_network()  # in {str(place)!r}"
+
+
+def files_there(folder: str | Path, *, force: bool = False) -> list[Path]:
+    """Return the files of a network that a folder holds and that may be replaced.
+
+    Raises:
+        FileExistsError: there are such, which nobody asked to replace, or it is no folder.
+    """
+    place = Path(folder)
+    if place.exists() and not place.is_dir():
+        raise FileExistsError(f"save: {place} is a file: name a folder")
+    there = [place / name for name in FILES if (place / name).exists()]
+    if there and not force:
+        raise FileExistsError(
+            f"save: {there[0]} is there already: name another folder, or replace what is there "
+            "(force=True, --force)"
+        )
+    return there
 
 
 def _even_network(
