@@ -110,7 +110,8 @@ def check_memory(recipe: Recipe, name: str) -> None:
     if COPIES * needed > there:
         raise ValueError(
             f"{name} has {needed / 1e9:.1f} GB of weights, which do not fit this machine's "
-            f"{there / 1e9:.1f} GB of memory {COPIES} times: say smaller sizes, as options (--model-option)"
+            f"{there / 1e9:.1f} GB of memory {COPIES} times: say smaller sizes, as options "
+            "(--model-option)"
         )
 
 
