@@ -1,4 +1,4 @@
-"""What becomes elastic of models that exist, and what that costs: families, ratios, conversion.
+"""What becomes elastic of models that exist, and what that costs: families, ratios, switching.
 
 Models are made with random weights, those of transformers small. Every ratio is of one run, both
 sides in turns, by CPU seconds of one thread; the least of the rounds counts.
@@ -10,7 +10,6 @@ import argparse
 import gc
 import statistics
 import time
-import tracemalloc
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -265,24 +264,6 @@ def switching(name: str, space: Any) -> None:
         print(f"to new architectures {new:.0f} us (goal 100)", flush=True)
 
 
-def conversion(name: str, model: nn.Module, example: Nest) -> Any:
-    """Print what converting a deep model takes."""
-    began = time.perf_counter()
-    space = elastic(model.eval(), example)
-    took = time.perf_counter() - began
-    gc.collect()
-    tracemalloc.start()
-    elastic(model, example)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    print(
-        f"{name}: converted in {took:.1f} s (goal 10), Python's own peak {peak / 1e6:.0f} MB",
-        end="",
-    )
-    print(f" (weights {held_bytes(model) / 1e6:.0f} MB)", flush=True)
-    return space
-
-
 def ratios() -> None:
     """Print the ratios of active subnets, and of switching."""
     overhead("resnet18", of_torchvision("resnet18"), images(16, 64))
@@ -290,22 +271,18 @@ def ratios() -> None:
 
 
 def deep() -> None:
-    """Print what a hundred layers take."""
+    """Print what switching deep models takes."""
     layers = GROUPED | {"num_hidden_layers": 100, "hidden_size": 32, "intermediate_size": 48}
-    example = {"input_ids": words(4, 12)}
     llama = of_transformers("LlamaForCausalLM", **layers)
-    for name, model, given in (
-        ("resnet101", of_torchvision("resnet101"), images(4, 64)),
-        ("llama of 100 layers", llama, example),
-    ):
-        switching(name, conversion(name, model, given))
+    switching("resnet101", elastic(of_torchvision("resnet101").eval(), images(4, 64)))
+    switching("llama of 100 layers", elastic(llama.eval(), {"input_ids": words(4, 12)}))
 
 
 PARTS = {"ratios": ratios, "deep": deep}
 
 
 def main() -> None:
-    """Print the table, or the ratios, or what deep models take; all of it by default."""
+    """Print the table, or the ratios, or what switching deep models takes; all of it by default."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="table | ratios | deep")
     parser.add_argument("--only", default="", help="part of the names of families")

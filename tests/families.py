@@ -147,7 +147,7 @@ VISION = {
     "torchvision shufflenet": Family(
         partial(torchvision.models.ShuffleNetV2, [2, 2, 2], [8, 16, 32, 64, 64], num_classes=5),
         images,
-        coverage=0.8,  # halves of odd numbers of units stay
+        labels=("stage2.1.branch2.5.width",),
     ),
     "torchvision densenet": Family(
         partial(torchvision.models.DenseNet, 8, (2, 3, 2), num_init_features=16, num_classes=5),
@@ -256,6 +256,31 @@ TIMM = {
         partial(images, 64),
     ),
     "timm mobilevit": Family(partial(_timm, "mobilevit_xxs"), partial(images, 64)),
+    "timm coat": Family(
+        partial(
+            _timm,
+            "coat_tiny",
+            img_size=64,
+            embed_dims=(32, 32, 32, 32),
+            serial_depths=(1, 1, 1, 1),
+            parallel_depth=1,
+            num_heads=8,
+            mlp_ratios=(2, 2, 2, 2),
+        ),
+        partial(images, 64),
+        coverage=0.25,  # heads are split into windows of fixed numbers of them
+        smallest=0.9,
+    ),
+    "timm nfnet": Family(
+        partial(
+            _timm,
+            "nf_regnet_b0",
+            depths=(1, 1, 1, 1),
+            channels=(16, 16, 24, 32),
+            stem_chs=16,
+        ),
+        images,
+    ),
     "timm xcit": Family(
         partial(_timm, "xcit_nano_12_p16_224", img_size=32, embed_dim=32, depth=2, num_heads=4),
         images,

@@ -191,8 +191,8 @@ class Members:
 def _parts(trace: Trace, class_of: NDArray[np.int64]) -> dict[int, tuple[Any, ...]]:
     """Return how often a class stands in each part of what was split into equal parts."""
     parts: dict[int, tuple[Any, ...]] = {}
-    for number, matrix in enumerate(trace.rectangles):
-        classes = class_of[matrix.numpy()]
+    for number, rectangle in enumerate(trace.rectangles):
+        classes = class_of[rectangle.labels.numpy()]
         if splits_units(classes):
             for cls in np.unique(classes).tolist():
                 often = tuple((classes == cls).sum(1).tolist())

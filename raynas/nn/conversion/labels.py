@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,20 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """Channels that were split into equal parts.
+
+    Attributes:
+        labels: shape (parts, size).
+        in_turns: whether others may read the parts in turns, as after a shuffle: a channel of each.
+    """
+
+    labels: Tensor
+    in_turns: bool
+
 
 NONE = 0  # the label of what belongs to no channel, and is always kept
 

@@ -7,12 +7,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from math import gcd
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from raynas.nn.conversion.axes import Axes, Count, Uneven, splits_units
+from raynas.nn.conversion.labels import Parts
 from raynas.nn.conversion.plan import ElasticAxis
 from raynas.nn.conversion.trace import Trace
+from raynas.nn.conversion.uneven_parts import UnevenParts
 
 
 def linked(
@@ -25,8 +28,9 @@ def linked(
     """
     leader = {number: number for number in offered}
     unequal: set[int] = set()
-    for matrix in trace.rectangles:
-        for first, other in _unequal_rows(axes, matrix):
+    split = [r for r in trace.rectangles if splits_units(axes.class_of[r.labels.numpy()])]
+    for rectangle in split:
+        for first, other in _unequal_rows(axes, rectangle.labels):
             pairs = _pairs(first, other, offered, leader)
             if pairs is None:
                 unequal |= {*first.per_unit, *other.per_unit} & offered.keys()
@@ -34,10 +38,30 @@ def linked(
                 low, high = sorted((_root(leader, a), _root(leader, b)))
                 leader[high] = low
     kept: dict[int, ElasticAxis] = {}
+    for together in _components(axes, offered, unequal, split):
+        kept |= UnevenParts(axes, together, split).chosen()
     for number, axis in offered.items():
+        if number in kept:
+            continue
         if unequal.isdisjoint(n for n in offered if _root(leader, n) == _root(leader, number)):
             kept[number] = replace(axis, label=offered[_root(leader, number)].label)
+    kept = {number: kept[number] for number in offered if number in kept}
     return kept, [axis for number, axis in offered.items() if number not in kept]
+
+
+def _components(
+    axes: Axes, offered: Mapping[int, ElasticAxis], unequal: set[int], split: Iterable[Parts]
+) -> Iterator[dict[int, ElasticAxis]]:
+    """Yield the axes that parts hold together, where some of these would become unequal."""
+    leader = {number: number for number in offered}
+    for rectangle in split:
+        classes = np.unique(axes.class_of[rectangle.labels.numpy()]).tolist()
+        numbers = {axes.unit_of[c][0] for c in classes if c in axes.unit_of} & offered.keys()
+        for number in numbers:
+            low, high = sorted(_root(leader, n) for n in (number, min(numbers)))
+            leader[high] = low
+    for root in {_root(leader, number) for number in unequal}:
+        yield {n: axis for n, axis in offered.items() if _root(leader, n) == root}
 
 
 def _root(leader: Mapping[int, int], number: int) -> int:
@@ -48,15 +72,13 @@ def _root(leader: Mapping[int, int], number: int) -> int:
 
 def _unequal_rows(axes: Axes, matrix: Tensor) -> Iterator[tuple[Count, Count]]:
     """Yield pairs of rows that keep different numbers of their labels."""
-    classes = axes.class_of[matrix.numpy()]
-    if not splits_units(classes):
-        return
     counts = []
     for row in matrix:
         try:
             counts.append(axes.count(*torch.unique(row, return_counts=True)))
         except Uneven:
-            numbers = {axes.unit_of[c][0] for c in classes.flatten().tolist() if c in axes.unit_of}
+            classes = axes.class_of[matrix.numpy()].flatten().tolist()
+            numbers = {axes.unit_of[c][0] for c in classes if c in axes.unit_of}
             yield Count(0, dict.fromkeys(numbers, 1)), Count(1)
             return
     for other in counts[1:]:
@@ -103,6 +125,7 @@ def joined(
         axes: all that were tried.
         good: those that need no others; read anew each time, for what is yielded may join it.
     """
+    axes = {number: axis for number, axis in axes.items() if not axis.keeps}
     tried: set[frozenset[int]] = set()
     for number, axis in axes.items():
         if number in good or axis.kind != "heads":

@@ -31,6 +31,7 @@ class ElasticAxis:
             heads. Axes that are linked share them, and keep the same share of their units.
         places: by tensor and dimension, the positions of each unit, shape (units, width).
         statistic: whether something is computed over the units together.
+        keeps: by option, how many units it keeps, where that is no equal share of all.
     """
 
     label: str
@@ -39,9 +40,12 @@ class ElasticAxis:
     options: tuple[int, ...]
     places: Mapping[Place, Tensor]
     statistic: bool
+    keeps: tuple[int, ...] = ()
 
     def kept(self, option: Any) -> int:
         """Return how many units an option keeps."""
+        if self.keeps:
+            return self.keeps[self.options.index(option)]
         return self.units * int(option) // self.options[0]
 
 

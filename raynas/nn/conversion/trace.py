@@ -14,7 +14,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from raynas.core.nest import Nest, call
 from raynas.nn.conversion.calls import Calls
 from raynas.nn.conversion.counts import Monomials, TracedInt, traced_counts
-from raynas.nn.conversion.labels import Labels, along, compact, spread
+from raynas.nn.conversion.labels import Labels, Parts, along, compact, spread
 from raynas.nn.conversion.lineage import Lineage
 from raynas.nn.conversion.operation import Operation
 from raynas.nn.conversion.results import results
@@ -69,7 +69,7 @@ class Trace(Calls, TorchFunctionMode):
         frozen: labels that must stay, with the reason.
         reduced: labels over which something was averaged, normalised or summed up.
         attended: labels of heads, whose channels met each other.
-        rectangles: labels of a dimension that was split into equal parts, shape (parts, size).
+        rectangles: channels that were split into equal parts.
         follows: whole numbers that count channels.
         scored: by module, the keys that its queries met last, as ``cached`` has them.
         cached: labels of keys and values of causal attention, with how many there are of each.
@@ -83,7 +83,7 @@ class Trace(Calls, TorchFunctionMode):
         self.frozen: list[tuple[Tensor, str]] = []
         self.reduced: list[Tensor] = []
         self.attended: list[Tensor] = []
-        self.rectangles: list[Tensor] = []
+        self.rectangles: list[Parts] = []
         self.follows: list[Follows] = []
         self.scored: dict[str, tuple[Tensor, Tensor]] = {}
         self.cached: list[tuple[str, tuple[Tensor, Tensor]]] = []

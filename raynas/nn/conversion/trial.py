@@ -151,7 +151,7 @@ def _name(number: int) -> str:
 
 def _by_units(number: int, axis: ElasticAxis) -> ElasticAxis:
     """Return an axis that has a label of its own, whose options are numbers of units."""
-    return replace(axis, label=_name(number), options=tuple(range(axis.units, 0, -1)))
+    return replace(axis, label=_name(number), options=tuple(range(axis.units, 0, -1)), keeps=())
 
 
 def _finite(tensors: Iterable[Tensor]) -> bool:

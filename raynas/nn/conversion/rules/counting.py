@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from raynas.nn.conversion.counts import TracedInt
-from raynas.nn.conversion.labels import NONE, along, compact, differs_along
+from raynas.nn.conversion.labels import NONE, Parts, along, compact, differs_along
 from raynas.nn.conversion.operation import Operation
 from raynas.nn.conversion.trace import Trace
 
@@ -39,7 +39,7 @@ def follow_shape(trace: Trace, op: Operation) -> None:
         vectors = [_of_dim(trace, part, dim % part.dim()) for part in op.out]
         rows = [vector for vector in vectors if vector is not None]
         if len({len(row) for row in rows}) == 1 and len(rows) > 1:
-            trace.rectangles.append(torch.stack(rows))
+            trace.rectangles.append(Parts(torch.stack(rows), in_turns=False))
 
 
 def _follow_sizes(trace: Trace, out: Tensor, sizes: list[tuple[int, Any]]) -> None:
@@ -72,7 +72,7 @@ def _note_rectangles(trace: Trace, op: Operation) -> None:
             known = matrix != NONE
             matrix = matrix[known.any(1)][:, known.any(0)]  # the rest is padding
             if differs_along(matrix, 0) and differs_along(matrix, 1):
-                trace.rectangles.append(matrix)
+                trace.rectangles.append(Parts(matrix, in_turns=True))
 
 
 def _follow_parts(trace: Trace, op: Operation) -> None:

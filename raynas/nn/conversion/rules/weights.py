@@ -31,8 +31,11 @@ class Matrix:
     met: Tensor
 
 
-def _matrix(trace: Trace, weight: Any, made: int, met: int) -> Matrix | None:
-    """Return what a weight is whose dimensions these are; None if it is computed of inputs."""
+def _matrix(trace: Trace, weight: Any, made: int, met: int | None) -> Matrix | None:
+    """Return what a weight is whose dimensions these are; None if it is computed of inputs.
+
+    In groups, the dimension that meets the input's channels has none of them to itself: None.
+    """
     lineage = trace.lineage(weight)
     if lineage is None or weight.dim() < 2:
         return None
@@ -40,7 +43,8 @@ def _matrix(trace: Trace, weight: Any, made: int, met: int) -> Matrix | None:
         for name in lineage.names:
             if trace.shapes[name][at] > 1:
                 trace.freeze(trace.node(name, at), "its parts are chosen by number")
-    rows, columns = (trace.weight_labels(weight, dim) for dim in (made, met))
+    rows = trace.weight_labels(weight, made)
+    columns = untied(weight.shape[1]) if met is None else trace.weight_labels(weight, met)
     assert rows is not None
     assert columns is not None
     return Matrix(lineage.name, rows, columns)
@@ -92,7 +96,8 @@ def adds_bias(trace: Trace, bias: Any, rows: Tensor) -> None:
 def convolution(trace: Trace, op: Operation) -> None:
     """As ``linear``; in groups, what stands in one group stays together."""
     x, weight = op.args[0], op.argument(1, "weight")
-    groups, matrix = op.argument(6, "groups", 1), _matrix(trace, weight, 0, 1)
+    groups = op.argument(6, "groups", 1)
+    matrix = _matrix(trace, weight, 0, 1 if groups == 1 else None)
     if matrix is None:
         fix(trace, op, f"the weight of {op.name} is computed of inputs")
         return
@@ -101,7 +106,6 @@ def convolution(trace: Trace, op: Operation) -> None:
     if groups == 1:
         reads(trace, labels, 1, met)
     else:
-        met = untied(weight.shape[1])
         _grouped(trace, labels, rows, groups)
     adds_bias(trace, op.argument(2, "bias"), rows)
     out = spread(rows, op.out.shape, 1)
