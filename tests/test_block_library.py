@@ -261,6 +261,8 @@ def test_bounds_that_blocks_do_not_tell_or_cannot_keep_are_refused() -> None:
     both = [Constraint("macs", high=200.0), Constraint("params", low=30.0)]
     with pytest.raises(ValueError, match="no combination of blocks keeps all of them"):
         bounds_of(blocks, costs, both)
+    with pytest.raises(ValueError, match=r"constraints 41 <= macs <= 47: no combination"):
+        bounds_of(blocks, costs, [Constraint("macs", 41.0, 47.0)])
     assert len(bounds_of(blocks, costs, [Constraint("macs", high=least)]).amounts) == 1
     network = NETWORKS[0]
     peaks = blocks_of(network.space, largest(network.space), costs=network.costs, max_variants=7)

@@ -91,7 +91,7 @@ def _check_reachable(blocks: Blocks, bounds: BlockBounds) -> None:
         value = peak.value(peak.easiest)
         least.append(f"{peak.constraint.metric} {value:.6g}")
         _check_end(peak.constraint, value, value, held)
-    if len(least) > 1 and program.best() is None:
+    if least and program.best() is None:
         every = [*(a.constraint for a in bounds.amounts), *(p.constraint for p in bounds.peaks)]
         raise ValueError(
             f"constraints {' and '.join(map(str, every))}: no combination of "
