@@ -24,6 +24,7 @@ from raynas.core.deduplicator import Deduplicator
 from raynas.core.feasible import repaired
 from raynas.core.kernel_ridge import KernelRidge
 from raynas.core.objectives import pareto_mask
+from raynas.core.option_counts import OptionCounts
 from raynas.core.points import Numbers, Points
 from raynas.core.ranking import scores_of
 from raynas.core.sampler import SAMPLERS, Origin, Sampler
@@ -77,11 +78,13 @@ class Predictor(Sampler):
         space: what is searched.
         seed: fixes the run.
         model: ``quadratic``, kernel ridge regression with kernel 0.3 s + 0.7 s^2 of the share s of
-            equal decisions; ``forest``, scikit-learn's random forest, its deviation taken over
-            trees; or ``mlp``, Once-for-All's accuracy predictor (Cai et al., 2020,
-            arXiv:1908.09791) with what it errs by as the deviation, and the quadratic model of what
-            it leaves, so that every trial counts at once. It is fitted anew now and then, and then
-            what it expects most of is sought by evolution, within the bounds.
+            equal decisions. It is an average of three, in which 0, 0.3 or 0.6 of s are how many
+            options are in common wherever they stand, by what is probable; ``forest``,
+            scikit-learn's random forest, its deviation taken over trees; or ``mlp``,
+            Once-for-All's accuracy predictor (Cai et al., 2020, arXiv:1908.09791) with what it errs
+            by as the deviation, and one quadratic model of what it leaves, so that every trial
+            counts at once. It is fitted anew now and then, and then what it expects most of is
+            sought by evolution, within the bounds.
         warm_start: folder or URI of an earlier run; None begins with nothing.
         objectives: names of the scores that trials are told with, if there are several.
 
@@ -108,7 +111,7 @@ class Predictor(Sampler):
         self._visited = Deduplicator(space, self._rng)
         self.origin = Origin()
         self._codes = Codes(space)
-        self._equal = EqualDecisions(self._codes)
+        self._equal, self._counts = EqualDecisions(self._codes), OptionCounts(self._codes)
         self._seen: set[bytes] = set()
         self._points = Points(self._codes)
         self._inside = np.zeros(0, dtype=bool)  # which points of an earlier run keep the bounds
@@ -337,7 +340,10 @@ class Predictor(Sampler):
     def _ridge(self, rows: Rows, targets: Matrix) -> KernelRidge:
         flying = [row for row, _ in self._flying.values()][-IN_FLIGHT:]
         noise = 0.1 if targets.shape[1] == 1 else 0.03
-        return KernelRidge(self._equal, rows, targets, self._table(flying), noise=noise)
+        counts = self._counts if self._model == "quadratic" else None
+        return KernelRidge(
+            self._equal, rows, targets, self._table(flying), noise=noise, counts=counts
+        )
 
     def _gains(self, ridge: KernelRidge, centres: Rows) -> Matrix:
         """Return what values add at each centre, to objectives weighed at random if several."""

@@ -1,4 +1,4 @@
-"""Kernel ridge regression of scores on the shares of equal decisions.
+"""Kernel ridge regression of scores on the shares of equal decisions and of common options.
 
 Shapes: N points, P with those in flight, C candidates, A centres, M objectives.
 """
@@ -11,9 +11,18 @@ import numpy as np
 
 from raynas.core.candidates import Candidates
 from raynas.core.codes import Rows
+from raynas.core.option_counts import OptionCounts
 from raynas.core.similarity import EqualDecisions
-from raynas.core.surrogate import Matrix, kernel, posterior_bounds
+from raynas.core.surrogate import (
+    Matrix,
+    averaged_bounds,
+    evidence,
+    kernel,
+    posterior_bounds,
+    probabilities,
+)
 
+WEIGHTS = (0.0, 0.3, 0.6)  # of common options beside equal decisions
 STEP = 1e-3  # of a share, for the kernel's slope
 LEAST = 1e-6  # of a variance, for its slope
 
@@ -21,25 +30,43 @@ LEAST = 1e-6  # of a variance, for its slope
 class KernelRidge:
     """A model of points, and of where it is unsure.
 
+    With counts, it is an average over kernels in which the share of equal decisions is mixed with
+    that of common options, by the probabilities that the targets give them (Hoeting et al., 1999,
+    "Bayesian model averaging").
+
     Args:
         equal: the likeness of architectures.
         rows: the points.
         targets_NM: what they scored.
         flying: points of unknown scores.
         noise: variance of the targets.
+        counts: another likeness, of as many options wherever they stand.
     """
 
     def __init__(
-        self, equal: EqualDecisions, rows: Rows, targets_NM: Matrix, flying: Rows, *, noise: float
+        self,
+        equal: EqualDecisions,
+        rows: Rows,
+        targets_NM: Matrix,
+        flying: Rows,
+        *,
+        noise: float,
+        counts: OptionCounts | None = None,
     ) -> None:
+        self._counts = counts or None
         self._targets_NM, self._noise = targets_NM, noise
         self._points = np.concatenate([rows, flying])
         self._shares = equal.to(self._points)
 
     @cached_property
+    def _equal_shares(self) -> Matrix:
+        """Of the points, shape (P, P)."""
+        return self._shares.of_rows(self._points)
+
+    @cached_property
     def _known(self) -> Matrix:
-        """The kernel among the points, shape (P, P)."""
-        return kernel(self._shares.of_rows(self._points))
+        """The kernel of equal decisions among the points, shape (P, P)."""
+        return kernel(self._equal_shares)
 
     @property
     def objectives(self) -> int:
@@ -48,8 +75,25 @@ class KernelRidge:
 
     def bounds(self, around: Candidates) -> tuple[Matrix, Matrix]:
         """Return mean and mean + deviation of every objective, each of shape (C, M)."""
-        cross_CP = kernel(self._shares.of(around))
-        return posterior_bounds(self._known, cross_CP, self._targets_NM, noise=self._noise)
+        equal_CP = self._shares.of(around)
+        if self._counts is None:
+            known, cross = self._known, kernel(equal_CP)
+            return posterior_bounds(known, cross, self._targets_NM, noise=self._noise)
+        common_CP = self._counts.between(around.rows, self._points)
+        parts = [
+            (chance, known, kernel(_mixed(equal_CP, common_CP, weight)))
+            for weight, chance, known in self._parts(self._counts)
+        ]
+        return averaged_bounds(parts, self._targets_NM, noise=self._noise)
+
+    def _parts(self, counts: OptionCounts) -> list[tuple[float, float, Matrix]]:
+        """Return weights of the counts, their probabilities and kernels; none improbable."""
+        n = len(self._targets_NM)
+        common_PP = counts.between(self._points, self._points)
+        known = [kernel(_mixed(self._equal_shares, common_PP, weight)) for weight in WEIGHTS]
+        told = [evidence(k[:n, :n], self._targets_NM, noise=self._noise) for k in known]
+        chances = probabilities(told).tolist()
+        return [part for part in zip(WEIGHTS, chances, known, strict=True) if part[1] > 0]
 
     def gains(self, centres: Rows, weights_AM: Matrix) -> Matrix:
         """Return what each value of each column adds to the bound at a centre, about.
@@ -75,3 +119,12 @@ class KernelRidge:
         slope_AP *= (kernel(shares_AP + STEP) - cross_AP) / STEP
         gains: Matrix = np.round(self._shares.gains(slope_AP), 9)
         return gains
+
+
+def _mixed(equal: Matrix, common: Matrix, weight: float) -> Matrix:
+    if weight == 0:
+        return equal
+    mixed = common - equal
+    mixed *= weight
+    mixed += equal
+    return mixed

@@ -5,6 +5,8 @@ Shapes: N points, P with those in flight, C candidates, M objectives.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +14,9 @@ from raynas.core.objectives import hypervolume, pareto_mask
 from raynas.core.ranking import rank_normal
 
 Matrix = NDArray[np.float64]
+
+LEAST = 1e-12  # of a mean square
+NEGLIGIBLE = 0.05  # of the largest probability
 
 
 def ranked(scores_NM: Matrix) -> Matrix:
@@ -31,7 +36,10 @@ def expected(target: float, targets_N: Matrix, scores_N: Matrix) -> float:
 
 def kernel(shares: Matrix) -> Matrix:
     """Return the likeness of architectures that agree in such shares of their decisions."""
-    return 0.3 * shares + 0.7 * shares**2
+    likeness = 0.7 * shares
+    likeness += 0.3
+    likeness *= shares  # in place: large arrays take longer to get than to fill
+    return likeness
 
 
 def posterior_bounds(
@@ -49,14 +57,60 @@ def posterior_bounds(
         targets_NM: what is known.
         noise: variance of the targets.
     """
+    return averaged_bounds([(1.0, known_PP, cross_CP)], targets_NM, noise=noise)
+
+
+def averaged_bounds(
+    parts: Sequence[tuple[float, Matrix, Matrix]], targets_NM: Matrix, *, noise: float
+) -> tuple[Matrix, Matrix]:
+    """Return mean and mean + deviation of several such regressions, each of shape (C, M).
+
+    The variance is that of the likeliest part, and that of the parts' means beside it. Rounded as
+    theirs.
+
+    Args:
+        parts: the probability of each, and its kernels as of ``posterior_bounds``.
+        targets_NM: what is known.
+        noise: variance of the targets.
+    """
     n = len(targets_NM)
-    gram = known_PP + noise * np.eye(len(known_PP))
-    mean_CM: Matrix = cross_CP[:, :n] @ np.linalg.solve(gram[:n, :n], targets_NM)
-    whitened_CP = cross_CP @ np.linalg.inv(np.linalg.cholesky(gram)).T
+    mean_CM, square_CM = 0.0, 0.0
+    for probability, known_PP, cross_CP in parts:
+        gram_NN = known_PP[:n, :n] + noise * np.eye(n)
+        own_CM = cross_CP[:, :n] @ np.linalg.solve(gram_NN, targets_NM)
+        mean_CM = mean_CM + probability * own_CM
+        square_CM = square_CM + probability * own_CM**2
+    _, known_PP, cross_CP = max(parts, key=lambda part: part[0])
+    factor = np.linalg.cholesky(known_PP + noise * np.eye(len(known_PP)))
+    whitened_CP = cross_CP @ np.linalg.inv(factor).T
     variance_C = 1 - np.einsum("cp,cp->c", whitened_CP, whitened_CP)
-    upper_CM: Matrix = np.round(mean_CM + np.sqrt(np.maximum(variance_C, 0))[:, None], 9)
-    mean_CM = np.round(mean_CM, 9)
-    return mean_CM, upper_CM
+    between_CM = np.maximum(square_CM - mean_CM**2, 0)
+    upper_CM = mean_CM + np.sqrt(np.maximum(variance_C, 0)[:, None] + between_CM)
+    return np.round(mean_CM, 9), np.round(upper_CM, 9)
+
+
+def evidence(known_NN: Matrix, targets_NM: Matrix, *, noise: float) -> float:
+    """Return the log marginal likelihood of the targets, up to a constant, rounded.
+
+    It is that of the best scale of each objective (Rasmussen and Williams, 2006, 2.3 and 5.4.1).
+
+    Args:
+        known_NN: kernel among the points.
+        targets_NM: what is known of them.
+        noise: its variance, in the kernel's scale.
+    """
+    factor = np.linalg.cholesky(known_NN + noise * np.eye(len(known_NN)))
+    whitened_NM = np.linalg.solve(factor, targets_NM)
+    scales_M = np.maximum((whitened_NM**2).mean(0), LEAST)
+    halves = np.log(np.diag(factor)).sum() + len(targets_NM) / 2 * np.log(scales_M)
+    return round(-float(halves.sum()), 9)
+
+
+def probabilities(evidences: Sequence[float]) -> NDArray[np.float64]:
+    """Return those of models that were equally likely before; tiny ones are zero."""
+    chances: NDArray[np.float64] = np.exp(np.array(evidences) - max(evidences))
+    chances[chances < NEGLIGIBLE] = 0.0
+    return np.round(chances / chances.sum(), 9)
 
 
 def improvement(
