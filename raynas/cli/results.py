@@ -171,6 +171,8 @@ def export(
             raise ValueError(f"export: {file} takes all trials: leave out --trial and --whole")
         writable(file, force=force)
         return _export_trials(result, file, force=force, as_json=as_json)
+    number = result.best.number if trial is None else trial
+    arch = arch_of(result, number)
     _check_place(file, force=force)
     loaded_by = None
     # a model that is converted again takes a while, which is said to logs as well
@@ -178,8 +180,6 @@ def export(
     if not file.endswith(".json"):
         news.phase(f"making the network for {file}")
     try:
-        number = result.best.number if trial is None else trial
-        arch = arch_of(result, number)
         if file.endswith("/"):
             loaded_by = result.save(file, arch, whole=whole, force=force)
         else:
