@@ -121,7 +121,7 @@ def axes_of(trace: Trace, left_out: Iterable[Place] = ()) -> Axes:
     axes: list[Axis] = []
     unit_of: dict[int, tuple[int, int]] = {}
     for group in groups.values():
-        if len(group) < 2:
+        if len(group) < 2 and members.classes[group[0]] not in parts:  # one of several parts
             continue
         classes = [members.classes[at] for at in group]
         statistic, attention = (not kind.isdisjoint(classes) for kind in (reduced, attended))

@@ -41,7 +41,7 @@ def linked(
     for together in _components(axes, offered, unequal, split):
         kept |= UnevenParts(axes, together, split).chosen()
     for number, axis in offered.items():
-        if number in kept:
+        if number in kept or len(axis.options) < 2:
             continue
         if unequal.isdisjoint(n for n in offered if _root(leader, n) == _root(leader, number)):
             kept[number] = replace(axis, label=offered[_root(leader, number)].label)

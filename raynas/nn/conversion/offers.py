@@ -30,7 +30,7 @@ class Offers:
             return "it was asked to stay (only=, skip=)"
         if kind not in self._request.ratios:
             return f"it was not asked for ({kind}=)"
-        if len(unit_options(axis.units, self._request.ratios[kind])) < 2:
+        if 1 < axis.units == unit_options(axis.units, self._request.ratios[kind])[-1]:
             return f"no share asked for leaves fewer than its {axis.units} units"
         return None
 

@@ -45,12 +45,13 @@ class UnevenParts:
             zip(self._sizes, np.cumsum([0, *self._sizes.values()]).tolist(), strict=False)
         )
         self._count = sum(self._sizes.values())
-        self._width = self._count + len(self._sizes)  # of all variables
+        self._width = self._count + 1  # of all variables; after channels, how far off a share is
+        self._leader = max(self._sizes, key=lambda number: self._sizes[number])
         self._rows = [row for rectangle in rectangles for row in self._of(rectangle)]
 
     def chosen(self) -> dict[int, ElasticAxis]:
         """Return the axes with one decision; nothing if no smaller share fits."""
-        leader = max(self._together.values(), key=lambda axis: axis.units)
+        leader = self._together[self._leader]
         stay = [np.ones(self._count, dtype=bool)]
         for option in leader.options[1:]:
             fewer = self._solved(leader.kept(option) / leader.units, stay[-1])
@@ -123,23 +124,23 @@ class UnevenParts:
         return row, least - constant, most - constant
 
     def _solved(self, share: float, within: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
-        """Return which channels stay of some, as near to a share of each axis as possible."""
-        rows = list(self._rows)
-        for at, (number, size) in enumerate(self._sizes.items()):
-            units = dict.fromkeys(range(self._first[number], self._first[number] + size), 1.0)
-            off, target = self._count + at, share * size
-            rows += [
-                (units | {off: -1.0}, -np.inf, target),
-                (units | {off: 1.0}, target, np.inf),
-            ]
-        width, targets = self._width, len(self._sizes)
+        """Return which channels stay of some, as near to a share of the widest axis as possible."""
+        first, size = self._first[self._leader], self._sizes[self._leader]
+        units = dict.fromkeys(range(first, first + size), 1.0)
+        off, target = self._count, share * size
+        rows = [
+            *self._rows,
+            (units | {off: -1.0}, -np.inf, target),
+            (units | {off: 1.0}, target, np.inf),
+        ]
+        width = self._width
         entries = [(r, c, v) for r, (row, _, _) in enumerate(rows) for c, v in row.items()]
         lines, columns, values = zip(*entries, strict=True)
         matrix = coo_matrix((values, (lines, columns)), (len(rows), width)).tocsc()
         most = np.ones(width)
-        most[: self._count], most[self._count : self._count + targets] = within, np.inf
+        most[: self._count], most[off] = within, np.inf
         costs, whole = np.zeros(width), np.zeros(width)
-        costs[self._count : self._count + targets], whole[: self._count] = 1, 1
+        costs[off], whole[: self._count] = 1, 1
         result = milp(
             costs,
             constraints=LinearConstraint(matrix, [x[1] for x in rows], [x[2] for x in rows]),
