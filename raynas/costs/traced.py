@@ -141,6 +141,11 @@ class CostTrace(Trace):
         super().closed(_module, _args, out)
         self.log.scopes = self.scopes
 
+    def ended(self, out: Any) -> None:
+        """Look at labels when the run is over, unwatched: they are no memory of the pass."""
+        with self.log.paused():
+            super().ended(out)
+
     def multiply(
         self, elements: Tensor, met: Tensor, *, weight: str | None = None, taps: int = 1
     ) -> None:

@@ -258,13 +258,17 @@ class Trace(Calls, TorchFunctionMode):
         """Run the model on an example, in the mode that it is in."""
         with torch.no_grad(), traced_counts(model), self.watched(model), self:
             out = call(model, example)
+        self.ended(out)
+        return out
+
+    def ended(self, out: Any) -> None:
+        """Note what the run has made, and which weights have met others."""
         for tensor in results(out):
             self.freeze(self.of(tensor), "it is part of the output")
         tied = self.labels.tied()
         for place, labels in self._reserved.items():
             if bool(tied[labels].any()):
                 self.nodes.setdefault(place, labels)
-        return out
 
 
 def counted(labels: Tensor) -> tuple[Tensor, Tensor]:
