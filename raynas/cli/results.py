@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -150,8 +152,6 @@ def export(
 
     RUN/retrained/N is the folder of a retrained network.
     """
-    from raynas.core.model_names import is_model_name
-    from raynas.report.console import Line, progress_of
     from raynas.report.json_objects import Exported
     from raynas.report.outcome import NARROW
     from raynas.results.optuna_study import ENDINGS
@@ -175,17 +175,11 @@ def export(
     arch = arch_of(result, number)
     _check_place(file, force=force)
     loaded_by = None
-    # a model that is converted again takes a while, which is said to logs as well
-    news = Line() if is_model_name(result.config.space.name) else progress_of(None)
-    if not file.endswith(".json"):
-        news.phase(f"making the network for {file}")
-    try:
+    with _said_meanwhile(result.config.space.name, file):
         if file.endswith("/"):
             loaded_by = result.save(file, arch, whole=whole, force=force)
         else:
             result.export(file, arch, whole=whole)
-    finally:
-        news.close()
     if as_json:
         return Exported(file=file, trial=number, key=arch.key, arch=dict(arch), whole=whole)
     line = f"{file}: trial {number} ({arch.key})"
@@ -197,6 +191,26 @@ def export(
         line += f", loaded by {loaded_by}"
     out_console.print(line, highlight=False, soft_wrap=True, markup=False)
     return None
+
+
+@contextmanager
+def _said_meanwhile(space: str, file: str) -> Iterator[None]:
+    """Say that a network is made: where somebody looks on, and of a model that is converted again.
+
+    Args:
+        space: its name.
+        file: that the network is for.
+    """
+    from raynas.core.model_names import is_model_name
+    from raynas.report.console import Line, progress_of
+
+    news = Line() if is_model_name(space) else progress_of(None)
+    if not file.endswith(".json"):
+        news.phase(f"making the network for {file}")
+    try:
+        yield
+    finally:
+        news.close()
 
 
 def _check_place(file: str, *, force: bool) -> None:
@@ -233,11 +247,12 @@ def _export_trained(run: str, file: str, *, force: bool, as_json: bool) -> Answe
     from raynas.results.trained import Trained
 
     trained, loaded_by = Trained(run), ""
-    if file.endswith("/"):
-        loaded_by = f", loaded by {trained.save(file, force=force)}"
-    else:
-        _check_place(file, force=force)
-        trained.export(file)
+    _check_place(file, force=force)
+    with _said_meanwhile(trained.config.space.name, file):
+        if file.endswith("/"):
+            loaded_by = f", loaded by {trained.save(file, force=force)}"
+        else:
+            trained.export(file)
     arch = trained.arch
     if as_json:
         return Exported(file=file, trial=None, key=arch.key, arch=dict(arch), whole=False)

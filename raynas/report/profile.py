@@ -144,8 +144,8 @@ class SpaceProfile:
         metrics = list(self.archs[0].metrics)
         table = _table("Costs of one example's pass, ranked by macs", ["architecture"], [])
         rows = [[number(one.metrics[m], m) for m in metrics] for one in self.archs]
-        for metric, cells in zip(metrics, zip(*rows, strict=True), strict=True):
-            _add_wrapped(table, metric, max(map(len, cells)), justify="right")
+        for metric, column in zip(metrics, zip(*rows, strict=True), strict=True):
+            _add_wrapped(table, metric, max(map(len, column)), justify="right")
         _add_wrapped(table, "key", NARROWEST // 2)
         for one, cells in zip(self.archs, rows, strict=True):
             table.add_row(one.which, *cells, one.arch.key)
