@@ -26,15 +26,16 @@ from raynas.supernet.network_training import NetworkTraining
 
 SHARE = 0.5  # of the model's multiply-accumulates
 RATIOS = tuple(n / 8 for n in range(2, 9))  # of channels, heads and layers that a search may keep
-UNIFORM = tuple(n / 48 for n in range(24, 49))  # of which the largest within the bound is taken
+UNIFORM = tuple(n / 48 for n in range(16, 49))  # of which the largest within the bound is taken
 INLINE = {"inline": True}
 WHOLE = "the whole model"
 FIRST = "uniform widths, the first channels"
 L1 = "uniform widths, the largest channels by L1"
+INNER = "uniform heads and MLPs by L1, the width whole"
 FOUND = "found, the supernet's weights"
 FOUND_PLAIN = "found, the model's weights"
 LONGER = "uniform widths by L1, trained on as long as the supernet and the found one"
-ROWS = (WHOLE, FIRST, L1, FOUND_PLAIN, FOUND, LONGER)
+ROWS = (WHOLE, FIRST, L1, FOUND_PLAIN, FOUND, INNER, LONGER)
 
 
 @dataclass(frozen=True)
@@ -101,10 +102,29 @@ class Study:
         test = split_of(self.loaded.load().test)
         return training.validate(test) | {"cpu_s": time.process_time() - began}
 
-    def elastic(self, ratios: tuple[float, ...], order: str | None, *, depth: bool) -> ModelSpace:
-        """Return the model's smaller networks."""
+    @property
+    def rows(self) -> list[str]:
+        """The networks that are compared."""
+        return [row for row in ROWS if row != INNER or "heads" in self.subject.asked]
+
+    def elastic(
+        self,
+        ratios: tuple[float, ...],
+        order: str | None,
+        *,
+        depth: bool = False,
+        skip: tuple[str, ...] = (),
+    ) -> ModelSpace:
+        """Return the model's smaller networks.
+
+        Args:
+            ratios: that may stay of what is asked for.
+            order: of units, as of ``raynas.elastic``.
+            depth: whether layers may be left out.
+            skip: what of it stays whole.
+        """
         inputs = self.loaded.load().train[0][:2]
-        shares: dict[str, Any] = dict.fromkeys(self.subject.asked, ratios)
+        shares: dict[str, Any] = {k: ratios for k in self.subject.asked if k not in skip}
         return raynas.elastic(self.model, inputs, depth=depth, order=order, **shares)
 
     @cached_property
@@ -123,9 +143,10 @@ class Study:
         whole = self.searched.arch_space.decided(lambda d: sizes[d.label].largest)
         return SHARE * self.macs(self.searched, whole)
 
-    def uniform(self, order: str | None) -> tuple[ModelSpace, Arch]:
-        """Return the network of one share of all widths that is the largest within the bound."""
-        space = self.elastic(UNIFORM, order, depth=False)
+    def uniform(self, row: str) -> tuple[ModelSpace, Arch]:
+        """Return the network of one share of all sizes that is the largest within the bound."""
+        skip = ("width",) if row == INNER else ()
+        space = self.elastic(UNIFORM, None if row == FIRST else "l1", skip=skip)
         for ratio in reversed(UNIFORM):
 
             def nearest(decision: Any, ratio: float = ratio) -> Any:
@@ -211,8 +232,8 @@ class Study:
     def _network(self, row: str) -> tuple[nn.Module, float]:
         if row == WHOLE:
             return self.searched.build(self._whole), self.bound / SHARE
-        if row in (FIRST, L1, LONGER):
-            space, arch = self.uniform(None if row == FIRST else "l1")
+        if row in (FIRST, L1, INNER, LONGER):
+            space, arch = self.uniform(row)
             return space.build(arch), self.macs(space, arch)
         arch = self.result.best.arch
         net = self.result.model() if row == FOUND else self.searched.build(arch)

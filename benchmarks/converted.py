@@ -1,8 +1,9 @@
 """What a search of a trained model's smaller networks finds at half of its multiply-accumulates.
 
 A model is trained, made elastic and searched, and what is found is compared with uniform widths at
-as many multiply-accumulates: the first channels of every layer, and the largest by L1. All are
-trained on alike, three seeds of everything.
+as many multiply-accumulates: the first channels of every layer, and the largest by L1; of what has
+heads, also with heads and MLPs alone made smaller. All are trained on alike, three seeds of
+everything.
 
 * digits: a small ResNet on scikit-learn's images;
 * fashion: the same on Fashion-MNIST (``--data``, torchvision's layout);
@@ -22,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from _results import Kept
-from _smaller import ROWS, Lengths, Study
+from _smaller import Lengths, Study
 from _subjects import PARTS, Subject, subjects
 
 HEAD = """\
@@ -34,7 +35,7 @@ def table(subject: Subject, studies: list[Study]) -> str:
     """Return the rows of a subject in Markdown."""
     lines = []
     scale = 100.0 if subject.metric == "accuracy" else 1.0
-    for row in ROWS:
+    for row in studies[0].rows:
         each = [study.tuned(row) for study in studies]
         tuned = scale * np.array([scores["tuned"] for scores in each])
         at_once = scale * np.mean([scores["at_once"] for scores in each])
