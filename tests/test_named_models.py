@@ -13,6 +13,8 @@ from safetensors.torch import save_file
 import raynas
 from raynas.cli.common import space_options
 from raynas.core.blocks import largest
+from raynas.nn.named.hf_models import recipe
+from raynas.nn.named.wanted import Wanted
 from raynas.setup.resolve import rebuild_space, resolve_space
 from tests.inline import INLINE
 
@@ -74,6 +76,18 @@ def test_an_order_that_needs_no_data_is_rebuilt_and_others_ask_for_the_space() -
         rebuild_space(resolve_space(by_data, {}, None).spec, None)
     with pytest.raises(ValueError, match="which needs no data"):
         raynas.space("timm:test_resnet", elastic={"width": 0.5, "order": "gradient"})
+
+
+def test_special_tokens_are_none_beyond_the_vocabulary() -> None:
+    pytest.importorskip("transformers")
+
+    def special(**options: int) -> list[int | None]:
+        config = recipe(Wanted(name="GPT2LMHeadModel", options=options))["config"]
+        return [config["bos_token_id"], config["eos_token_id"]]
+
+    assert special(vocab_size=256) == [None, None]
+    assert special(vocab_size=256, eos_token_id=3) == [None, 3]
+    assert special() == [50256, 50256]
 
 
 def test_weights_come_from_a_local_folder_or_file(tmp_path: Path) -> None:

@@ -142,15 +142,26 @@ def _configuration(
     """Return a configuration as a plain dict, all of whose options mean something.
 
     A model that remembers keys and values does so where it generates; here it would only be slower.
+    Special tokens that stand in the class alone, beyond a smaller vocabulary, are left out.
     """
     known = _fields(config_class) | {"num_labels"}
     for key in options:
         if key not in known:
             raise ValueError(f"{name} has no option {key!r}; {nearest(key, known)}")
     defaults = {"use_cache": False} if "use_cache" in known else {}
-    made = config_class(**{**started, **defaults, **options})
+    given = {**started, **defaults, **options}
+    made = config_class(**{**_without_tokens(config_class, given.get("vocab_size")), **given})
     config: dict[str, Any] = json.loads(made.to_json_string(use_diff=False))
     return config
+
+
+def _without_tokens(config_class: Any, tokens: Any) -> dict[str, None]:
+    """Return, as None, the default special tokens that a vocabulary of so many does not have."""
+    if not isinstance(tokens, int):
+        return {}
+    parameters = inspect.signature(config_class.__init__).parameters.values()
+    special = [p for p in parameters if p.name.endswith("_token_id")]
+    return {p.name: None for p in special if isinstance(p.default, int) and p.default >= tokens}
 
 
 def example_signature(model: Any) -> Any:
