@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def test_fewer_choices_are_searched_and_no_training_goes_on_with_them(tmp_path: 
 def test_a_run_or_training_is_not_read_with_another_model(place: Path) -> None:
     with pytest.raises(StoreMismatch, match=r"another space .*: '1\.ffn' is 4, not one"):
         raynas.load(str(place / "run"), space=space_of(0.1)).model()
-    with pytest.raises(StoreMismatch, match=r"another space .*raynas\.elastic"):
+    with pytest.raises(StoreMismatch, match=r"than the one that is given .*raynas\.elastic"):
         raynas.Trained(str(place / "trained"), space=space_of(0.25)).model()
     with pytest.raises(StoreMismatch, match="choices or shapes of weights differ"):
         raynas.load(str(place / "run"), space=space_of(0.5, 0.25)).model()
@@ -92,7 +93,7 @@ def test_commands_say_what_to_do_about_a_model_that_was_an_object(
 
 
 def test_commands_find_a_model_that_a_function_returns(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = f"from {__name__} import space_of\n\n\ndef mine():\n    return space_of(0.5)\n"
     (tmp_path / "its_models.py").write_text(text)
@@ -103,6 +104,11 @@ def test_commands_find_a_model_that_a_function_returns(
     del sys.modules["its_models"]
     assert main(["export", "run", "small.pt"]) == 0
     assert (tmp_path / "small.pt").is_file()
+    (tmp_path / "its_models.py").write_text(text.replace("0.5", "0.25"))
+    del sys.modules["its_models"]
+    importlib.invalidate_caches()
+    assert main(["export", "run", "other.pt"]) != 0
+    assert "of another space than its_models:mine returns now" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("part", ["space", "data"])

@@ -10,6 +10,7 @@ from raynas.core.archspace import ArchSpace
 from raynas.core.errors import InvalidArch, StoreMismatch
 from raynas.core.model_names import is_model_name
 from raynas.core.versions import MODELS, versions
+from raynas.setup.resolve import GIVEN_MODELS
 
 if TYPE_CHECKING:
     from raynas.core.arch import Arch
@@ -38,19 +39,21 @@ def check_same_plan(
     if digest is None or not is_converted(space.model_space) or space.digest == digest:
         return
     difference = _first_refused(space.arch_space, archs)
-    if not is_model_name(space.spec.name):
+    name = space.spec.name
+    if not is_model_name(name):
+        now = "the one that is given (space=)" if name in GIVEN_MODELS else f"{name} returns now"
         raise StoreMismatch(
-            f"{where} is of another space than the one that is given: {difference}; pass the "
-            "model and the arguments of raynas.elastic that it was run with (space=)"
+            f"{where} is of another space than {now}: {difference}; expected the model and the "
+            "arguments of raynas.elastic that it was run with"
         )
-    now = versions()
+    here = versions()
     changed = [
-        f"{name} {then} then, {now.get(name, 'none')} now"
-        for name, then in releases.items()
-        if name in (*MODELS, "raynas", "torch") and now.get(name) != then
+        f"{package} {then} then, {here.get(package, 'none')} now"
+        for package, then in releases.items()
+        if package in (*MODELS, "raynas", "torch") and here.get(package) != then
     ]
     raise StoreMismatch(
-        f"{space.spec.name} is converted to other choices, or has other weights, than when the run "
+        f"{name} is converted to other choices, or has other weights, than when the run "
         f"in {where} began: {difference} ({'; '.join(changed) or 'the same releases'}); name the "
         "same, with the releases that it was run with"
     )
