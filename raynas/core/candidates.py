@@ -18,6 +18,7 @@ BEST = 50  # are looked at where it is known what they are expected to gain
 DRAWN = 3  # sets of changes made at once, of each size
 MUTANTS = 30  # of a centre, that differ in two or three decisions
 UNIFORM = 100  # from anywhere
+FEW_UNIFORM = 20  # the same in a deep space, where none is compared quickly
 
 
 @dataclass(frozen=True)
@@ -63,16 +64,18 @@ def candidates(
         gains: what a value is expected to add at each centre: says which changes are looked at,
             together as well; None draws them.
     """
+    anywhere = UNIFORM
     if gains is None or codes.changes.sum() <= NEIGHBOURS:
         near = [codes.neighbours(row, rng, most=NEIGHBOURS) for row in centres]
     else:
+        anywhere = FEW_UNIFORM
         near = [
             ascents(codes, row, own, rng) for row, own in zip(centres, gains(centres), strict=True)
         ]
     mutants = codes.mutate(codes.mutate(np.repeat(centres, MUTANTS, 0), rng), rng)
     thrice = rng.random(len(mutants)) < 0.3
     mutants[thrice] = codes.mutate(mutants[thrice], rng)
-    rows = np.concatenate([*near, mutants, codes.uniform(UNIFORM, rng)])
+    rows = np.concatenate([*near, mutants, codes.uniform(anywhere, rng)])
     rows = rows if pool is None else np.concatenate([rows, pool])
     each = np.arange(len(centres))
     made = np.concatenate([np.repeat(each, list(map(len, near))), np.repeat(each, MUTANTS)])
