@@ -37,7 +37,7 @@ class Offers:
     def of(self, axis: Axis) -> ElasticAxis:
         """Return what an axis offers that is not refused."""
         kind = _kind(axis, self._shapes)
-        scale = 1 if kind == "heads" else next(iter(axis.places.values())).shape[1]
+        scale = 1 if kind == "heads" else min(at.shape[1] for at in axis.places.values())
         return ElasticAxis(
             label=_label(axis, kind, self._labels),
             kind=kind,

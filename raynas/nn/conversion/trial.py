@@ -132,9 +132,23 @@ class Trial:
         return all(self._runs(kept, left_out) for kept in ({}, self._smallest(groups, groups)))
 
     def runs_apart(self, skips: Sequence[Skip], groups: Sequence[Group]) -> bool:
-        """Return whether it runs when each of them is left out without others, its axes cut."""
+        """Return whether it runs when each of them is left out without others, its axes cut.
+
+        And whether what is extracted without all of them does: code that reads attributes of a
+        module that is gone runs until then.
+        """
         cut = self._smallest(groups, groups)
-        return all(self._runs(cut, _left_out(some)) for some in apart(skips))
+        return all(self._runs(cut, _left_out(some)) for some in apart(skips)) and (
+            not skips or self._runs_extracted(cut, _left_out(skips))
+        )
+
+    def _runs_extracted(self, kept: Kept, others: Mapping[str, Value]) -> bool:
+        route: dict[str, Value] = {_name(n): count for n, count in kept.items()} | dict(others)
+        try:
+            made = outputs(self.net.frozen(route, {}), self.few.inputs)
+        except Exception:
+            return False
+        return agree(self._outputs(kept, others, self.few), made, self.tolerance)
 
     def runs_with(self, kernels: Sequence[Kernel]) -> bool:
         """Return whether it does with the smallest of these kernels."""
