@@ -61,11 +61,12 @@ class Predictor(Sampler):
     """Fits a model to the ranks of all scores, and asks the candidate of the largest upper bound.
 
     An episode begins with a design in which every option occurs, then lets the model choose among
-    neighbours and mutants of the best. In a space of more than 400 changes of one decision, it looks
-    at those of which the quadratic model expects most, and at many of them made at once. When it
-    stagnates, another begins far from the peaks found so far, and its model sees its own points
-    only; from then on every second query is chosen by a model of all points. With several objectives there is one model each and a single episode; asked
-    is the candidate whose vector of bounds adds most hypervolume to the front, in ranks.
+    neighbours and mutants of the best. In a space of more than 400 changes of one decision, it
+    looks at those of which the quadratic model expects most, and at many of them made at once. When
+    it stagnates, another begins far from the peaks found so far, and its model sees its own points
+    only; from then on every second query is chosen by a model of all points. With several
+    objectives there is one model each and a single episode; asked is the candidate whose vector of
+    bounds adds most hypervolume to the front, in ranks.
 
     A warm start takes the scores of an earlier run, of the same decisions and objectives, for its
     own: there is no design. The best of them that keeps the bounds of this search is asked first,
@@ -78,13 +79,13 @@ class Predictor(Sampler):
         space: what is searched.
         seed: fixes the run.
         model: ``quadratic``, kernel ridge regression with kernel 0.3 s + 0.7 s^2 of the share s of
-            equal decisions. It is an average of three, in which 0, 0.3 or 0.6 of s are how many
-            options are in common wherever they stand, by what is probable; ``forest``,
-            scikit-learn's random forest, its deviation taken over trees; or ``mlp``,
-            Once-for-All's accuracy predictor (Cai et al., 2020, arXiv:1908.09791) with what it errs
-            by as the deviation, and one quadratic model of what it leaves, so that every trial
-            counts at once. It is fitted anew now and then, and then what it expects most of is
-            sought by evolution, within the bounds.
+            equal decisions; of numbers listed in order half is how near they are. It is an average
+            of three, in which 0, 0.3 or 0.6 of s are how many options are in common wherever they
+            stand, by what is probable; ``forest``, scikit-learn's random forest, its deviation
+            taken over trees; or ``mlp``, Once-for-All's accuracy predictor (Cai et al., 2020,
+            arXiv:1908.09791) with what it errs by as the deviation, and one quadratic model of what
+            it leaves, so that every trial counts at once. It is fitted anew now and then, and then
+            what it expects most of is sought by evolution, within the bounds.
         warm_start: folder or URI of an earlier run; None begins with nothing.
         objectives: names of the scores that trials are told with, if there are several.
 
@@ -111,7 +112,8 @@ class Predictor(Sampler):
         self._visited = Deduplicator(space, self._rng)
         self.origin = Origin()
         self._codes = Codes(space)
-        self._equal, self._counts = EqualDecisions(self._codes), OptionCounts(self._codes)
+        self._equal = EqualDecisions(self._codes, ordered=model == "quadratic")
+        self._counts = OptionCounts(self._codes)
         self._seen: set[bytes] = set()
         self._points = Points(self._codes)
         self._inside = np.zeros(0, dtype=bool)  # which points of an earlier run keep the bounds

@@ -31,11 +31,29 @@ def test_they_are_the_products_of_features(space: ArchSpace) -> None:
     assert EqualDecisions(codes).between(first, second) == pytest.approx(products, abs=1e-12)
 
 
+def test_numbers_in_order_are_near() -> None:
+    """Half for being equal, half by the distance of places; of four numbers the ends are 0 near."""
+    space = ArchSpace.of(
+        width=(8, 16, 32, 64),
+        falling=(0.3, 0.2, 0.1),
+        few=(1, 2),
+        mixed=(3, 1, 2),
+        text=("a", "b", "c"),
+    )
+    codes = Codes(space)
+    first = np.array([[0, 0, 0, 0, 0]], dtype=np.int32)
+    second = np.array([[0, 0, 0, 0, 0], [1, 1, 1, 1, 1], [3, 2, 1, 2, 2]], dtype=np.int32)
+    shares = EqualDecisions(codes, ordered=True).between(first, second)
+    assert shares[0] == pytest.approx([1.0, (1 / 3 + 1 / 4) / 5, 0.0])
+    assert EqualDecisions(codes).between(first, second)[0].tolist() == [1.0, 0.0, 0.0]
+
+
 @every_space
-def test_changes_tell_what_whole_rows_tell(space: ArchSpace) -> None:
+@pytest.mark.parametrize("ordered", [False, True])
+def test_changes_tell_what_whole_rows_tell(space: ArchSpace, ordered: bool) -> None:
     """Of neighbours and mutants, of a centre itself, and of rows from anywhere."""
     codes, rng = Codes(space), np.random.default_rng(0)
-    equal, around = EqualDecisions(codes), made(codes, rng, set())
+    equal, around = EqualDecisions(codes, ordered=ordered), made(codes, rng, set())
     around = Candidates(
         np.concatenate([around.rows, around.centres]),
         np.append(around.owners, np.arange(4)),

@@ -14,8 +14,8 @@ from raynas.core.codes import Rows
 from raynas.core.option_counts import OptionCounts
 from raynas.core.similarity import EqualDecisions
 from raynas.core.surrogate import (
+    Average,
     Matrix,
-    averaged_bounds,
     evidence,
     kernel,
     posterior_bounds,
@@ -23,6 +23,7 @@ from raynas.core.surrogate import (
 )
 
 WEIGHTS = (0.0, 0.3, 0.6)  # of common options beside equal decisions
+BLOCK = 512  # candidates whose kernels stay in a processor's cache
 STEP = 1e-3  # of a share, for the kernel's slope
 LEAST = 1e-6  # of a variance, for its slope
 
@@ -79,12 +80,17 @@ class KernelRidge:
         if self._counts is None:
             known, cross = self._known, kernel(equal_CP)
             return posterior_bounds(known, cross, self._targets_NM, noise=self._noise)
+        weights, chances, kernels = zip(*self._parts(self._counts), strict=True)
+        average = Average(
+            list(zip(chances, kernels, strict=True)), self._targets_NM, noise=self._noise
+        )
         common_CP = self._counts.between(around.rows, self._points)
-        parts = [
-            (chance, known, kernel(_mixed(equal_CP, common_CP, weight)))
-            for weight, chance, known in self._parts(self._counts)
-        ]
-        return averaged_bounds(parts, self._targets_NM, noise=self._noise)
+        found = []
+        for at in range(0, max(len(around), 1), BLOCK):
+            both = equal_CP[at : at + BLOCK], common_CP[at : at + BLOCK]
+            found.append(average.bounds([kernel(_mixed(*both, weight)) for weight in weights]))
+        means, uppers = zip(*found, strict=True)
+        return np.concatenate(means), np.concatenate(uppers)
 
     def _parts(self, counts: OptionCounts) -> list[tuple[float, float, Matrix]]:
         """Return weights of the counts, their probabilities and kernels; none improbable."""

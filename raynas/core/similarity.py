@@ -5,6 +5,8 @@ Shapes: A, B, N rows, C candidates, K columns, E changes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from math import lcm
 from typing import Any, TypeAlias
 
@@ -12,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raynas.core.candidates import Candidates
-from raynas.core.codes import Codes, Rows
+from raynas.core.codes import UNREACHED, Codes, Rows
+from raynas.core.decision import Choice
 
 Matrix = NDArray[np.float64]
 Matches: TypeAlias = NDArray[np.float32]  # float64 where whole numbers are larger
@@ -28,24 +31,35 @@ class EqualDecisions:
     """The share of equal decisions.
 
     Not being reached is a value of its own; two subsets are as equal as the share of options that
-    both have or both lack. Matches are counted in whole numbers, so that a share does not depend on
-    the order of a sum.
+    both have or both lack. Numbers in order may be near: half of a match is that they are equal,
+    half is how near their places are, the ends being 0. Matches are counted in whole numbers, so
+    that a share does not depend on the order of a sum.
 
     Args:
         codes: of the space.
+        ordered: whether choices of three and more numbers, in ascending or descending order, count
+            as near.
 
     Attributes:
         codes: of the space.
         weights: of a match in each column, whole numbers, shape (K,).
+        match: what two equal values count, times the weight.
         total: of all of them.
+        steps: from the first to the last value of columns whose values may be near, 0 of others.
         dense: whether columns have few values.
     """
 
-    def __init__(self, codes: Codes) -> None:
+    def __init__(self, codes: Codes, *, ordered: bool = False) -> None:
         self.codes = codes
+        self.steps = np.zeros(len(codes.sizes), dtype=np.int64)
+        for label, decision in codes.space.decisions.items():
+            if ordered and isinstance(decision, Choice) and _in_order(decision.options):
+                self.steps[codes.columns[label]] = len(decision.options) - 1
+        near = set(self.steps[self.steps > 0].tolist())
+        self.match = 2 * lcm(*near) if near else 1
         widths = [span.stop - span.start for span in codes.columns.values()]
         whole = lcm(*widths)
-        self.total = float(max(len(widths) * whole, 1))
+        self.total = float(max(len(widths) * whole * self.match, 1))
         kind = np.float32 if self.total < EXACT else np.float64
         weights = [whole / width for width in widths for _ in range(width)]
         self.weights: Matches = np.array(weights, dtype=kind)
@@ -65,6 +79,32 @@ class EqualDecisions:
         vectors[np.arange(len(rows))[:, None], self.codes.places(rows)] = weights
         return vectors
 
+    def matches(self, points: Rows) -> Matches:
+        """Return how much every value matches what is taken, shape (N, values of all columns)."""
+        vectors = self.ones(points, self.match)
+        for steps in set(self.steps[self.steps > 0].tolist()):
+            columns = np.flatnonzero(self.steps == steps)
+            values = np.arange(steps + 1)
+            alike = self.alike(steps, points[:, columns, None], values)
+            vectors[:, self.codes.starts[columns, None] + values] = alike
+        return vectors
+
+    def alike(
+        self, steps: int | NDArray[np.int64], first: NDArray[Any], second: NDArray[Any]
+    ) -> NDArray[Any]:
+        """Return how much values match, whole numbers; ``steps`` is that of their columns."""
+        equal = np.where(first == second, self.match, 0)
+        reached = (first != UNREACHED) & (second != UNREACHED) & (steps > 0)
+        each = self.match // 2 // np.maximum(steps, 1)
+        return np.where(reached, equal // 2 + each * (steps - np.abs(first - second)), equal)
+
+
+def _in_order(options: Sequence[object]) -> bool:
+    if len(options) < 3 or not all(type(option) in (int, float) for option in options):
+        return False
+    rising = all(a < b for a, b in pairwise(options))  # type: ignore[operator]
+    return rising or all(a > b for a, b in pairwise(options))  # type: ignore[operator]
+
 
 class SharesTo:
     """Shares of equal decisions with some points.
@@ -77,8 +117,8 @@ class SharesTo:
     def __init__(self, equal: EqualDecisions, points: Rows) -> None:
         self._equal, self._codes, self._weights = equal, equal.codes, equal.weights
         self._points = points
-        # by value and point whether it is taken; of many values, by column and point what is
-        self._taken: NDArray[Any] = (equal.ones(points, 1.0) if equal.dense else points).T.copy()
+        # by value and point how much it matches; of many values, by column and point what is taken
+        self._taken: NDArray[Any] = (equal.matches(points) if equal.dense else points).T.copy()
 
     def of_rows(self, rows: Rows) -> Matrix:
         """Return the shares of rows and points, shape (A, N)."""
@@ -117,9 +157,12 @@ class SharesTo:
         if self._equal.dense:
             of_values = np.zeros(values)
             of_values[places] = self._weights  # what no point takes adds nothing
+            for column in np.flatnonzero(self._equal.steps):
+                start = self._codes.starts[column]
+                of_values[start : start + self._equal.steps[column] + 1] = self._weights[column]
             gained = weights_AN @ self._taken.T.astype(np.float64) * of_values
         else:
-            each_ANK = weights_AN[:, :, None] * self._weights
+            each_ANK = weights_AN[:, :, None] * (self._weights * self._equal.match)  # equal ones
             flat = places.ravel()
             gained = np.array([np.bincount(flat, each.ravel(), values) for each in each_ANK])
         return self._shares(gained)
@@ -133,7 +176,11 @@ class SharesTo:
         found: Matches = np.zeros((len(rows), len(self._points)), dtype=self._weights.dtype)
         if not self._equal.dense:
             for column, weight in enumerate(self._weights):
-                found += weight * (rows[:, column, None] == self._taken[column])
+                steps, own = self._equal.steps[column], rows[:, column, None]
+                if steps:
+                    found += weight * self._equal.alike(steps, own, self._taken[column])
+                else:
+                    found += weight * self._equal.match * (own == self._taken[column])
             return found
         step = max(1, BLOCK // max(1, self._codes.values))
         for at in range(0, len(rows), step):
@@ -147,7 +194,9 @@ class SharesTo:
         found: Matches = (
             self._taken[self._codes.starts[columns_E] + values_E]
             if self._equal.dense
-            else self._taken[columns_E] == values_E[:, None]
+            else self._equal.alike(
+                self._equal.steps[columns_E, None], self._taken[columns_E], values_E[:, None]
+            )
         )
         found = self._weights[columns_E, None] * found
         return found

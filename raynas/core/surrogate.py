@@ -65,28 +65,53 @@ def averaged_bounds(
 ) -> tuple[Matrix, Matrix]:
     """Return mean and mean + deviation of several such regressions, each of shape (C, M).
 
-    The variance is that of the likeliest part, and that of the parts' means beside it. Rounded as
-    theirs.
-
     Args:
         parts: the probability of each, and its kernels as of ``posterior_bounds``.
         targets_NM: what is known.
         noise: variance of the targets.
     """
-    n = len(targets_NM)
-    mean_CM, square_CM = 0.0, 0.0
-    for probability, known_PP, cross_CP in parts:
-        gram_NN = known_PP[:n, :n] + noise * np.eye(n)
-        own_CM = cross_CP[:, :n] @ np.linalg.solve(gram_NN, targets_NM)
-        mean_CM = mean_CM + probability * own_CM
-        square_CM = square_CM + probability * own_CM**2
-    _, known_PP, cross_CP = max(parts, key=lambda part: part[0])
-    factor = np.linalg.cholesky(known_PP + noise * np.eye(len(known_PP)))
-    whitened_CP = cross_CP @ np.linalg.inv(factor).T
-    variance_C = 1 - np.einsum("cp,cp->c", whitened_CP, whitened_CP)
-    between_CM = np.maximum(square_CM - mean_CM**2, 0)
-    upper_CM = mean_CM + np.sqrt(np.maximum(variance_C, 0)[:, None] + between_CM)
-    return np.round(mean_CM, 9), np.round(upper_CM, 9)
+    known = [(probability, known_PP) for probability, known_PP, _ in parts]
+    return Average(known, targets_NM, noise=noise).bounds([cross_CP for _, _, cross_CP in parts])
+
+
+class Average:
+    """Several regressions of the same targets, by their probabilities.
+
+    The variance is that of the likeliest one, and that of all means beside it.
+
+    Args:
+        parts: the probability of each, and the kernel among its points as of ``posterior_bounds``.
+        targets_NM: what is known.
+        noise: variance of the targets.
+    """
+
+    def __init__(
+        self, parts: Sequence[tuple[float, Matrix]], targets_NM: Matrix, *, noise: float
+    ) -> None:
+        self._probabilities = [probability for probability, _ in parts]
+        self._likeliest = int(np.argmax(self._probabilities))
+        n = self._known = len(targets_NM)
+        grams = [known_PP + noise * np.eye(len(known_PP)) for _, known_PP in parts]
+        self._solved = [np.linalg.solve(gram[:n, :n], targets_NM) for gram in grams]
+        self._whitening_PP = np.linalg.inv(np.linalg.cholesky(grams[self._likeliest])).T
+
+    def bounds(self, crosses: Sequence[Matrix]) -> tuple[Matrix, Matrix]:
+        """Return mean and mean + deviation, each of shape (C, M), rounded.
+
+        Args:
+            crosses: the kernel of candidates and points of each part, shape (C, P).
+        """
+        means = [
+            cross_CP[:, : self._known] @ solved_NM
+            for cross_CP, solved_NM in zip(crosses, self._solved, strict=True)
+        ]
+        mean_CM = sum(p * own for p, own in zip(self._probabilities, means, strict=True))
+        square_CM = sum(p * own**2 for p, own in zip(self._probabilities, means, strict=True))
+        whitened_CP = crosses[self._likeliest] @ self._whitening_PP
+        variance_C = np.maximum(1 - np.einsum("cp,cp->c", whitened_CP, whitened_CP), 0)
+        between_CM = np.maximum(square_CM - mean_CM**2, 0)
+        upper_CM = mean_CM + np.sqrt(variance_C[:, None] + between_CM)
+        return np.round(mean_CM, 9), np.round(upper_CM, 9)
 
 
 def evidence(known_NN: Matrix, targets_NM: Matrix, *, noise: float) -> float:
@@ -110,7 +135,8 @@ def probabilities(evidences: Sequence[float]) -> NDArray[np.float64]:
     """Return those of models that were equally likely before; tiny ones are zero."""
     chances: NDArray[np.float64] = np.exp(np.array(evidences) - max(evidences))
     chances[chances < NEGLIGIBLE] = 0.0
-    return np.round(chances / chances.sum(), 9)
+    rounded: NDArray[np.float64] = np.round(chances / chances.sum(), 9)
+    return rounded
 
 
 def improvement(
