@@ -11,6 +11,7 @@ from raynas.core.nest import Nest, taken
 from raynas.costs import cost_of
 from raynas.costs.elastic_costs import ElasticCosts
 from raynas.nn import activate, freeze
+from raynas.nn.conversion.elastic_model import ElasticModel
 from raynas.nn.conversion.elastic_space import ElasticSpace
 from raynas.nn.conversion.laws import outputs
 from tests.families import Family, _hugging
@@ -39,6 +40,7 @@ def test_heads_of_torch_go_with_the_width_that_they_read() -> None:
     }
     small = _smallest(space, x)
     attention = small.get_submodule("layers.layers.0.self_attn")
+    assert isinstance(attention, nn.MultiheadAttention)
     assert (attention.num_heads, attention.embed_dim) == (2, 16)
     assert space.coverage > 0.99
 
@@ -65,6 +67,7 @@ def test_experts_become_narrower(kind: str) -> None:
 def _smallest(space: ElasticSpace, example: Nest) -> nn.Module:
     """Return the smallest network, which computes what is active, at the costs looked up."""
     net = space.supernet().eval()
+    assert isinstance(net, ElasticModel)
     arch = space.arch_space.decided(lambda decision: decision.options[-1])
     activate(net, arch)
     small = freeze(net, arch)
