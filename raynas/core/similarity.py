@@ -85,7 +85,8 @@ class EqualDecisions:
         for steps in set(self.steps[self.steps > 0].tolist()):
             columns = np.flatnonzero(self.steps == steps)
             values = np.arange(steps + 1)
-            alike = self.alike(steps, points[:, columns, None], values)
+            table = self.alike(steps, np.arange(UNREACHED, steps + 1)[:, None], values)
+            alike = table.astype(vectors.dtype)[points[:, columns] - UNREACHED]
             vectors[:, self.codes.starts[columns, None] + values] = alike
         return vectors
 
