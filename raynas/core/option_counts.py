@@ -44,12 +44,9 @@ class OptionCounts:
 
     def of(self, rows: Rows) -> NDArray[np.float32]:
         """Return how often every option of every group is taken, shape (options of groups, N)."""
+        groups = ((np.ascontiguousarray(rows[:, own]), values) for own, values in self._groups)
         return np.array(
-            [
-                (rows[:, columns] == value).sum(1)
-                for columns, values in self._groups
-                for value in values
-            ],
+            [np.count_nonzero(own == value, axis=1) for own, values in groups for value in values],
             dtype=np.float32,
         )
 
