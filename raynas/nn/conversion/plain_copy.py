@@ -57,7 +57,7 @@ def _restore(module: Any) -> None:
     """Make a module of an elastic model one of the original's class."""
     held = vars(module)
     for name, value in held.pop(CUTS).items():
-        if name in held and name != "forward":
+        if name in held and value is not None and name != "forward":
             held[name] = value
     held.pop("label", None)
     module.__class__ = module.original

@@ -143,9 +143,10 @@ class Trial:
         )
 
     def _runs_extracted(self, kept: Kept, others: Mapping[str, Value]) -> bool:
-        route: dict[str, Value] = {_name(n): count for n, count in kept.items()} | dict(others)
+        cut: dict[str, Value] = {_name(n): count for n, count in kept.items()}
         try:
-            made = outputs(self.net.frozen(route, {}), self.few.inputs)
+            plain = self.net.frozen(self.net.plan.largest | cut | dict(others), {})
+            made = outputs(plain, self.few.inputs)
         except Exception:
             return False
         return agree(self._outputs(kept, others, self.few), made, self.tolerance)
