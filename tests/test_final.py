@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from torch import Tensor, nn
 
 import raynas
 from raynas.core.arch import Arch
@@ -22,7 +23,10 @@ from raynas.core.goals import goals_of
 from raynas.core.pipeline import pipeline_config
 from raynas.core.progress import Progress
 from raynas.core.trial import Trial
+from raynas.nn import Linear, ValueChoice
+from raynas.report.order import best_first
 from raynas.report.page import report_page
+from raynas.setup.final_stage import final_seeds
 from tests.inline import INLINE
 
 SPACE = ArchSpace.of(x=list(range(12)))
@@ -34,6 +38,19 @@ MISLED = {11: 0.2, 10: 0.9, 9: 0.7}  # what the cheap score's best are really wo
 def cheap(arch: Arch) -> dict[str, float]:
     """Rank the options by their number."""
     return {"accuracy": arch["x"] / 20}  # type: ignore[operator]
+
+
+class Wide(nn.Module):
+    """One layer of an elastic width."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = Linear(4, ValueChoice([1, 2, 3], "width"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what the layer gives."""
+        out: Tensor = self.layer(x)
+        return out
 
 
 class Better:
@@ -135,6 +152,7 @@ def test_what_was_stopped_goes_on(tmp_path: Path, stop_after: int) -> None:
         searched(out, {"top": 3, "seeds": 2, "evaluator": Better(stop_after)})
     favourite = 11 if stop_after < 5 else 10  # with five, two have all of their seeds
     assert raynas.load(str(out)).best.arch == {"x": favourite}
+    assert json.loads((out / "best.json").read_text()) == {"x": favourite}
     better = Better()
     run = searched(out, {"top": 3, "seeds": 2, "evaluator": better}, resume=True)
     assert better.calls.total() == 6 - stop_after
@@ -178,9 +196,60 @@ def test_bounds_hold_at_the_end(tmp_path: Path) -> None:
     def slow(arch: Arch) -> dict[str, float]:
         return {"accuracy": MISLED[arch["x"]], "delay": 2.0 if arch["x"] == 10 else 1.0}  # type: ignore[index]
 
-    final = {"top": 3, "seeds": 1, "evaluator": slow}
+    asked: Counter[str] = Counter()
+
+    def counted(arch: Arch) -> dict[str, float]:
+        asked[arch.key] += 1
+        return slow(arch)
+
+    final = {"top": 3, "seeds": 1, "evaluator": counted}
     options = {"evaluator": cheap_latency, "constraints": ["delay<1.5"]}
     assert searched(tmp_path / "run", final, **options).best.arch == {"x": 9}
+    again = searched(tmp_path / "run", final, **options, resume=True)
+    assert again.best.arch == {"x": 9}
+    assert set(asked.values()) == {1}, "what broke a bound is not measured again"
+
+
+def test_bounds_of_now_come_before_what_the_end_gave(tmp_path: Path) -> None:
+    """What the search's own measurement refuses, since a resumption, is listed last."""
+
+    def cheap_delay(arch: Arch) -> dict[str, float]:
+        return cheap(arch) | {"delay": float(arch["x"])}  # type: ignore[arg-type]
+
+    def quick(arch: Arch) -> dict[str, float]:
+        return Better()(arch) | {"delay": 1.0}
+
+    final = {"top": 3, "seeds": 1, "evaluator": quick}
+    searched(tmp_path / "run", final, evaluator=cheap_delay)
+    run = searched(
+        tmp_path / "run", final, evaluator=cheap_delay, constraints=["delay<9.5"], resume=True
+    )
+    assert run.best.arch == {"x": 9}
+    assert list(best_first(run.judged)["choice.x"])[:2] == [9, 8]
+    assert set(best_first(run.judged)["choice.x"][-2:]) == {10, 11}
+
+
+def test_bounds_on_costs_hold_for_what_the_end_measures(tmp_path: Path) -> None:
+    """The best that is left in the folder is that which the result tells."""
+
+    def accurate(arch: Arch) -> dict[str, float]:
+        return {"accuracy": arch["width"] / 4}  # type: ignore[operator]
+
+    def heavy(arch: Arch) -> dict[str, float]:
+        return accurate(arch) | {"macs": 1e9 if arch["width"] == 3 else 1.0}
+
+    run = raynas.search(
+        raynas.ModelSpace(Wide, input_shape=(4,)),
+        "grid",
+        evaluator=accurate,
+        constraints=["macs<1e6"],
+        trials=3,
+        final={"top": 2, "seeds": 1, "evaluator": heavy},
+        out=str(tmp_path / "run"),
+        ray=INLINE,
+    )
+    assert run.best.arch == {"width": 2}
+    assert json.loads((tmp_path / "run" / "best.json").read_text()) == {"width": 2}
 
 
 def trial(number: int, **metrics: float) -> Trial:
@@ -234,6 +303,7 @@ def test_the_best_is_told_by_all_seeds_or_by_none() -> None:
         (5, "final: an ArchSpace builds no networks to train: name what evaluates"),
         ({"epochs": 3}, "final: an ArchSpace builds no networks"),
         ({"evaluator": Better(), "epochs": 3}, "'epochs' is an option of an evaluator that is"),
+        ({"evaluator": "external"}, "final: 'external' measures nothing"),
         ({"evaluator": "tabel"}, "final: no evaluator named 'tabel'; did you mean 'table'?"),
     ],
 )
@@ -259,6 +329,25 @@ def test_the_same_evaluator_is_refused(tmp_path: Path) -> None:
         searched(tmp_path / "run", {"evaluator": tables[0]}, evaluator=tables[0])
     final = {"top": 3, "seeds": 1, "evaluator": "table", "path": str(tmp_path / "later.parquet")}
     assert searched(tmp_path / "run", final, evaluator=tables[0]).best.arch == {"x": 10}
+
+
+def test_a_metric_that_would_be_hidden_is_refused(tmp_path: Path) -> None:
+    """The table has one column of a name."""
+    options = {"objectives": {"accuracy": "max", "final_accuracy": "max"}}
+    with pytest.raises(ValueError, match="final: 'final_accuracy' is a column of what it gives"):
+        searched(tmp_path / "run", {"evaluator": Better()}, **options)
+
+
+def test_seeds_are_others_than_the_searchs() -> None:
+    """Its own has chosen who is compared; shared weights give the same for any."""
+    assert final_seeds(3, 1) == [0, 2, 3]
+    with pytest.raises(ValueError, match="shared weights score an architecture alike each time"):
+        raynas.search(
+            "mobilenet_v2_cifar",
+            data="digits",
+            final={"evaluator": "shared", "validation_images": 3000, "seeds": 2},
+            ray=INLINE,
+        )
 
 
 def test_configuration_files_take_it() -> None:

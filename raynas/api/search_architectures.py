@@ -110,11 +110,11 @@ def search(
         epochs: of the supernet's training, or of each architecture's where the evaluator trains
             them.
         final: how many of the best are evaluated again at the end, from fresh weights by
-            ``standalone`` and with three seeds each, or a mapping with ``top``, ``seeds``,
-            ``evaluator`` (in the forms above) and options of that evaluator, as ``{"top": 5,
-            "epochs": 100}``. ``best`` is then the best of these, by the mean over their seeds; both
-            scores stand in the table. With several objectives they are the front's that dominate
-            most together. A run that goes on keeps its own; 0 leaves it out.
+            ``standalone`` and with three seeds each, none of them the run's, or a mapping with
+            ``top``, ``seeds``, ``evaluator`` (in the forms above) and options of that evaluator, as
+            ``{"top": 5, "epochs": 100}``. ``best`` is then the best of these, by the mean over
+            their seeds; both scores stand in the table. With several objectives they are the
+            front's that dominate most together. A run that goes on keeps its own; 0 leaves it out.
         seed: fixes the run (exactly so with ``ray=RayConfig(workers=1, batch=1)``); 0 by default.
         out: local folder or ``pyarrow.fs`` URI; ``runs/<space>-<algo>-<n>`` by default.
         resume: go on from what is in ``out``, with the settings of its ``run.json``; only what is

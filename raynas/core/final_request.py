@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import PositiveInt
 
-from raynas.core.config import FINAL_SEEDS, FINAL_TOP, Strict, validated
+from raynas.core.config import FINAL_TOP, Strict, validated
 
 STANDALONE = "standalone"
 OWN = ("top", "seeds", "evaluator")
@@ -18,7 +18,7 @@ class _Counts(Strict):
     """The numbers of a request."""
 
     top: PositiveInt = FINAL_TOP
-    seeds: PositiveInt = FINAL_SEEDS
+    seeds: PositiveInt | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,13 +27,13 @@ class FinalRequest:
 
     Attributes:
         top: how many of the best.
-        seeds: evaluations of each.
+        seeds: evaluations of each; None takes three, and one of shared weights.
         evaluator: as for ``raynas.search``.
         options: of the evaluator, where it is a name.
     """
 
     top: int = FINAL_TOP
-    seeds: int = FINAL_SEEDS
+    seeds: int | None = None
     evaluator: Any = STANDALONE
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -42,7 +42,7 @@ def final_request(given: Any) -> FinalRequest | None:
     """Read what ``raynas.search`` takes as ``final``; None and 0 ask for nothing.
 
     >>> final_request(3), final_request(0)
-    (FinalRequest(top=3, seeds=3, evaluator='standalone', options={}), None)
+    (FinalRequest(top=3, seeds=None, evaluator='standalone', options={}), None)
     >>> final_request({"top": 2, "epochs": 10}).options
     {'epochs': 10}
 

@@ -23,9 +23,13 @@ def best_first(
         by: a column.
         ascending: whether its smallest value is the best.
     """
-    rising = {FINAL: False} if by == "objective" and FINAL in frame else {}
-    rising[by] = ascending
+    rising, keys = {by: ascending}, frame
+    if by == "objective" and FINAL in frame:
+        rising = {FINAL: False} | rising
+        # beyond the bounds of now it has no score, whatever the end gave
+        keys = frame.assign(**{FINAL: frame[FINAL].where(frame[by].notna())})
     if LOSS in frame and frame[LOSS].dtype.kind in "fiu":  # a user's own may be text
         rising.setdefault(LOSS, True)
     rising.setdefault("trial", True)
-    return frame.sort_values(list(rising), ascending=list(rising.values()))
+    order = keys.reset_index(drop=True).sort_values(list(rising), ascending=list(rising.values()))
+    return frame.iloc[order.index]

@@ -31,7 +31,7 @@ def finals_of(path: str, config: SearchConfig) -> dict[str, FinalScore]:
         return {}
     constraints = as_constraints(config.constraints)
     goals = goals_of(config.objectives, weights=config.scalarize, constraints=constraints)
-    return read_final_scores(path, config.final, goals)
+    return read_final_scores(path, config.final, goals, config.seed)
 
 
 def with_finals(frame: pd.DataFrame, finals: Mapping[str, FinalScore]) -> pd.DataFrame:

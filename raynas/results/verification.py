@@ -227,7 +227,7 @@ def _trained(
         goals=goals,
         spec=evaluation.evaluator,
         folder=under(comparison.path, VERIFY, _key(evaluation.component.options)),
-        seeds=seeds,
+        seeds=range(seeds),
         purpose=VERIFY,
         out=comparison.path,
     )

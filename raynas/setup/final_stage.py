@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import count, islice
 from typing import Any
 
-from raynas.core.config import FinalConfig
+from raynas.core.config import FINAL_SEEDS, FinalConfig
+from raynas.core.feasible import Violation
 from raynas.core.final_request import STANDALONE, FinalRequest
 from raynas.core.finalists import FinalScore, final_scores, finalists
 from raynas.core.goals import Goals
 from raynas.core.locations import under
 from raynas.core.progress import Progress
 from raynas.core.trial import Trial
+from raynas.evaluators.external import External
 from raynas.evaluators.spec import EvaluatorSpec
 from raynas.evaluators.with_latency import with_latency
 from raynas.setup.evaluation import (
@@ -24,7 +27,7 @@ from raynas.setup.evaluation import (
 )
 from raynas.setup.latency_source import LatencySource
 from raynas.setup.problem import Problem
-from raynas.setup.repeated_evaluations import RepeatedEvaluations
+from raynas.setup.repeated_evaluations import RepeatedEvaluations, seed_folders
 from raynas.setup.runner import Runner
 from raynas.storage.tables import load_trials
 
@@ -59,10 +62,8 @@ class FinalStage:
             f"{config.evaluator.name!r}: {each}"
         )
 
-    def run(
-        self, trials: Iterable[Trial], out: str, runner: Runner, progress: Progress
-    ) -> dict[str, FinalScore]:
-        """Evaluate the best, but for what an earlier start has done; return all final scores.
+    def run(self, trials: Iterable[Trial], out: str, runner: Runner, progress: Progress) -> None:
+        """Evaluate the best, but for what an earlier start has done.
 
         Args:
             trials: of the run, as its bounds and weights of now judge them.
@@ -80,14 +81,21 @@ class FinalStage:
             goals=goals,
             spec=self.evaluation.evaluator,
             folder=under(out, FINAL, config.key),
-            seeds=config.seeds,
+            seeds=final_seeds(config.seeds, self.problem.seed),
             purpose=FINAL,
             out=out,
         )
         if any(repeated.left(archs)):
             prepared = replace(repeated, spec=self._spec(out, runner, progress))
             prepared.run(archs, runner, progress)
-        return read_final_scores(out, config, goals)
+
+    def scores(self, out: str) -> dict[str, FinalScore]:
+        """Return the final scores in a run's folder, by architecture key."""
+        violation, goals = self.problem.space.arch_space.violation, self.problem.goals
+        beforehand = violation.constraints if isinstance(violation, Violation) else ()
+        # what is known beforehand the better evaluator may measure as well
+        goals = replace(goals, constraints=(*goals.constraints, *beforehand))
+        return read_final_scores(out, self.config, goals, self.problem.seed)
 
     def _spec(self, out: str, runner: Runner, progress: Progress) -> EvaluatorSpec:
         """Return what workers make. Weights that a function returns are not kept."""
@@ -130,13 +138,20 @@ def final_stage(
             f"final: {evaluation.component.name!r} would stop weak ones early, and all are to be "
             "compared: turn it off (early_stopping=False)"
         )
+    if isinstance(evaluation.evaluator.make, External):
+        raise ValueError(
+            f"final: {evaluation.component.name!r} measures nothing: name what evaluates the best "
+            "again"
+        )
     named, trains = evaluation.component.name != FUNCTION, evaluation.evaluator.epochs > 0
     if evaluation.component == searched.component and named and not trains:
         raise ValueError(
             f"final: the search evaluates by {evaluation.component.name!r} with the same options "
             "anyway; name another evaluator, or other options"
         )
-    config = FinalConfig(top=request.top, seeds=request.seeds, evaluator=evaluation.component)
+    _check_columns(problem, searched)
+    seeds = _seeds(request.seeds, shared=scoring is not None)
+    config = FinalConfig(top=request.top, seeds=seeds, evaluator=evaluation.component)
     return FinalStage(config=config, evaluation=evaluation, problem=problem, latency=latency)
 
 
@@ -152,13 +167,51 @@ def _evaluator(request: FinalRequest, problem: Problem) -> Any:
     return [request.evaluator, options] if options else request.evaluator
 
 
-def read_final_scores(out: str, config: FinalConfig, goals: Goals) -> dict[str, FinalScore]:
+def _seeds(asked: int | None, *, shared: bool) -> int:
+    """Return how often each is evaluated.
+
+    Raises:
+        ValueError: more than once by shared weights.
+    """
+    if not shared:
+        return asked or FINAL_SEEDS
+    if asked is not None and asked > 1:
+        raise ValueError(
+            f"final: seeds: shared weights score an architecture alike each time, got {asked}: "
+            "leave it out"
+        )
+    return 1
+
+
+def _check_columns(problem: Problem, searched: Evaluation) -> None:
+    """Raise ValueError where the search measures what stands for the end's in its table."""
+    ends = [objective.metric for objective in problem.goals.objectives]
+    taken = {f"final_{name}{tail}" for name in ends for tail in ("", "_std")}
+    for metric in (*problem.measured(False), *searched.evaluator.metrics):
+        if metric in taken:
+            raise ValueError(f"final: {metric!r} is a column of what it gives: rename the metric")
+
+
+def final_seeds(number: int, searched: int) -> list[int]:
+    """Return so many seeds, from 0 on without the search's own: that chose what is compared.
+
+    >>> final_seeds(3, 0), final_seeds(3, 7)
+    ([1, 2, 3], [0, 1, 2])
+    """
+    return list(islice((seed for seed in count() if seed != searched), number))
+
+
+def read_final_scores(
+    out: str, config: FinalConfig, goals: Goals, searched: int
+) -> dict[str, FinalScore]:
     """Return the final scores in a run's folder, by architecture key.
 
     Args:
         out: folder of the run.
         config: of its end.
         goals: of the run now.
+        searched: seed of the search.
     """
-    folders = [under(out, FINAL, config.key, f"seed-{seed}") for seed in range(config.seeds)]
+    seeds = final_seeds(config.seeds, searched)
+    folders = seed_folders(under(out, FINAL, config.key), seeds)
     return final_scores([load_trials(folder) for folder in folders], goals)

@@ -28,7 +28,7 @@ class RepeatedEvaluations:
         goals: that the evaluator measures.
         spec: of the evaluator.
         folder: that holds one of each seed.
-        seeds: how many.
+        seeds: of them.
         purpose: what stands as the algorithm in their rows.
         out: folder of the run that they belong to.
     """
@@ -37,27 +37,27 @@ class RepeatedEvaluations:
     goals: Goals
     spec: EvaluatorSpec
     folder: str
-    seeds: int
+    seeds: Sequence[int]
     purpose: str
     out: str
 
     @property
     def folders(self) -> list[str]:
-        """Those of the seeds, from 0."""
-        return [under(self.folder, f"seed-{seed}") for seed in range(self.seeds)]
+        """Those of the seeds."""
+        return seed_folders(self.folder, self.seeds)
 
     def left(self, archs: Sequence[Arch]) -> list[list[Arch]]:
-        """Return for every seed the architectures that are not scored yet."""
+        """Return for every seed the architectures that are not measured yet."""
         return [left for _, left in self._histories(archs)]
 
     def run(self, archs: Sequence[Arch], runner: Runner, progress: Progress) -> None:
-        """Evaluate what is not scored yet, seed by seed.
+        """Evaluate what is not measured yet, seed by seed. What failed is tried again.
 
         Raises:
             SearchFailed, Interrupted: as ``Runner.run_study``.
         """
         doing = "training" if self.spec.epochs else "evaluating"
-        for seed, (earlier, left) in enumerate(self._histories(archs)):
+        for seed, (earlier, left) in zip(self.seeds, self._histories(archs), strict=True):
             if left:
                 progress.phase(f"{doing} {len(left)} architectures, seed {seed}")
                 runner.run_study(
@@ -67,11 +67,13 @@ class RepeatedEvaluations:
     def _histories(self, archs: Sequence[Arch]) -> Iterator[tuple[list[Trial], list[Arch]]]:
         for folder in self.folders:
             earlier = load_trials(folder, self.space)
-            scored = {trial.arch for trial in earlier if trial.scored}
-            yield earlier, [arch for arch in archs if arch not in scored]
+            # what broke a bound was measured: it would break it again
+            done = {t.arch for t in earlier if t.scored or t.status == "infeasible"}
+            yield earlier, [arch for arch in archs if arch not in done]
 
     def _study(self, seed: int, earlier: Sequence[Trial], left: Sequence[Arch]) -> Study:
-        store = TrialStore(self.folders[seed], self.space, self.spec.metrics)
+        (folder,) = seed_folders(self.folder, [seed])
+        store = TrialStore(folder, self.space, self.spec.metrics)
         return Study(
             FixedListSampler(left),
             self.goals,
@@ -81,6 +83,11 @@ class RepeatedEvaluations:
             ),
             sink=_after(earlier, store.append),
         )
+
+
+def seed_folders(folder: str, seeds: Sequence[int]) -> list[str]:
+    """Return the folders of evaluations by seed, in the folder that holds all of them."""
+    return [under(folder, f"seed-{seed}") for seed in seeds]
 
 
 def _after(

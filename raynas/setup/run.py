@@ -14,7 +14,6 @@ from raynas.core.trial import Trial
 from raynas.evaluators.kept_weights import keep_only
 from raynas.evaluators.spec import EvaluatorSpec
 from raynas.evaluators.with_latency import with_latency
-from raynas.setup.final_stage import FinalStage
 from raynas.setup.prepare import Prepared
 from raynas.setup.runner import Runner, runner_of
 from raynas.setup.study_of_run import study_of
@@ -40,7 +39,6 @@ def run_search(run: Prepared, progress: Progress) -> Trial | None:
     """
     config, space = run.config, run.problem.space.arch_space
     study: Study | None = None
-    best: Trial | None = None
     failure: OSError | None = None
     try:
         history = load_trials(config.out, space)
@@ -59,10 +57,9 @@ def run_search(run: Prepared, progress: Progress) -> Trial | None:
                 spec = with_latency(spec, None if run.latency is None else run.latency.tells)
                 study = study_of(run, spec, history, progress.recorded, trials=config.trials)
                 _evaluate(study, spec, run, runner, progress)
-            best = study.best
             if run.final is not None:
-                best = _finished(run.final, study, run, runner, progress)
-            return best
+                run.final.run(_judged(run, study), config.out, runner, progress)
+            return _best(run, study)
     except OSError as error:
         failure = error
         raise
@@ -76,7 +73,7 @@ def run_search(run: Prepared, progress: Progress) -> Trial | None:
         if study is not None:
             # what cannot be written to any more has been told of already
             with suppress(OSError) if failure is not None else nullcontext():
-                _leave(config.out, best or study.best)
+                _leave(config.out, _best(run, study))
 
 
 def _evaluate(
@@ -97,13 +94,17 @@ def _evaluate(
         raise SearchFailed(f"no architecture was found that keeps {space.violation}")
 
 
-def _finished(
-    final: FinalStage, study: Study, run: Prepared, runner: Runner, progress: Progress
-) -> Trial | None:
-    """Evaluate the best again, and return which is best then."""
-    out = run.config.out
-    trials = [study.judged(trial) for trial in load_trials(out, run.problem.space.arch_space)]
-    return best_trial(trials, final.run(trials, out, runner, progress))
+def _judged(run: Prepared, study: Study) -> list[Trial]:
+    """Return the trials in a run's folder as its bounds and weights of now judge them."""
+    trials = load_trials(run.config.out, run.problem.space.arch_space)
+    return [study.judged(trial) for trial in trials]
+
+
+def _best(run: Prepared, study: Study) -> Trial | None:
+    """Return which is best, by what its end has evaluated so far, where it has one."""
+    if run.final is None:
+        return study.best
+    return best_trial(_judged(run, study), run.final.scores(run.config.out))
 
 
 def _leave(out: str, best: Trial | None) -> None:
