@@ -350,6 +350,16 @@ def test_seeds_are_others_than_the_searchs() -> None:
         )
 
 
+def test_what_the_end_goes_by_is_not_mixed_with_what_the_search_goes_by(tmp_path: Path) -> None:
+    """By the function of the search 11, 10, 9; by the table 10, 9, 11; so two of three swap."""
+    rows = pd.DataFrame({"x": range(12), "accuracy": [MISLED.get(n, 0.1) for n in range(12)]})
+    rows.to_parquet(tmp_path / "truth.parquet")
+    searched(tmp_path / "run", {"top": 3, "seeds": 1, "evaluator": Better()})
+    final = {"top": 3, "seeds": 1, "evaluator": "table", "path": str(tmp_path / "truth.parquet")}
+    run = searched(tmp_path / "run", final, resume=True)
+    assert run.rank_correlation("function", "table").value == pytest.approx(-1 / 3)
+
+
 def test_configuration_files_take_it() -> None:
     """As a number, or with keys."""
     steps: Mapping[str, Any] = {"search": {"space": "nas_bench_201", "final": {"top": 2}}}
@@ -374,4 +384,7 @@ def test_networks_are_trained_again_from_fresh_weights(tmp_path: Path) -> None:
     assert (run.trials["final_seeds"] == 2).sum() == 2
     assert run.config.final is not None
     assert run.config.final.evaluator.options["early_stopping"] is False
-    assert run.rank_correlation is not None
+    with pytest.raises(LookupError, match="2 architectures have scores by both 'shared' and"):
+        run.rank_correlation()
+    (folder,) = (Path(run.path) / "final").iterdir()
+    assert {seed.name for seed in folder.iterdir()} == {"seed-1", "seed-2"}

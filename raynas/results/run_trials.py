@@ -178,7 +178,8 @@ class RunTrials:
     def rank_correlation(self, first: str = "shared", other: str = "standalone") -> Interval:
         """Return Kendall's tau between two evaluators' objectives of the same architectures.
 
-        Counted are this run's trials, what its end evaluated again, and what ``verify`` trained.
+        Counted are this run's trials, what its end evaluated again by an evaluator of another name,
+        and what ``verify`` trained.
 
         Args:
             first: name of an evaluator.

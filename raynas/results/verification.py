@@ -323,8 +323,11 @@ def scores_by(path: str, judged: pd.DataFrame, first: str, other: str) -> Interv
 
     from raynas.storage.tables import read_trials
 
-    frames = [judged, *(read_trials(folder).to_pandas() for folder in _trained_in(path))]
-    rows = pd.concat(frames).dropna(subset=["objective"])
+    others = [read_trials(folder).to_pandas() for folder in _trained_in(path)]
+    # another function or table that the end went by has the same name, and is another measure
+    own = set(judged["evaluator"])
+    others = [rows[(rows["algo"] != FINAL) | ~rows["evaluator"].isin(own)] for rows in others]
+    rows = pd.concat([judged, *others]).dropna(subset=["objective"])
     # scores of shorter trainings are another measure
     rows = rows[rows["epochs"] == rows.groupby("evaluator")["epochs"].transform("max")]
     scored = sorted(set(rows["evaluator"]))
