@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
-from raynas.core.candidates import candidates
+from raynas.core.candidates import candidates, is_deep
 from raynas.core.codes import Codes, Rows
 from raynas.core.decision import Choice
 from raynas.core.deduplicator import Deduplicator
@@ -62,11 +62,11 @@ class Predictor(Sampler):
 
     An episode begins with a design in which every option occurs, then lets the model choose among
     neighbours and mutants of the best. In a space of more than 400 changes of one decision, it
-    looks at those of which the quadratic model expects most, and at many of them made at once. When
-    it stagnates, another begins far from the peaks found so far, and its model sees its own points
-    only; from then on every second query is chosen by a model of all points. With several
-    objectives there is one model each and a single episode; asked is the candidate whose vector of
-    bounds adds most hypervolume to the front, in ranks.
+    looks at those of which the quadratic model, which counts no options there, expects most, and at
+    many of them made at once. When it stagnates, another begins far from the peaks found so far,
+    and its model sees its own points only; from then on every second query is chosen by a model of
+    all points. With several objectives there is one model each and a single episode; asked is the
+    candidate whose vector of bounds adds most hypervolume to the front, in ranks.
 
     A warm start takes the scores of an earlier run, of the same decisions and objectives, for its
     own: there is no design. The best of them that keeps the bounds of this search is asked first,
@@ -113,7 +113,8 @@ class Predictor(Sampler):
         self.origin = Origin()
         self._codes = Codes(space)
         self._equal = EqualDecisions(self._codes, ordered=model == "quadratic")
-        self._counts = OptionCounts(self._codes)
+        counted = model == "quadratic" and not is_deep(self._codes)
+        self._counts = OptionCounts(self._codes) if counted else None
         self._seen: set[bytes] = set()
         self._points = Points(self._codes)
         self._inside = np.zeros(0, dtype=bool)  # which points of an earlier run keep the bounds
@@ -342,10 +343,8 @@ class Predictor(Sampler):
     def _ridge(self, rows: Rows, targets: Matrix) -> KernelRidge:
         flying = [row for row, _ in self._flying.values()][-IN_FLIGHT:]
         noise = 0.1 if targets.shape[1] == 1 else 0.03
-        counts = self._counts if self._model == "quadratic" else None
-        return KernelRidge(
-            self._equal, rows, targets, self._table(flying), noise=noise, counts=counts
-        )
+        table = self._table(flying)
+        return KernelRidge(self._equal, rows, targets, table, noise=noise, counts=self._counts)
 
     def _gains(self, ridge: KernelRidge, centres: Rows) -> Matrix:
         """Return what values add at each centre, to objectives weighed at random if several."""

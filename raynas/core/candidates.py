@@ -39,6 +39,11 @@ class Candidates:
         return len(self.rows)
 
 
+def is_deep(codes: Codes) -> bool:
+    """Return whether there are more changes of one decision than are looked at."""
+    return bool(codes.changes.sum() > NEIGHBOURS)
+
+
 Gains = Callable[[Rows], NDArray[np.float64]]  # of every value of every column, by centre
 
 
@@ -65,7 +70,7 @@ def candidates(
             together as well; None draws them.
     """
     anywhere = UNIFORM
-    if gains is None or codes.changes.sum() <= NEIGHBOURS:
+    if gains is None or not is_deep(codes):
         near = [codes.neighbours(row, rng, most=NEIGHBOURS) for row in centres]
     else:
         anywhere = FEW_UNIFORM
