@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from html import escape
@@ -124,6 +125,16 @@ def test_the_report_tells_both_scores_and_how_well_they_agree(run: raynas.Result
     assert "The best, evaluated again" in page
     assert escape("of the search's score and the final one, over its best: -0.333") in page
     assert "91.00 %" in page
+
+
+def test_the_log_names_trials_by_their_numbers(run: raynas.Result) -> None:
+    """Evaluations of the end are numbered from 0 again, which says nothing to who reads it."""
+    text = (Path(run.path) / "logs" / "run.log").read_text()
+    keys = dict(zip(run.trials["trial"], run.trials["arch_key"], strict=True))
+    named = re.findall(r" best +trial (\d+) (\w+)", text)
+    assert named
+    assert all(keys[int(number)] == key for number, key in named)
+    assert f"best     at the end, seed 1: {run.best.arch.key} accuracy=0.9" in text
 
 
 def test_without_it_nothing_is_added(tmp_path: Path) -> None:

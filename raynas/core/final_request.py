@@ -11,6 +11,7 @@ from pydantic import PositiveInt
 from raynas.core.config import FINAL_TOP, Strict, validated
 
 STANDALONE = "standalone"
+FINAL = "final"  # folder in that of a run, and the algorithm of its rows
 OWN = ("top", "seeds", "evaluator")
 
 

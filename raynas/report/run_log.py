@@ -15,6 +15,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
+from raynas.core.final_request import FINAL
 from raynas.core.locations import masked, under
 from raynas.core.progress import NOTES, Progress, RunInfo, RunSummary
 from raynas.core.secret_options import masked_options
@@ -41,7 +42,7 @@ class RunLog(Progress):
         self._now, self._lock = now, threading.RLock()
         self._early: list[str] = []
         self._log: TextLog | None = None
-        self._best: int | None = None
+        self._best: tuple[str, int, int] | None = None
         self._began_s = time.monotonic()
         self._shows_warning: Callable[..., None] | None = None
 
@@ -81,9 +82,12 @@ class RunLog(Progress):
     def told(self, study: Study) -> None:
         """Log the best trial where it is a new one."""
         best = study.best
-        if best is not None and best.number != self._best:
-            self._best = best.number
-            self._add("best", f"trial {best.number} {best.arch.key} {_pairs(best.metrics)}")
+        if best is None or self._best == (which := (best.algo, best.seed, best.number)):
+            return
+        self._best = which
+        # numbers of what is evaluated again are not those of the run's trials
+        place = f"at the end, seed {best.seed}:" if best.algo == FINAL else f"trial {best.number}"
+        self._add("best", f"{place} {best.arch.key} {_pairs(best.metrics)}")
 
     def finish(self, summary: RunSummary) -> None:
         """Log what the run has come to."""

@@ -16,13 +16,13 @@ from raynas.core.deduplicator import Deduplicator
 from raynas.core.digests import sealed
 from raynas.core.errors import Exhausted, UnknownName, nearest
 from raynas.core.evaluator import EVALUATORS
+from raynas.core.final_request import FINAL
 from raynas.core.goals import goals_of
 from raynas.core.locations import under
 from raynas.core.options import options_of
 from raynas.core.progress import Progress
 from raynas.results.analysis import Interval, kendall, mean_difference
 from raynas.setup.evaluation import evaluation_of
-from raynas.setup.final_stage import FINAL
 from raynas.setup.problem import Data, Problem, Space
 from raynas.setup.repeated_evaluations import RepeatedEvaluations
 from raynas.setup.runner import runner_of

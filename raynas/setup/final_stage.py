@@ -9,7 +9,7 @@ from typing import Any
 
 from raynas.core.config import FINAL_SEEDS, FinalConfig
 from raynas.core.feasible import Violation
-from raynas.core.final_request import STANDALONE, FinalRequest
+from raynas.core.final_request import FINAL, STANDALONE, FinalRequest
 from raynas.core.finalists import FinalScore, final_scores, finalists
 from raynas.core.goals import Goals
 from raynas.core.locations import under
@@ -30,8 +30,6 @@ from raynas.setup.problem import Problem
 from raynas.setup.repeated_evaluations import RepeatedEvaluations, seed_folders
 from raynas.setup.runner import Runner
 from raynas.storage.tables import load_trials
-
-FINAL = "final"  # folder in that of a run, and the algorithm of its rows
 
 
 @dataclass(frozen=True, kw_only=True)
