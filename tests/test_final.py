@@ -185,6 +185,19 @@ def test_more_trials_bring_new_ones_to_the_end(tmp_path: Path) -> None:
     assert searched(out, 0, resume=True).best.arch == {"x": 11}
 
 
+def test_going_on_without_the_function_of_the_end_says_what_to_pass(tmp_path: Path) -> None:
+    """A function within another cannot be imported again, whatever the search goes by."""
+
+    def local(arch: Arch) -> dict[str, float]:
+        return cheap(arch)
+
+    out = tmp_path / "run"
+    searched(out, {"top": 1, "seeds": 1, "evaluator": local})
+    with pytest.raises(LookupError, match=r"evaluator of final of this run .*; pass final=$"):
+        searched(out, None, resume=True)
+    assert searched(out, 0, resume=True).best.arch == {"x": 11}
+
+
 def test_an_architecture_that_fails_at_the_end_is_not_the_best(tmp_path: Path) -> None:
     """The second best is, by the seeds that all others have."""
 
@@ -314,6 +327,7 @@ def test_the_best_is_told_by_all_seeds_or_by_none() -> None:
         (5, "final: an ArchSpace builds no networks to train: name what evaluates"),
         ({"epochs": 3}, "final: an ArchSpace builds no networks"),
         ({"evaluator": Better(), "epochs": 3}, "'epochs' is an option of an evaluator that is"),
+        ({"evaluator": Better(), "tops": 3}, "did you mean 'top'?"),
         ({"evaluator": "external"}, "final: 'external' measures nothing"),
         ({"evaluator": "tabel"}, "final: no evaluator named 'tabel'; did you mean 'table'?"),
     ],

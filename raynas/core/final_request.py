@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import PositiveInt
 
 from raynas.core.config import FINAL_TOP, Strict, validated
+from raynas.core.errors import nearest
 
 STANDALONE = "standalone"
 FINAL = "final"  # folder in that of a run, and the algorithm of its rows
@@ -73,7 +74,8 @@ def final_request(given: Any) -> FinalRequest | None:
     evaluator = STANDALONE if evaluator is None else evaluator
     if options and not isinstance(evaluator, str):
         raise ValueError(
-            f"final: {min(options)!r} is an option of an evaluator that is named; write it into "
-            "the evaluator, as ['table', {'path': ...}]"
+            f"final: {min(options)!r} is an option of an evaluator that is named; "
+            f"{nearest(min(options), OWN)}; or write it into the evaluator, as "
+            "['table', {'path': ...}]"
         )
     return FinalRequest(top=read.top, seeds=read.seeds, evaluator=evaluator, options=options)

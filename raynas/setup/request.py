@@ -177,7 +177,8 @@ class SearchRequest:
         if final is None or self.final is not None:
             return None
         counts = {"top": final.top, "seeds": final.seeds}
-        return counts | {"evaluator": self._recorded_evaluator(final.evaluator, ())}
+        evaluator = _recorded_evaluator(final.evaluator, argument="final")
+        return counts | {"evaluator": evaluator}
 
     def _check_named(self) -> None:
         """Raise TypeError where a part is to differ from the earlier start's, and is not named."""
@@ -197,21 +198,32 @@ class SearchRequest:
 
     def _evaluator_of(self, spec: ComponentSpec) -> Any:
         """Return what ``raynas.search`` takes as the evaluator that a run folder names."""
-        return self._recorded_evaluator(spec, () if self.epochs is None else ("epochs",))
+        said = () if self.epochs is None else ("epochs",)
+        return _recorded_evaluator(spec, said, argument="evaluator")
 
-    def _recorded_evaluator(self, spec: ComponentSpec, said: tuple[str, ...]) -> Any:
-        """Return it without the options that are said anew."""
-        if spec.name != FUNCTION:
-            return [spec.name, {k: v for k, v in spec.options.items() if k not in said}]
-        path = str(spec.options["path"])
-        try:
-            own = recorded_object(path)
-        except LookupError as error:
-            raise LookupError(
-                f"the evaluator of this run was a user's own: {error}; pass evaluator="
-            ) from error
-        options = {name: value for name, value in spec.options.items() if name != "path"}
-        return own(**options) if isinstance(own, type) else own
+
+def _recorded_evaluator(spec: ComponentSpec, said: tuple[str, ...] = (), *, argument: str) -> Any:
+    """Return what ``raynas.search`` takes as an evaluator that a run folder names.
+
+    Args:
+        spec: of it.
+        said: options that are said anew.
+        argument: that names another.
+
+    Raises:
+        LookupError: it was a user's own and is not at hand.
+    """
+    if spec.name != FUNCTION:
+        return [spec.name, {k: v for k, v in spec.options.items() if k not in said}]
+    try:
+        own = recorded_object(str(spec.options["path"]))
+    except LookupError as error:
+        which = "evaluator" if argument == "evaluator" else f"evaluator of {argument}"
+        raise LookupError(
+            f"the {which} of this run was a user's own: {error}; pass {argument}="
+        ) from error
+    options = {name: value for name, value in spec.options.items() if name != "path"}
+    return own(**options) if isinstance(own, type) else own
 
 
 def _supernet_name(config: SearchConfig) -> str | None:
