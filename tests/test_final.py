@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from torch import Tensor, nn
 
 import raynas
@@ -274,6 +275,29 @@ def test_bounds_on_costs_hold_for_what_the_end_measures(tmp_path: Path) -> None:
     )
     assert run.best.arch == {"width": 2}
     assert json.loads((tmp_path / "run" / "best.json").read_text()) == {"width": 2}
+
+
+def test_weights_of_the_searchs_best_stay(tmp_path: Path) -> None:
+    """No others were kept, whichever is the best at the end."""
+
+    def trained(net: nn.Module) -> tuple[dict[str, float], dict[str, Tensor]]:
+        weights = {name: torch.full_like(value, 7.0) for name, value in net.state_dict().items()}
+        return {"accuracy": float(weights["layer.bias"].numel())}, weights
+
+    def better(arch: Arch) -> dict[str, float]:
+        return {"accuracy": -arch["width"]}  # type: ignore[operator]
+
+    run = raynas.search(
+        raynas.ModelSpace(Wide, input_shape=(4,)),
+        "grid",
+        evaluator=trained,
+        trials=3,
+        final={"top": 3, "seeds": 1, "evaluator": better},
+        out=str(tmp_path / "run"),
+        ray=INLINE,
+    )
+    assert run.best.arch == {"width": 1}
+    assert run.model({"width": 3}).state_dict()["layer.bias"].tolist() == [7.0] * 3
 
 
 def trial(number: int, **metrics: float) -> Trial:

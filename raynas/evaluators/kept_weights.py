@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from raynas.core.arch import Arch
@@ -89,12 +89,12 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
     return whole.hexdigest()[:16]
 
 
-def keep_only(out: str, arch: Arch | None) -> None:
-    """Remove the weights of all architectures but one from a run's folder."""
+def keep_only(out: str, archs: Iterable[Arch]) -> None:
+    """Remove the weights of all architectures but some from a run's folder."""
     folder = Folder(under(out, WEIGHTS))
-    kept = None if arch is None else f"{arch.key}{SUFFIX}"
+    kept = {f"{arch.key}{SUFFIX}" for arch in archs}
     for name in folder.names():
-        if name != kept:
+        if name not in kept:
             folder.remove(name)
 
 

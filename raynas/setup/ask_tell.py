@@ -285,7 +285,7 @@ class AskTell:
         self._run.settle(study)
         if study.failure is not None:
             raise SearchFailed(study.failure)
-        keep_only(self.path, None if study.best is None else study.best.arch)
+        keep_only(self.path, [] if study.best is None else [study.best.arch])
 
     @property
     def _external(self) -> bool:

@@ -73,7 +73,7 @@ def run_search(run: Prepared, progress: Progress) -> Trial | None:
         if study is not None:
             # what cannot be written to any more has been told of already
             with suppress(OSError) if failure is not None else nullcontext():
-                _leave(config.out, _best(run, study))
+                _leave(config.out, _best(run, study), study.best)
 
 
 def _evaluate(
@@ -107,9 +107,15 @@ def _best(run: Prepared, study: Study) -> Trial | None:
     return best_trial(_judged(run, study), run.final.scores(run.config.out))
 
 
-def _leave(out: str, best: Trial | None) -> None:
-    """Leave the best architecture beside the table."""
-    keep_only(out, None if best is None else best.arch)
+def _leave(out: str, best: Trial | None, searched: Trial | None) -> None:
+    """Leave the best architecture beside the table, and weights that its evaluator returned.
+
+    Args:
+        out: folder of the run.
+        best: that trial.
+        searched: the best by the search's own score, the only one of which there are weights.
+    """
+    keep_only(out, [trial.arch for trial in (best, searched) if trial is not None])
     if best is not None:
         write_text(Folder(out), BEST, write_arch(best.arch))
     else:
