@@ -125,3 +125,16 @@ def test_bounds_are_those_of_vectors_of_ones(space: ArchSpace, objectives: int) 
     assert found[0] == pytest.approx(mean, abs=2e-9)
     assert found[1] == pytest.approx(upper, abs=2e-9)
     assert found[1].argmax(0).tolist() == upper.argmax(0).tolist()
+
+
+def test_numbers_of_any_count_may_be_near() -> None:
+    """What all their counts divide is beyond any integer of a processor: 65 counts, to 67."""
+    space = ArchSpace.of(**{f"c{count:02}": range(count) for count in range(3, 68)})
+    codes = Codes(space)
+    equal, first = EqualDecisions(codes, ordered=True), codes.uniform(3, np.random.default_rng(0))
+    last = np.array(codes.sizes)[None] - 1
+    assert np.diag(equal.between(first, first)).tolist() == [1.0] * 3
+    assert equal.between(last, 0 * last).tolist() == [[0.0]]
+    steps = last[0]
+    expected = 0.5 * (1 - np.abs(first[0] - first[1]) / steps) + 0.5 * (first[0] == first[1])
+    assert equal.between(first[:1], first[1:2])[0, 0] == pytest.approx(expected.mean(), abs=1e-6)

@@ -25,6 +25,7 @@ FEW = 64  # changed columns up to which a candidate is compared by these alone
 DENSE = 16  # values per column up to which one product of vectors of ones is faster
 BLOCK = 2**22  # entries of such vectors at once
 EXACT = 2**24  # whole numbers that a float32 holds
+MATCH = 2**24  # what a match counts at most; where more were divisible, how near is rounded down
 
 
 class EqualDecisions:
@@ -56,7 +57,7 @@ class EqualDecisions:
             if ordered and isinstance(decision, Choice) and _in_order(decision.options):
                 self.steps[codes.columns[label]] = len(decision.options) - 1
         near = set(self.steps[self.steps > 0].tolist())
-        self.match = 2 * lcm(*near) if near else 1
+        self.match = min(2 * lcm(*near), MATCH) if near else 1
         widths = [span.stop - span.start for span in codes.columns.values()]
         whole = lcm(*widths)
         self.total = float(max(len(widths) * whole * self.match, 1))
@@ -96,8 +97,8 @@ class EqualDecisions:
         """Return how much values match, whole numbers; ``steps`` is that of their columns."""
         equal = np.where(first == second, self.match, 0)
         reached = (first != UNREACHED) & (second != UNREACHED) & (steps > 0)
-        each = self.match // 2 // np.maximum(steps, 1)
-        return np.where(reached, equal // 2 + each * (steps - np.abs(first - second)), equal)
+        near = self.match // 2 * (steps - np.abs(first - second)) // np.maximum(steps, 1)
+        return np.where(reached, equal // 2 + near, equal)
 
 
 def _in_order(options: Sequence[object]) -> bool:
