@@ -28,6 +28,7 @@ from raynas.core.trial import Trial
 from raynas.nn import Linear, ValueChoice
 from raynas.report.order import best_first
 from raynas.report.page import report_page
+from raynas.results.run_state import is_over, signature
 from raynas.setup.final_stage import final_seeds
 from tests.inline import INLINE
 
@@ -275,6 +276,22 @@ def test_bounds_on_costs_hold_for_what_the_end_measures(tmp_path: Path) -> None:
     )
     assert run.best.arch == {"width": 2}
     assert json.loads((tmp_path / "run" / "best.json").read_text()) == {"width": 2}
+
+
+def test_a_run_goes_on_until_its_end_is_evaluated(tmp_path: Path) -> None:
+    """A report that is written anew meanwhile, and a list of runs, have to see the end."""
+    out, over, signatures = tmp_path / "run", list[bool](), set[Any]()
+
+    def better(arch: Arch) -> dict[str, float]:
+        run = raynas.load(str(out))
+        over.append(is_over(run.path, run.config, len(run.trials)))
+        signatures.add(signature(run.path))
+        return {"accuracy": MISLED[arch["x"]]}  # type: ignore[index]
+
+    run = searched(out, {"top": 3, "seeds": 2, "evaluator": better})
+    assert over == [False] * 6
+    assert is_over(run.path, run.config, 12)
+    assert len(signatures | {signature(run.path)}) > 2, "what it evaluates can be seen to change"
 
 
 def test_weights_of_the_searchs_best_stay(tmp_path: Path) -> None:

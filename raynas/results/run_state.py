@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from raynas.core.config import SearchConfig
+from raynas.core.final_request import FINAL
 from raynas.core.locations import under
+from raynas.results.final_columns import finals_of
 from raynas.storage.run_folder import BEST, CONFIG, Folder
 
 LOGS = ("trials", "history")
@@ -13,6 +17,8 @@ Signature = tuple[tuple[str, int, int], ...]
 def is_over(path: str, config: SearchConfig, told: int) -> bool:
     """Return whether a run has ended: all trials are told, or it closed its folder.
 
+    Where its best are evaluated again at the end, so many as were asked for have to be.
+
     A run closes its folder, stopped by Ctrl-C as well, by writing the best architecture; one that
     was killed, or failed before it had any, does not.
 
@@ -21,7 +27,8 @@ def is_over(path: str, config: SearchConfig, told: int) -> bool:
         config: of the run.
         told: how many trials are told.
     """
-    if told >= config.trials:
+    final = config.final
+    if told >= config.trials and (final is None or len(finals_of(path, config)) >= final.top):
         return True
     best = [when for name, when, _ in Folder(path).changed() if name == BEST]
     return bool(best) and best[0] >= max(when for _, when, _ in signature(path) or [("", 0, 0)])
@@ -34,7 +41,14 @@ def signature(path: str) -> Signature:
         path: a folder or URI.
     """
     files = [file for file in Folder(path).changed() if file[0] == CONFIG]
-    for name in LOGS:
-        inside = Folder(under(path, name)).changed()
+    for name in [*(under(path, log) for log in LOGS), *_final_tables(path)]:
+        inside = Folder(name).changed()
         files += [file for file in inside if file[0].endswith(".parquet")]
     return tuple(files)
+
+
+def _final_tables(path: str) -> Iterator[str]:
+    """Yield the folders of trials of what a run's end evaluated again."""
+    for key in Folder(under(path, FINAL)).entries():
+        for seed in Folder(under(path, FINAL, key)).entries():
+            yield under(path, FINAL, key, seed, LOGS[0])
