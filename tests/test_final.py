@@ -369,6 +369,7 @@ def test_the_best_is_told_by_all_seeds_or_by_none() -> None:
         ({"epochs": 3}, "final: an ArchSpace builds no networks"),
         ({"evaluator": Better(), "epochs": 3}, "'epochs' is an option of an evaluator that is"),
         ({"evaluator": Better(), "tops": 3}, "did you mean 'top'?"),
+        ({"evaluator": "shared"}, "final: shared weights are of the supernet that is searched"),
         ({"evaluator": "external"}, "final: 'external' measures nothing"),
         ({"evaluator": "tabel"}, "final: no evaluator named 'tabel'; did you mean 'table'?"),
     ],
@@ -431,6 +432,8 @@ def test_configuration_files_take_it() -> None:
     steps: Mapping[str, Any] = {"search": {"space": "nas_bench_201", "final": {"top": 2}}}
     assert pipeline_config(steps, sets={}).steps[0].fields.final == {"top": 2}
     assert pipeline_config(steps, sets={"search.final": 3}).steps[0].fields.final == 3
+    with pytest.raises(ValueError, match=r"search\.final.*got True"):
+        pipeline_config(steps, sets={"search.final": True})
 
 
 @pytest.mark.full

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, StrictInt, model_validator
 
 from raynas.core.config import Goal, RayConfig, Strict, validated
 from raynas.core.errors import nearest
@@ -88,7 +88,7 @@ class SearchStep(CommonFields):
     latency: str | None = None
     trials: PositiveInt | None = None
     epochs: PositiveInt | None = None
-    final: int | dict[str, Any] | None = None
+    final: StrictInt | dict[str, Any] | None = None
 
 
 class RetrainStep(CommonFields):

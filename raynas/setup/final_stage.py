@@ -124,33 +124,41 @@ def final_stage(
     evaluator, timed = _evaluator(request, problem), latency is not None
     try:
         scoring = shared_of(evaluator)
-        if scoring is not None and searched.supernet is not None:
-            evaluation = shared_evaluation(scoring, problem, searched.supernet, timed=timed)
-        else:
+        if scoring is None:
             evaluation = evaluation_of(evaluator, problem, timed=timed)
+        elif searched.supernet is None:
+            raise ValueError(
+                "shared weights are of the supernet that is searched, and here is none: name "
+                "another evaluator"
+            )
+        else:
+            evaluation = shared_evaluation(scoring, problem, searched.supernet, timed=timed)
     except (ValueError, TypeError, LookupError) as error:
         text = error.args[0] if error.args else error
         raise type(error)(f"final: {text}") from error
-    if evaluation.evaluator.stopping is not None:
-        raise ValueError(
-            f"final: {evaluation.component.name!r} would stop weak ones early, and all are to be "
-            "compared: turn it off (early_stopping=False)"
-        )
-    if isinstance(evaluation.evaluator.make, External):
-        raise ValueError(
-            f"final: {evaluation.component.name!r} measures nothing: name what evaluates the best "
-            "again"
-        )
-    named, trains = evaluation.component.name != FUNCTION, evaluation.evaluator.epochs > 0
-    if evaluation.component == searched.component and named and not trains:
-        raise ValueError(
-            f"final: the search evaluates by {evaluation.component.name!r} with the same options "
-            "anyway; name another evaluator, or other options"
-        )
+    _check_compares(evaluation, searched)
     _check_columns(problem, searched)
     seeds = _seeds(request.seeds, shared=scoring is not None)
     config = FinalConfig(top=request.top, seeds=seeds, evaluator=evaluation.component)
     return FinalStage(config=config, evaluation=evaluation, problem=problem, latency=latency)
+
+
+def _check_compares(evaluation: Evaluation, searched: Evaluation) -> None:
+    """Raise ValueError where an evaluation would not tell the best apart, or no better."""
+    name = evaluation.component.name
+    if evaluation.evaluator.stopping is not None:
+        raise ValueError(
+            f"final: {name!r} would stop weak ones early, and all are to be compared: turn it off "
+            "(early_stopping=False)"
+        )
+    if isinstance(evaluation.evaluator.make, External):
+        raise ValueError(f"final: {name!r} measures nothing: name what evaluates the best again")
+    trains = evaluation.evaluator.epochs > 0
+    if evaluation.component == searched.component and name != FUNCTION and not trains:
+        raise ValueError(
+            f"final: the search evaluates by {name!r} with the same options anyway; name another "
+            "evaluator, or other options"
+        )
 
 
 def _evaluator(request: FinalRequest, problem: Problem) -> Any:
