@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import raynas
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
-from raynas.core.errors import Interrupted
+from raynas.core.errors import Interrupted, SearchFailed
 from raynas.core.finalists import best_trial, final_scores, finalists
 from raynas.core.goals import goals_of
 from raynas.core.pipeline import pipeline_config
@@ -276,6 +276,15 @@ def test_bounds_on_costs_hold_for_what_the_end_measures(tmp_path: Path) -> None:
     )
     assert run.best.arch == {"width": 2}
     assert json.loads((tmp_path / "run" / "best.json").read_text()) == {"width": 2}
+
+
+def test_an_end_that_gives_no_objective_is_told_from_the_search(tmp_path: Path) -> None:
+    """What was searched is there, with its own best."""
+    out = tmp_path / "run"
+    with pytest.raises(SearchFailed, match="final: the evaluator returns no metric"):
+        searched(out, {"top": 2, "seeds": 1, "evaluator": lambda arch: {"acc": arch["x"]}})
+    assert raynas.load(str(out)).best.arch == {"x": 11}
+    assert json.loads((out / "best.json").read_text()) == {"x": 11}
 
 
 def test_a_run_goes_on_until_its_end_is_evaluated(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from itertools import count, islice
 from typing import Any
 
 from raynas.core.config import FINAL_SEEDS, FinalConfig
+from raynas.core.errors import SearchFailed
 from raynas.core.feasible import Violation
 from raynas.core.final_request import FINAL, STANDALONE, FinalRequest
 from raynas.core.finalists import FinalScore, final_scores, finalists
@@ -85,7 +86,10 @@ class FinalStage:
         )
         if any(repeated.left(archs)):
             prepared = replace(repeated, spec=self._spec(out, runner, progress))
-            prepared.run(archs, runner, progress)
+            try:
+                prepared.run(archs, runner, progress)
+            except SearchFailed as error:  # of this evaluator, not of the search's
+                raise SearchFailed(f"final: {error}") from error
 
     def scores(self, out: str) -> dict[str, FinalScore]:
         """Return the final scores in a run's folder, by architecture key."""
