@@ -15,6 +15,7 @@ import argparse
 import time
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -89,11 +90,15 @@ def megabytes(sampler: Sampler, surface: Surface) -> float:
     tracemalloc.start()
     for _ in range(TRACED):
         asked: list[Arch] = []
-        most = max(most, growth(lambda asked=asked: asked.append(sampler.ask())))
+        most = max(most, growth(partial(_ask, sampler, asked)))
         told = surface.trial(asked[0])
-        most = max(most, growth(lambda told=told: sampler.tell(told)))
+        most = max(most, growth(partial(sampler.tell, told)))
     tracemalloc.stop()
     return most / 2**20
+
+
+def _ask(sampler: Sampler, asked: list[Arch]) -> None:
+    asked.append(sampler.ask())
 
 
 def main() -> None:
