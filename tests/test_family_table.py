@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 BENCHMARK = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "conversion.py"))
-FAMILIES = BENCHMARK["families"]()
+FAMILIES = list(BENCHMARK["families"]())
 PAGE = Path(__file__).parent.parent / "docs" / "existing_models.md"
 QUICK = ("timm convnext_atto", "transformers Qwen3ForCausalLM")
 
