@@ -2,8 +2,8 @@
 
 All run on one local Ray with two CPUs and two at a time; all figures include the start of their
 workers. A plain function trainable starts one process per evaluation, which is what Tune does by
-default; a class with ``reset_config`` and ``reuse_actors=True`` keeps its processes, which is the
-least that Tune takes.
+default; a class with ``reset_config`` and ``reuse_actors=True``, without a limit of trials at once
+but the CPUs, keeps its processes, which is the least that Tune takes.
 """
 
 from __future__ import annotations
@@ -52,9 +52,16 @@ def of_tune(trainable: Any, trials: int, *, reuse: bool) -> float:
             tune.with_resources(trainable, {"cpu": 1}),
             param_space=space,
             tune_config=tune.TuneConfig(
-                num_samples=trials, max_concurrent_trials=2, reuse_actors=reuse
+                num_samples=trials,
+                # a process is kept for trials that wait already, as none do under a limit
+                max_concurrent_trials=None if reuse else 2,
+                reuse_actors=reuse,
             ),
-            run_config=tune.RunConfig(storage_path=folder, verbose=0),
+            run_config=tune.RunConfig(
+                storage_path=folder,
+                verbose=0,
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
         )
         started = time.perf_counter()
         tuner.fit()

@@ -202,3 +202,15 @@ def test_bounds_are_decided_at_the_size_that_the_space_is_of(tmp_path: Path) -> 
     with pytest.raises(ValueError, match=f"the smallest macs is {small}"):
         raynas.search(space, "random", constraints={"macs": (None, small - 1)}, **given)
     assert raynas.cost(space, {"conv": "k3"}).macs == large
+
+
+def test_options_without_a_name_are_those_of_the_run_or_refused(tmp_path: Path) -> None:
+    """The same ones say nothing new; others would be ignored, and are refused."""
+    out, options = str(tmp_path / "run"), {"size": 8}
+    first = {"evaluator": "cost", "objectives": {"macs": "min"}, "trials": 2, "ray": INLINE}
+    raynas.search("mlp", "random", data="digits", data_options=options, out=out, **first)  # type: ignore[arg-type]
+    again = raynas.search(out=out, resume=True, data_options=options, trials=3)
+    assert len(again.trials) == 3
+    for name, given in (("data", {"size": 16}), ("space", {"layers": 9})):
+        with pytest.raises(TypeError, match=f"{name}_options: those of the run stand; others go"):
+            raynas.search(out=out, resume=True, **{f"{name}_options": given})  # type: ignore[arg-type]

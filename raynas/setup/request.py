@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -159,7 +160,7 @@ class SearchRequest:
             "final": self._final_of(before),
         }
         fields = {name: old for name, old in taken.items() if getattr(self, name) is None}
-        self._check_named()
+        self._check_named(before)
         kept_space = self.space_options is None and self.construct is None
         if kept_space and self.space == before.space.name:
             fields["space"] = before.space  # with the options of then
@@ -180,12 +181,16 @@ class SearchRequest:
         evaluator = _recorded_evaluator(final.evaluator, argument="final")
         return counts | {"evaluator": evaluator}
 
-    def _check_named(self) -> None:
+    def _check_named(self, before: SearchConfig) -> None:
         """Raise TypeError where a part is to differ from the earlier start's, and is not named."""
         if self.construct is not None and self.space is None:
             raise TypeError("construct: name the template as well (space=)")
         for name in ("space", "data"):
-            if getattr(self, f"{name}_options") and getattr(self, name) is None:
+            given, old = getattr(self, f"{name}_options"), getattr(before, name)
+            if not given or getattr(self, name) is not None:
+                continue
+            plain = json.loads(json.dumps(dict(given), default=str))  # as the folder holds them
+            if old is None or any(old.options.get(key, ...) != plain[key] for key in plain):
                 raise TypeError(
                     f"{name}_options: those of the run stand; others go with a name ({name}=)"
                 )
