@@ -122,7 +122,7 @@ def of_timm(name: str) -> nn.Module:
     """Return a model of timm."""
     import timm
 
-    options: dict[str, Any] = {"img_size": 64} if "vit_tiny" in name else {}
+    options: dict[str, Any] = {"img_size": 64} if name.startswith("vit_tiny") else {}
     model: nn.Module = timm.create_model(name, **options)
     return model
 
