@@ -15,7 +15,7 @@ from raynas.core.decision import Choice
 from raynas.core.kernel_ridge import KernelRidge
 from raynas.core.option_counts import COUNTS, OptionCounts
 from raynas.core.similarity import EqualDecisions
-from raynas.core.surrogate import averaged_bounds, evidence, posterior_bounds, probabilities
+from raynas.core.surrogate import Average, evidence, posterior_bounds, probabilities
 
 ROW = ArchSpace.of(**{f"p{i}": ("conv", "pool", "skip") for i in range(6)})
 
@@ -65,13 +65,14 @@ def test_probabilities_are_those_of_the_evidences_but_tiny_ones() -> None:
 def test_an_average_of_models_is_unsure_of_what_they_disagree_about() -> None:
     """Of one point, likeness 1 in one and 0 in the other: means 2 / 1.1 and 0."""
     own, targets = np.eye(1), np.array([[2.0]])
-    parts = [(0.25, own, np.zeros((1, 1))), (0.75, own, np.ones((1, 1)))]
-    mean, upper = averaged_bounds(parts, targets, noise=0.1)
+    unlike, like = np.zeros((1, 1)), np.ones((1, 1))
+    average = Average([(0.25, own), (0.75, own)], targets, noise=0.1)
+    mean, upper = average.bounds([unlike, like])
     variance = 1 - 1 / 1.1 + 0.75 * 0.25 * (2 / 1.1) ** 2
     assert mean[0, 0] == pytest.approx(1.5 / 1.1, abs=1e-8)
     assert upper[0, 0] == pytest.approx(1.5 / 1.1 + math.sqrt(variance), abs=1e-8)
-    alone = averaged_bounds([(1.0, *parts[1][1:])], targets, noise=0.1)
-    assert alone == posterior_bounds(own, np.ones((1, 1)), targets, noise=0.1)
+    alone = Average([(1.0, own)], targets, noise=0.1).bounds([like])
+    assert alone == posterior_bounds(own, like, targets, noise=0.1)
 
 
 def squared_errors(effects: NDArray[np.float64], rng: np.random.Generator) -> list[float]:

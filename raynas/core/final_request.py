@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from raynas.core.config import FINAL_TOP, Strict, validated
 from raynas.core.errors import nearest
@@ -16,15 +15,7 @@ FINAL = "final"  # folder in that of a run, and the algorithm of its rows
 OWN = ("top", "seeds", "evaluator")
 
 
-class _Counts(Strict):
-    """The numbers of a request."""
-
-    top: PositiveInt = FINAL_TOP
-    seeds: PositiveInt | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class FinalRequest:
+class FinalRequest(Strict):
     """The argument ``final`` of a search, read.
 
     Attributes:
@@ -34,10 +25,10 @@ class FinalRequest:
         options: of the evaluator, where it is a name.
     """
 
-    top: int = FINAL_TOP
-    seeds: int | None = None
+    top: PositiveInt = FINAL_TOP
+    seeds: PositiveInt | None = None
     evaluator: Any = STANDALONE
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = Field(default_factory=dict)
 
 
 def final_request(given: Any) -> FinalRequest | None:
@@ -64,18 +55,17 @@ def final_request(given: Any) -> FinalRequest | None:
             f"such as {{'top': 5, 'seeds': 3, 'epochs': 10}}, got {given!r}"
         )
     asked = dict(given) if isinstance(given, Mapping) else {"top": given}
-    options = {name: value for name, value in asked.items() if name not in OWN}
-    evaluator = asked.pop("evaluator", None)
-    counts = {name: value for name, value in asked.items() if name in OWN}
+    options = {name: asked.pop(name) for name in list(asked) if name not in OWN}
+    if asked.get("evaluator") is None:
+        asked["evaluator"] = STANDALONE
     try:
-        read = validated(_Counts, counts)
+        request = validated(FinalRequest, asked | {"options": options})
     except ValueError as error:
         raise ValueError(f"final: {error}") from None
-    evaluator = STANDALONE if evaluator is None else evaluator
-    if options and not isinstance(evaluator, str):
+    if options and not isinstance(request.evaluator, str):
         raise ValueError(
             f"final: {min(options)!r} is an option of an evaluator that is named; "
             f"{nearest(min(options), OWN)}; or write it into the evaluator, as "
             "['table', {'path': ...}]"
         )
-    return FinalRequest(top=read.top, seeds=read.seeds, evaluator=evaluator, options=options)
+    return request

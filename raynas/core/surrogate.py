@@ -57,21 +57,7 @@ def posterior_bounds(
         targets_NM: what is known.
         noise: variance of the targets.
     """
-    return averaged_bounds([(1.0, known_PP, cross_CP)], targets_NM, noise=noise)
-
-
-def averaged_bounds(
-    parts: Sequence[tuple[float, Matrix, Matrix]], targets_NM: Matrix, *, noise: float
-) -> tuple[Matrix, Matrix]:
-    """Return mean and mean + deviation of several such regressions, each of shape (C, M).
-
-    Args:
-        parts: the probability of each, and its kernels as of ``posterior_bounds``.
-        targets_NM: what is known.
-        noise: variance of the targets.
-    """
-    known = [(probability, known_PP) for probability, known_PP, _ in parts]
-    return Average(known, targets_NM, noise=noise).bounds([cross_CP for _, _, cross_CP in parts])
+    return Average([(1.0, known_PP)], targets_NM, noise=noise).bounds([cross_CP])
 
 
 class Average:

@@ -1,4 +1,4 @@
-"""What the evaluations at the end of a search gave, as a part of the report and of the terminal."""
+"""What the evaluations at the end of a search gave, as a part of the report."""
 
 from __future__ import annotations
 

@@ -39,6 +39,7 @@ def run_search(run: Prepared, progress: Progress) -> Trial | None:
     """
     config, space = run.config, run.problem.space.arch_space
     study: Study | None = None
+    best: Trial | None = None
     failure: OSError | None = None
     try:
         history = load_trials(config.out, space)
@@ -59,7 +60,8 @@ def run_search(run: Prepared, progress: Progress) -> Trial | None:
                 _evaluate(study, spec, run, runner, progress)
             if run.final is not None:
                 run.final.run(_judged(run, study), config.out, runner, progress)
-            return _best(run, study)
+            best = _best(run, study)
+            return best
     except OSError as error:
         failure = error
         raise
@@ -73,7 +75,7 @@ def run_search(run: Prepared, progress: Progress) -> Trial | None:
         if study is not None:
             # what cannot be written to any more has been told of already
             with suppress(OSError) if failure is not None else nullcontext():
-                _leave(config.out, _best(run, study), study.best)
+                _leave(config.out, best or _best(run, study), study.best)
 
 
 def _evaluate(
