@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import pickle
 import random
+import signal
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +24,7 @@ from torch.utils.data import (
 from raynas.core.nest import mapped
 from raynas.core.train_settings import TrainSettings
 from raynas.data import TensorData
-from raynas.data.errors import ReadError
+from raynas.data.errors import ReadError, ReadersRestarted
 from raynas.data.module import DataWarning, Splits
 from raynas.data.readers import Loading
 from raynas.data.split import MemorySplit, split_of
@@ -424,10 +427,55 @@ def test_sizes_that_differ_are_told_where_they_are_read(workers: int) -> None:
         batches(split)
 
 
-def test_a_reader_that_ends_is_told() -> None:
-    says = "a process that reads the train split ended unexpectedly.*fewer loader_workers than 1"
+@pytest.fixture
+def ends_are_seen_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch looks every five seconds whether its processes live."""
+    waits = torch.utils.data.dataloader._MultiProcessingDataLoaderIter._try_get_data
+    monkeypatch.setattr(waits, "__defaults__", (0.1,))
+
+
+@pytest.mark.usefixtures("ends_are_seen_soon")
+@pytest.mark.filterwarnings("ignore:.*others go on with batch:UserWarning")
+def test_a_reader_that_ends_again_is_told() -> None:
+    says = "reads the train split ended unexpectedly, 4 times.*fewer loader_workers than 1"
     with pytest.raises(ReadError, match=says):
         batches(streamed(Items(Broken("exit")), 1))
+
+
+class EndsOnce:
+    """Items of random numbers; the process that reads one of these numbers first is killed."""
+
+    def __init__(self, folder: Path, *numbers: int) -> None:
+        self.folder, self.numbers = folder, numbers
+
+    def __call__(self, index: int) -> tuple[Tensor, int]:
+        if index in self.numbers:
+            with suppress(FileExistsError):
+                (self.folder / str(index)).touch(exist_ok=False)
+                os.kill(os.getpid(), signal.SIGKILL)
+        return torch.rand(3), index % 2
+
+
+@pytest.mark.usefixtures("ends_are_seen_soon")
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("make", [Items, InTurn])
+def test_others_go_on_where_a_reader_ends(make: Any, workers: int, tmp_path: Path) -> None:
+    split = streamed(make(EndsOnce(tmp_path, 0, 9, 22)), workers)
+    with pytest.warns(ReadersRestarted, match="train split ended.*others go on with batch") as seen:
+        interrupted = [batches(split, epoch=e, seed=4) for e in (0, 1)]
+    assert 1 <= len(seen) <= 3  # two processes may end at once
+    quiet = streamed(make(EndsOnce(tmp_path)))
+    assert same(interrupted, [batches(quiet, epoch=epoch, seed=4) for epoch in (0, 1)])
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["0", "22", "9"]
+
+
+@pytest.mark.usefixtures("ends_are_seen_soon")
+@pytest.mark.filterwarnings("ignore:.*others go on with batch:UserWarning")
+def test_readers_that_end_four_times_are_told(tmp_path: Path) -> None:
+    split = streamed(Items(EndsOnce(tmp_path, 0, 6, 12, 18)), 1)
+    with pytest.raises(ReadError, match="4 times, out of memory perhaps"):
+        batches(split)
+    assert len(batches(split)) == 4
 
 
 @every_number_of_readers

@@ -11,6 +11,10 @@ class ReadError(RuntimeError):
     """A data set that raises where an example is read; the sentence says which."""
 
 
+class ReadersRestarted(UserWarning):
+    """Processes that read a data set ended, and new ones go on in their place."""
+
+
 def in_words(error: BaseException) -> str:
     r"""Return an exception's type and text on one line.
 

@@ -8,6 +8,7 @@ import signal
 import threading
 import warnings
 import weakref
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,11 +18,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from raynas.core.nest import Nest
-from raynas.data.errors import ReadError
+from raynas.data.errors import ReadError, ReadersRestarted
 from raynas.data.reading import Reading, read, read_in_turn
 from raynas.data.seeding import random_states_kept, seed_example
 
 DIED = "DataLoader worker"  # what torch's message begins with
+ATTEMPTS = 4  # at one pass over a split
 READERS = 2  # loader workers where nobody says how many
 Batch = tuple[Nest, Nest]
 
@@ -168,15 +170,44 @@ class Loaders:
     def read(self, keys: Iterable[Key], workers: int, *, pinned: bool) -> Iterator[Batch]:
         """Yield the batches of these keys, in order.
 
+        Where a process ends unexpectedly, others begin with the first batch that has not come,
+        three times at most: a batch depends on its key alone.
+
         Raises:
-            ReadError: a process ended; or what the reader says.
+            ReadError: processes went on ending; or what the reader says.
+        """
+        turn = _Turn(keys)
+        for left in reversed(range(ATTEMPTS)):
+            try:
+                yield from self._attempt(turn, workers, pinned)
+                return
+            except _Ended:
+                pass
+            if left:
+                text = f"{self._ended}; others go on with batch {turn.came + 1}, which is the same"
+                warnings.warn(text, ReadersRestarted, stacklevel=2)
+        raise ReadError(
+            f"{self._ended}, {ATTEMPTS} times, out of memory perhaps; use fewer loader_workers "
+            f"than {workers}"
+        )
+
+    @property
+    def _ended(self) -> str:
+        return f"data: a process that reads the {self._reader.split} split ended unexpectedly"
+
+    def _attempt(self, turn: _Turn, workers: int, pinned: bool) -> Iterator[Batch]:
+        """Yield the batches that have not come yet.
+
+        Raises:
+            _Ended: a process ended.
         """
         idle = self._idle[pinned]
         loader: DataLoader[Any] | None = idle.pop() if idle else self._made(workers, pinned)
         assert loader is not None
-        loader.sampler.keys = keys  # type: ignore[attr-defined]
+        loader.sampler.turn = turn  # type: ignore[attr-defined]
         try:
             for batch in _iterated(loader):
+                turn.arrived()
                 yield checked(batch)
         except GeneratorExit:
             idle.append(loader)  # what was read ahead is thrown away by the next iteration
@@ -188,10 +219,7 @@ class Loaders:
             if not died:
                 raise
         if loader is None:
-            raise ReadError(
-                f"data: a process that reads the {self._reader.split} split ended unexpectedly, "
-                f"out of memory perhaps; use fewer loader_workers than {workers}"
-            )
+            raise _Ended
         idle.append(loader)
 
     def _made(self, workers: int, pinned: bool) -> DataLoader[Any]:
@@ -200,7 +228,7 @@ class Loaders:
             return DataLoader(
                 self._reader,
                 batch_size=None,
-                sampler=_Turn(),
+                sampler=_Sampler(),
                 num_workers=workers,
                 collate_fn=_as_it_is,
                 prefetch_factor=self._loading.prefetch,
@@ -216,13 +244,43 @@ def _dismiss(idle: dict[bool, list[DataLoader[Any]]]) -> None:
         loaders.clear()
 
 
-class _Turn:
-    """The keys of one iteration, where a DataLoader expects its sampler."""
+class _Ended(Exception):
+    """A process that reads ended unexpectedly."""
 
-    keys: Iterable[Key] = ()
+
+class _Turn:
+    """The keys of one iteration, in the order in which their batches come.
+
+    Args:
+        keys: of all its batches.
+
+    Attributes:
+        came: how many batches came.
+    """
+
+    def __init__(self, keys: Iterable[Key]) -> None:
+        self._keys, self._awaited, self.came = iter(keys), deque[Key](), 0
 
     def __iter__(self) -> Iterator[Key]:
-        return iter(self.keys)
+        """Yield the keys whose batches have not come, also those that were asked for before."""
+        yield from tuple(self._awaited)
+        for key in self._keys:
+            self._awaited.append(key)
+            yield key
+
+    def arrived(self) -> None:
+        """Count the next batch."""
+        self._awaited.popleft()
+        self.came += 1
+
+
+class _Sampler:
+    """Where a DataLoader expects one."""
+
+    turn: _Turn
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self.turn)
 
 
 def _iterated(loader: DataLoader[Any]) -> Iterator[Batch | Failure]:
