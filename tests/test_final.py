@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping
 from html import escape
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 
 import raynas
@@ -26,6 +29,7 @@ from raynas.core.pipeline import pipeline_config
 from raynas.core.progress import Progress
 from raynas.core.trial import Trial
 from raynas.nn import Linear, ValueChoice
+from raynas.report.console import Line
 from raynas.report.order import best_first
 from raynas.report.page import report_page
 from raynas.results.run_state import is_over, signature
@@ -293,14 +297,47 @@ def test_a_run_goes_on_until_its_end_is_evaluated(tmp_path: Path) -> None:
 
     def better(arch: Arch) -> dict[str, float]:
         run = raynas.load(str(out))
-        over.append(is_over(run.path, run.config, len(run.trials)))
+        over.append(is_over(run))
         signatures.add(signature(run.path))
         return {"accuracy": MISLED[arch["x"]]}  # type: ignore[index]
 
     run = searched(out, {"top": 3, "seeds": 2, "evaluator": better})
     assert over == [False] * 6
-    assert is_over(run.path, run.config, 12)
+    assert is_over(raynas.load(str(out)))
     assert len(signatures | {signature(run.path)}) > 2, "what it evaluates can be seen to change"
+
+
+def test_a_run_that_goes_on_is_not_over_before_its_newcomers(tmp_path: Path) -> None:
+    """``raynas watch`` would stop with the pictures of before: two had been evaluated already."""
+    out, over, better = tmp_path / "run", list[bool](), Better()
+
+    def watched(arch: Arch) -> dict[str, float]:
+        over.append(is_over(raynas.load(str(out))))
+        return better(arch)
+
+    final = {"top": 2, "seeds": 1, "evaluator": watched}
+    searched(out, final, trials=6)
+    searched(out, final, trials=12, resume=True)
+    assert len(over) > 2
+    assert not any(over)
+    assert is_over(raynas.load(str(out)))
+
+
+def test_a_run_of_fewer_than_its_end_takes_is_over(tmp_path: Path) -> None:
+    """A copy of its folder has other times, by which it cannot be told."""
+    run = searched(tmp_path / "run", {"top": 20, "seeds": 1, "evaluator": Better()})
+    os.utime(tmp_path / "run" / "best.json", (0, 0))
+    assert is_over(run)
+
+
+def test_the_line_says_what_is_evaluated(tmp_path: Path) -> None:
+    """What the end evaluates is no part of the search, and is counted by itself."""
+    text = StringIO()
+    line = Line(Console(file=text, width=200))
+    searched(tmp_path / "run", {"top": 3, "seeds": 2, "evaluator": Better()}, progress=line)
+    counts = re.findall(r"^(search|final\S* ?\S* ?\d*) (\d+/\d+)  best", text.getvalue(), re.M)
+    last = [(name, count) for name, count in counts if len({*count.split("/")}) == 1]
+    assert last == [("search", "12/12"), ("final, seed 1", "3/3"), ("final, seed 2", "3/3")]
 
 
 def test_weights_of_the_searchs_best_stay(tmp_path: Path) -> None:

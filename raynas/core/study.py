@@ -74,6 +74,10 @@ class Study:
             what was asked then, and is told them as strangers' otherwise.
         make_sampler: makes the sampler again, for a history that it does not replay; without it
             that is an error.
+        purpose: in a word, for who looks on.
+
+    Attributes:
+        purpose: in a word.
     """
 
     def __init__(
@@ -87,8 +91,9 @@ class Study:
         bounds: Violation | None = None,
         history: Iterable[Trial] = (),
         make_sampler: Callable[[], Sampler] | None = None,
+        purpose: str = "search",
     ) -> None:
-        self.goals = goals
+        self.goals, self.purpose = goals, purpose
         self.trials = trials
         self.best: Trial | None = None
         self.failure: str | None = None

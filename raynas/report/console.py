@@ -86,7 +86,7 @@ class Line(Silent):
         # a space may hold fewer than were asked for, and a one-shot algorithm finds one
         exhausted = study.finished and study.failure is None
         total = study.told if exhausted else study.trials
-        self._show("search", study.told, total, best + failed, unit="trial")
+        self._show(study.purpose, study.told, total, best + failed, unit="trial")
 
     def close(self) -> None:
         """Leave the last line standing."""

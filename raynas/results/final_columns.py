@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,9 +10,10 @@ import numpy as np
 from raynas.core.config import SearchConfig
 from raynas.core.constraints import as_constraints
 from raynas.core.finalists import FinalScore
-from raynas.core.goals import goals_of
+from raynas.core.goals import Goals, goals_of
+from raynas.core.trial import Trial
 from raynas.results.analysis import Interval, kendall
-from raynas.setup.final_stage import read_final_scores
+from raynas.setup.final_stage import finalists_left, read_final_scores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,9 +30,25 @@ def finals_of(path: str, config: SearchConfig) -> dict[str, FinalScore]:
     """
     if config.final is None:
         return {}
+    return read_final_scores(path, config.final, _goals(config), config.seed)
+
+
+def awaits_end(path: str, config: SearchConfig, trials: Iterable[Trial]) -> bool:
+    """Return whether a run has still to evaluate some of its best again, or to try them again.
+
+    Args:
+        path: of the run's folder.
+        config: of its last start.
+        trials: of it, as its bounds and weights of now judge them.
+    """
+    if config.final is None:
+        return False
+    return finalists_left(trials, path, config.final, _goals(config), config.seed)
+
+
+def _goals(config: SearchConfig) -> Goals:
     constraints = as_constraints(config.constraints)
-    goals = goals_of(config.objectives, weights=config.scalarize, constraints=constraints)
-    return read_final_scores(path, config.final, goals, config.seed)
+    return goals_of(config.objectives, weights=config.scalarize, constraints=constraints)
 
 
 def with_finals(frame: pd.DataFrame, finals: Mapping[str, FinalScore]) -> pd.DataFrame:

@@ -117,7 +117,7 @@ def _row(name: str, result: Result) -> RunRow:
     updated = datetime.fromtimestamp(max(times) / 1e9, UTC) if times else None
     return RunRow(
         name=name,
-        state="ended" if is_over(result.path, config, told) else "open",
+        state="ended" if is_over(result) else "open",
         space=config.space.name,
         algo=config.algo.name,
         metric=metric,
@@ -132,5 +132,5 @@ def _row(name: str, result: Result) -> RunRow:
 
 def _now(result: Result, row: RunRow) -> RunRow:
     """Return a row whose run may have been closed since, which changes none of its tables."""
-    over = is_over(result.path, result.config, row.told)
+    over = is_over(result)
     return row.model_copy(update={"state": "ended" if over else "open"})

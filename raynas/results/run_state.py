@@ -4,34 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from raynas.core.config import SearchConfig
 from raynas.core.final_request import FINAL
 from raynas.core.locations import under
-from raynas.results.final_columns import finals_of
+from raynas.results.run_trials import RunTrials
 from raynas.storage.run_folder import BEST, CONFIG, Folder
 
 LOGS = ("trials", "history")
 Signature = tuple[tuple[str, int, int], ...]
 
 
-def is_over(path: str, config: SearchConfig, told: int) -> bool:
+def is_over(run: RunTrials) -> bool:
     """Return whether a run has ended: all trials are told, or it closed its folder.
 
-    Where its best are evaluated again at the end, so many as were asked for have to be.
+    Where its best are evaluated again at the end, all that are the best now have to be.
 
     A run closes its folder, stopped by Ctrl-C as well, by writing the best architecture; one that
     was killed, or failed before it had any, does not.
 
     Args:
-        path: its folder.
-        config: of the run.
-        told: how many trials are told.
+        run: as its folder holds it.
     """
-    final = config.final
-    if told >= config.trials and (final is None or len(finals_of(path, config)) >= final.top):
+    if run.all_told:
         return True
-    best = [when for name, when, _ in Folder(path).changed() if name == BEST]
-    return bool(best) and best[0] >= max(when for _, when, _ in signature(path) or [("", 0, 0)])
+    best = [when for name, when, _ in run.folder.changed() if name == BEST]
+    files = signature(run.path) or [("", 0, 0)]
+    return bool(best) and best[0] >= max(when for _, when, _ in files)
 
 
 def signature(path: str) -> Signature:

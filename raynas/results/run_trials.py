@@ -14,7 +14,7 @@ from raynas.core.objectives import Objective, parse_goal
 from raynas.core.trial import Trial
 from raynas.report.order import best_first
 from raynas.results import analysis
-from raynas.results.final_columns import finals_of, with_finals
+from raynas.results.final_columns import awaits_end, finals_of, with_finals
 from raynas.results.judged import JudgedTrials
 from raynas.results.run_parts import RunParts
 from raynas.storage.run_folder import Folder
@@ -59,6 +59,13 @@ class RunTrials:
     @cached_property
     def _finals(self) -> dict[str, FinalScore]:
         return finals_of(self.path, self.config)
+
+    @property
+    def all_told(self) -> bool:
+        """Whether all trials are told, and its best evaluated again where it ends with that."""
+        if len(self.trials) < self.config.trials:
+            return False
+        return not awaits_end(self.path, self.config, self._judgement.trials)
 
     @cached_property
     def history(self) -> pd.DataFrame:

@@ -144,7 +144,7 @@ def _comparison(runs: RunList, names: Sequence[str]) -> bytes:
 
 def _report(server: UiServer, name: str) -> bytes:
     result = server.runs.result(name)
-    goes_on = not is_over(result.path, result.config, len(result.trials))
+    goes_on = not is_over(result)
     page = report_page(result.report_data, refresh_s=server.every_s if goes_on else None)
     return page.encode()
 

@@ -39,7 +39,7 @@ def watch(
     while True:
         result = Result(run)
         told, planned = len(result.trials), result.config.trials
-        over = is_over(result.path, result.config, told)
+        over = is_over(result)
         written = result.report(file, refresh_s=None if over else every_s)
         if wrote is not None:
             wrote(written, told, planned)

@@ -28,7 +28,7 @@ from raynas.setup.evaluation import (
 )
 from raynas.setup.latency_source import LatencySource
 from raynas.setup.problem import Problem
-from raynas.setup.repeated_evaluations import RepeatedEvaluations, seed_folders
+from raynas.setup.repeated_evaluations import RepeatedEvaluations, measured, seed_folders
 from raynas.setup.runner import Runner
 from raynas.storage.tables import load_trials
 
@@ -225,3 +225,20 @@ def read_final_scores(
     seeds = final_seeds(config.seeds, searched)
     folders = seed_folders(under(out, FINAL, config.key), seeds)
     return final_scores([load_trials(folder) for folder in folders], goals)
+
+
+def finalists_left(
+    trials: Iterable[Trial], out: str, config: FinalConfig, goals: Goals, searched: int
+) -> bool:
+    """Return whether one of the best is not evaluated again with every seed, or has failed there.
+
+    Args:
+        trials: of the run, as its bounds and weights of now judge them.
+        out: folder of the run.
+        config: of its end.
+        goals: of the run now.
+        searched: seed of the search.
+    """
+    folders = seed_folders(under(out, FINAL, config.key), final_seeds(config.seeds, searched))
+    archs = {trial.arch for trial in finalists(trials, config.top, goals)}
+    return any(archs - measured(load_trials(folder)) for folder in folders)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from raynas.core.arch import Arch
@@ -67,8 +67,7 @@ class RepeatedEvaluations:
     def _histories(self, archs: Sequence[Arch]) -> Iterator[tuple[list[Trial], list[Arch]]]:
         for folder in self.folders:
             earlier = load_trials(folder, self.space)
-            # what broke a bound was measured: it would break it again
-            done = {t.arch for t in earlier if t.scored or t.status == "infeasible"}
+            done = measured(earlier)
             yield earlier, [arch for arch in archs if arch not in done]
 
     def _study(self, seed: int, earlier: Sequence[Trial], left: Sequence[Arch]) -> Study:
@@ -82,7 +81,16 @@ class RepeatedEvaluations:
                 algo=self.purpose, evaluator=self.spec.name, epochs=self.spec.epochs, seed=seed
             ),
             sink=_after(earlier, store.append),
+            purpose=f"{self.purpose}, seed {seed}" if len(self.seeds) > 1 else self.purpose,
         )
+
+
+def measured(trials: Iterable[Trial]) -> set[Arch]:
+    """Return the architectures that are not to be evaluated again: those that did not fail.
+
+    What broke a bound was measured: it would break it again.
+    """
+    return {trial.arch for trial in trials if trial.scored or trial.status == "infeasible"}
 
 
 def seed_folders(folder: str, seeds: Sequence[int]) -> list[str]:
