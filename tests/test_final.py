@@ -430,6 +430,50 @@ def test_what_cannot_be_done_is_said_before_anything_starts(
     assert not (tmp_path / "run").exists()
 
 
+def test_what_gives_the_same_each_time_is_asked_once(tmp_path: Path) -> None:
+    """A table, and a function that says so; what the run says beforehand is what it does."""
+    asked: Counter[str] = Counter()
+
+    def looked_up(arch: Arch) -> dict[str, float]:
+        asked[arch.key] += 1
+        return {"accuracy": MISLED.get(int(str(arch["x"])), 0.1)}
+
+    looked_up.deterministic = True  # type: ignore[attr-defined]
+    phases = Phases()
+    run = searched(tmp_path / "a", {"top": 3, "evaluator": looked_up}, progress=phases)
+    assert (
+        phases.said[0] == "at the end the 3 best are evaluated again by 'function': 3 evaluations"
+    )
+    assert list(asked.values()) == [1, 1, 1]
+    assert run.best.arch == {"x": 10}
+    with pytest.raises(ValueError, match=r"final: seeds: 'function' scores .* expected 1, got 2"):
+        searched(tmp_path / "b", {"seeds": 2, "evaluator": looked_up})
+    with pytest.raises(ValueError, match="evaluates by 'function' with the same options anyway"):
+        searched(tmp_path / "b", {"evaluator": looked_up}, evaluator=looked_up)
+    pd.DataFrame({"x": range(12), "accuracy": 0.5}).to_parquet(tmp_path / "truth.parquet")
+    table = {"top": 2, "evaluator": "table", "path": str(tmp_path / "truth.parquet")}
+    run = searched(tmp_path / "c", table)
+    assert run.config.final is not None
+    assert run.config.final.seeds == 1
+
+
+def test_a_measure_of_untrained_networks_may_be_taken_again(tmp_path: Path) -> None:
+    """Other initial weights give another score, though the search goes by the same measure."""
+    run = raynas.search(
+        "mlp",
+        "random",
+        data="digits",
+        evaluator="synflow",
+        objectives={"synflow": "max"},
+        trials=2,
+        final={"top": 2, "evaluator": "synflow"},
+        out=str(tmp_path / "run"),
+        ray=INLINE,
+    )
+    assert set(run.trials["final_seeds"]) == {3}
+    assert (run.trials["final_synflow_std"] > 0).all()
+
+
 def test_the_same_evaluator_is_refused(tmp_path: Path) -> None:
     """A table gives what it gave; a table of another column may give more."""
     rows = pd.DataFrame({"x": range(12), "accuracy": np.arange(12) / 20, "later": 1.0})
@@ -454,7 +498,9 @@ def test_a_metric_that_would_be_hidden_is_refused(tmp_path: Path) -> None:
 def test_seeds_are_others_than_the_searchs() -> None:
     """Its own has chosen who is compared; shared weights give the same for any."""
     assert final_seeds(3, 1) == [0, 2, 3]
-    with pytest.raises(ValueError, match="shared weights score an architecture alike each time"):
+    with pytest.raises(
+        ValueError, match="'shared' scores an architecture alike each time: expected 1, got 2"
+    ):
         raynas.search(
             "mobilenet_v2_cifar",
             data="digits",

@@ -20,7 +20,7 @@ class FinalRequest(Strict):
 
     Attributes:
         top: how many of the best.
-        seeds: evaluations of each; None takes three, and one of shared weights.
+        seeds: evaluations of each; None takes three, or one where each would give the same.
         evaluator: as for ``raynas.search``.
         options: of the evaluator, where it is a name.
     """

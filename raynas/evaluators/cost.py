@@ -15,6 +15,7 @@ class CostOnly:
     """Counts ``params``, ``macs`` and ``activation_bytes`` of one example's pass, all exactly."""
 
     metrics = COSTS
+    deterministic = True
 
     def measure(self, net: nn.Module, data: DataModule, seed: int) -> dict[str, float]:
         """Return the three counts."""

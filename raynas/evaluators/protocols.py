@@ -1,4 +1,8 @@
-"""What an evaluator may be, besides a plain function: each kind is one method."""
+"""What an evaluator may be, besides a plain function: each kind is one method.
+
+With an attribute ``deterministic`` that is true, any of them, a function too, says that it gives an
+architecture the same metrics whatever the seed.
+"""
 
 from __future__ import annotations
 
@@ -76,6 +80,7 @@ class Declaration:
         metrics_of_task: whether it gives those of the data's task.
         epochs: of each training; 0 where none is.
         stopping: of weak trainings; None without.
+        deterministic: whether another seed gives an architecture the same metrics.
     """
 
     kind: Kind
@@ -83,6 +88,7 @@ class Declaration:
     metrics_of_task: bool = False
     epochs: int = 0
     stopping: SuccessiveHalving | None = None
+    deterministic: bool = False
 
 
 def declaration(evaluator: Any) -> Declaration:
@@ -94,6 +100,7 @@ def declaration(evaluator: Any) -> Declaration:
     metrics = getattr(evaluator, "metrics", None)
     metrics = tuple(metrics) if isinstance(metrics, tuple | list) else None
     of_task = bool(getattr(evaluator, "metrics_of_task", False))
+    deterministic = bool(getattr(evaluator, "deterministic", False))
     if isinstance(evaluator, TrainingEvaluator):
         epochs = getattr(evaluator, "epochs", None)
         if not isinstance(evaluator, type) and (type(epochs) is not int or epochs < 1):
@@ -107,9 +114,17 @@ def declaration(evaluator: Any) -> Declaration:
             metrics_of_task=of_task,
             epochs=epochs if isinstance(epochs, int) else 0,
             stopping=getattr(evaluator, "stopping", None),
+            deterministic=deterministic,
         )
     if isinstance(evaluator, NetworkEvaluator):
-        return Declaration(kind="network", metrics=metrics, metrics_of_task=of_task)
+        return Declaration(
+            kind="network",
+            metrics=metrics,
+            metrics_of_task=of_task,
+            deterministic=deterministic,
+        )
     return Declaration(
-        kind="arch" if isinstance(evaluator, ArchEvaluator) else "function", metrics=metrics
+        kind="arch" if isinstance(evaluator, ArchEvaluator) else "function",
+        metrics=metrics,
+        deterministic=deterministic,
     )

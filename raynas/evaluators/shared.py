@@ -47,6 +47,8 @@ class Shared:
         ValueError: no images, or a negative cache.
     """
 
+    deterministic = True  # the seed of the run says which images, whatever is asked
+
     def __init__(
         self,
         *,

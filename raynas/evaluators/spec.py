@@ -46,6 +46,7 @@ class EvaluatorSpec:
         epochs: how long each architecture is trained; 0 if none is.
         stopping: how weak trainings are stopped; None if they are not.
         weights: a ``SharedWeights``, which travels once a node and not with ``make``.
+        deterministic: whether another seed gives an architecture the same metrics.
     """
 
     name: str
@@ -54,3 +55,4 @@ class EvaluatorSpec:
     epochs: int = 0
     stopping: SuccessiveHalving | None = None
     weights: Any = None
+    deterministic: bool = False

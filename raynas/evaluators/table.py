@@ -45,6 +45,8 @@ class Table:
             CSV file may have the apostrophe that ``raynas trials --csv`` puts before formulas.
     """
 
+    deterministic = True
+
     def __init__(self, *, path: str) -> None:
         self.path = absolute(path)
 

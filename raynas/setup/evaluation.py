@@ -163,7 +163,9 @@ def shared_evaluation(
     return Evaluation(
         component=ComponentSpec(name=SHARED, options=scoring.chosen),
         data=_data_spec(problem),
-        evaluator=EvaluatorSpec(name=SHARED, metrics=gives, make=make),
+        evaluator=EvaluatorSpec(
+            name=SHARED, metrics=gives, make=make, deterministic=scoring.deterministic
+        ),
         supernet=supernet,
     )
 
@@ -211,7 +213,12 @@ def _arch_evaluation(
     return Evaluation(
         component=spec,
         data=_data_spec(problem),
-        evaluator=EvaluatorSpec(name=spec.name, metrics=gives, make=make),
+        evaluator=EvaluatorSpec(
+            name=spec.name,
+            metrics=gives,
+            make=make,
+            deterministic=declaration(evaluator).deterministic,
+        ),
     )
 
 
@@ -238,7 +245,12 @@ def _function_evaluation(
     return Evaluation(
         component=spec,
         data=_data_spec(problem),
-        evaluator=EvaluatorSpec(name=FUNCTION, metrics=metrics, make=make),
+        evaluator=EvaluatorSpec(
+            name=FUNCTION,
+            metrics=metrics,
+            make=make,
+            deterministic=declaration(function).deterministic,
+        ),
     )
 
 
@@ -272,6 +284,7 @@ def _network_evaluation(
             make=make,
             epochs=declared.epochs,
             stopping=declared.stopping,
+            deterministic=declared.deterministic,
         ),
     )
 

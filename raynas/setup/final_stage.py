@@ -142,7 +142,7 @@ def final_stage(
         raise type(error)(f"final: {text}") from error
     _check_compares(evaluation, searched)
     _check_columns(problem, searched)
-    seeds = _seeds(request.seeds, shared=scoring is not None)
+    seeds = _seeds(request.seeds, evaluation)
     config = FinalConfig(top=request.top, seeds=seeds, evaluator=evaluation.component)
     return FinalStage(config=config, evaluation=evaluation, problem=problem, latency=latency)
 
@@ -157,8 +157,10 @@ def _check_compares(evaluation: Evaluation, searched: Evaluation) -> None:
         )
     if isinstance(evaluation.evaluator.make, External):
         raise ValueError(f"final: {name!r} measures nothing: name what evaluates the best again")
-    trains = evaluation.evaluator.epochs > 0
-    if evaluation.component == searched.component and name != FUNCTION and not trains:
+    same = evaluation.component == searched.component
+    if name == FUNCTION:  # another may be called alike
+        same = same and evaluation.evaluator.make == searched.evaluator.make
+    if same and evaluation.evaluator.deterministic:
         raise ValueError(
             f"final: the search evaluates by {name!r} with the same options anyway; name another "
             "evaluator, or other options"
@@ -177,18 +179,18 @@ def _evaluator(request: FinalRequest, problem: Problem) -> Any:
     return [request.evaluator, options] if options else request.evaluator
 
 
-def _seeds(asked: int | None, *, shared: bool) -> int:
+def _seeds(asked: int | None, evaluation: Evaluation) -> int:
     """Return how often each is evaluated.
 
     Raises:
-        ValueError: more than once by shared weights.
+        ValueError: more than once by what gives the same each time.
     """
-    if not shared:
+    if not evaluation.evaluator.deterministic:
         return asked or FINAL_SEEDS
     if asked is not None and asked > 1:
         raise ValueError(
-            f"final: seeds: shared weights score an architecture alike each time, got {asked}: "
-            "leave it out"
+            f"final: seeds: {evaluation.component.name!r} scores an architecture alike each time: "
+            f"expected 1, got {asked}"
         )
     return 1
 
