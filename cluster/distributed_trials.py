@@ -10,6 +10,7 @@ import threading
 import uuid
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing, suppress
+from functools import partial
 from typing import Any, NoReturn
 
 import ray
@@ -26,7 +27,7 @@ from raynas.cluster.worker_death import NODE_LOST, RANK_LOST
 from raynas.core.arch import Arch
 from raynas.core.evaluator import Described, Measurement, describe
 from raynas.evaluators.loaded import Loaded
-from raynas.evaluators.networks import MakeNetworkEvaluator, Networks, NetworkTrainer
+from raynas.evaluators.networks import MakeNetworkEvaluator, Networks, NetworkTrainer, keeping
 from raynas.evaluators.standalone import Standalone
 from raynas.storage.run_folder import Folder
 
@@ -190,8 +191,12 @@ def _rank(given: dict[str, Any]) -> None:
         data = Loaded(make.data, device)
         networks = Networks(make.model_space, data)
         while (order := ray.get(queue.next_order.remote(rank))) is not None:
-            net = networks.build(Arch.from_json(order[0]), order[1])
-            for metrics in make.evaluator.train_epochs(net, data, order[1]):
+            arch, seed = Arch.from_json(order[0]), order[1]
+            net = networks.build(arch, seed)
+            rounds = make.evaluator.train_epochs(net, data, seed)
+            if rank == 0 and make.weights is not None:
+                rounds = keeping(rounds, make.epochs, partial(make.weights.keep, arch, net, seed))
+            for metrics in rounds:
                 if rank == 0:
                     ray.get(queue.put_result.remote(dict(metrics)))
                 if not ray.get(queue.goes_on.remote(rank)):

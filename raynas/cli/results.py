@@ -185,7 +185,7 @@ def export(
     line = f"{file}: trial {number} ({arch.key})"
     if whole:
         line += ", at full width, with fresh weights: untrained"
-    elif not file.endswith(".json") and result.rebuilt.narrow:
+    elif not file.endswith(".json") and result.rebuilt.is_narrow(arch):
         line += f", {NARROW}"
     if loaded_by is not None:
         line += f", loaded by {loaded_by}"

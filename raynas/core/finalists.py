@@ -99,6 +99,22 @@ def final_scores(by_seed: Sequence[Iterable[Trial]], goals: Goals) -> dict[str, 
     return {key: _score([seed[key] for seed in completed], goals) for key in whole}
 
 
+def best_seeds(by_seed: Mapping[int, Iterable[Trial]], goals: Goals) -> dict[str, int]:
+    """Return with which seed each architecture was best, by its key; the first where they tie.
+
+    Args:
+        by_seed: trials of its evaluations.
+        goals: of now.
+    """
+    best: dict[str, tuple[float, int]] = {}
+    for seed, trials in by_seed.items():
+        for key, trial in _completed(trials, goals).items():
+            score = goals.merged(trial.metrics)
+            if key not in best or score > best[key][0]:
+                best[key] = score, seed
+    return {key: seed for key, (_, seed) in best.items()}
+
+
 def _completed(trials: Iterable[Trial], goals: Goals) -> dict[str, Trial]:
     judged = []
     for trial in trials:

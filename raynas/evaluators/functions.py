@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from raynas.core.arch import Arch
 from raynas.core.evaluator import Budget, Evaluator, Measurement, measure
 from raynas.core.goals import Goals
-from raynas.evaluators.kept_weights import KeptWeights, split_weights
+from raynas.evaluators.kept_weights import WeightsKeeper, split_weights
 from raynas.evaluators.spec import Worker
 
 if TYPE_CHECKING:
@@ -28,20 +28,18 @@ class MakeFunctionEvaluator:
         metrics: what it gives; of a user's own function only the objectives are known.
         model_space: builds the modules; None if the function takes architectures.
         goals: that say whose weights are kept, where the function returns some.
-        out: folder of the run, which these go to; None keeps none.
+        keeper: makes what takes these; None keeps none.
     """
 
     function: Callable[[Any], object]
     metrics: tuple[str, ...]
     model_space: ModelSpace | None = None
     goals: Goals | None = None
-    out: str | None = None
+    keeper: Callable[[], WeightsKeeper] | None = None
 
     def __call__(self, worker: Worker) -> Evaluator:
         """Return the evaluator."""
-        kept = None
-        if self.goals is not None and self.out is not None:
-            kept = KeptWeights(self.out, self.goals)
+        kept = None if self.keeper is None else self.keeper()
         return FunctionEvaluator(self.function, self.metrics, self.model_space, kept)
 
 
@@ -61,7 +59,7 @@ class FunctionEvaluator(Evaluator):
         function: Callable[[Any], object],
         metrics: tuple[str, ...],
         model_space: ModelSpace | None = None,
-        kept: KeptWeights | None = None,
+        kept: WeightsKeeper | None = None,
     ) -> None:
         self._kept = kept
         self._function, self._metrics, self._model_space = function, metrics, model_space
@@ -74,7 +72,7 @@ class FunctionEvaluator(Evaluator):
         built = arch if self._model_space is None else self._model_space.build(arch, seed=seed)
         metrics, weights = split_weights(self._function(built))
         if weights is not None and self._kept is not None:
-            self._kept.offer(arch, metrics, weights)
+            self._kept.offer(arch, metrics, weights, seed=seed)
         return metrics
 
 

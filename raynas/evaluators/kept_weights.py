@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from raynas.core.arch import Arch
 from raynas.core.evaluator import sorted_out
@@ -28,6 +28,21 @@ def split_weights(returned: Any) -> tuple[Any, Mapping[str, Tensor] | None]:
     return returned, None
 
 
+class WeightsKeeper(Protocol):
+    """Takes weights that evaluators return, and keeps them, or some."""
+
+    def offer(self, arch: Arch, metrics: Any, weights: Mapping[str, Tensor], *, seed: int) -> None:
+        """Take the weights of an architecture.
+
+        Args:
+            arch: that they are of.
+            metrics: as the evaluator returned them.
+            weights: a state_dict.
+            seed: of the evaluation.
+        """
+        ...
+
+
 class KeptWeights:
     """Writes the weights of the best architecture that one process has evaluated.
 
@@ -40,13 +55,14 @@ class KeptWeights:
         self._folder, self._goals = Folder(under(out, WEIGHTS)), goals
         self._best: tuple[float, str] | None = None
 
-    def offer(self, arch: Arch, metrics: Any, weights: Mapping[str, Tensor]) -> None:
+    def offer(self, arch: Arch, metrics: Any, weights: Mapping[str, Tensor], *, seed: int) -> None:
         """Write weights if nothing better has been seen; what was written before is removed.
 
         Args:
             arch: that they are of.
             metrics: as the evaluator returned them.
             weights: a state_dict.
+            seed: of the evaluation, the same of all in a search.
         """
         score = self._score(metrics)
         if score is None or (self._best is not None and score <= self._best[0]):

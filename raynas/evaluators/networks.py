@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from raynas.costs.cost_table import CostTable
     from raynas.data.module import DataModule
     from raynas.evaluators.loaded import Loaded
+    from raynas.evaluators.weights_by_seed import WeightsBySeed
     from raynas.nn.modelspace import ModelSpace
 
 
@@ -33,12 +34,14 @@ class MakeNetworkEvaluator:
         model_space: builds the networks.
         data: that they are measured or trained on.
         epochs: of each training; 0 if none is trained.
+        weights: take what trained networks have learned; None drops it.
     """
 
     evaluator: Any
     model_space: ModelSpace
     data: DataModule
     epochs: int = 0
+    weights: WeightsBySeed | None = None
 
     def __call__(self, worker: Worker) -> Evaluator:
         """Return the evaluator."""
@@ -51,7 +54,7 @@ class MakeNetworkEvaluator:
             return worker.distributed(self)
         data = Loaded(self.data, torch.device("cuda" if worker.gpu else "cpu"))
         if self.epochs:
-            return NetworkTrainer(self.evaluator, self.model_space, data, self.epochs)
+            return NetworkTrainer(self.evaluator, self.model_space, data, self.epochs, self.weights)
         return NetworkMeasurer(self.evaluator, self.model_space, data)
 
 
@@ -121,10 +124,19 @@ class NetworkTrainer(Evaluator):
         space: builds the networks.
         data: loaded, on the device that networks are to be on.
         epochs: how many mappings of metrics ``train_epochs`` yields.
+        weights: take what networks have learned; None drops it.
     """
 
-    def __init__(self, evaluator: Any, space: ModelSpace, data: Loaded, epochs: int) -> None:
+    def __init__(
+        self,
+        evaluator: Any,
+        space: ModelSpace,
+        data: Loaded,
+        epochs: int,
+        weights: WeightsBySeed | None = None,
+    ) -> None:
         self._evaluator, self._data, self._epochs = evaluator, data, epochs
+        self._weights = weights
         self._networks = Networks(space, data)
 
     def __call__(self, archs: Sequence[Arch], budget: Budget, seed: int) -> list[Measurement]:
@@ -146,7 +158,32 @@ class NetworkTrainer(Evaluator):
 
     def rounds(self, arch: Arch, seed: int) -> Generator[Mapping[str, float], None, None]:
         """Build an architecture, and yield what is measured after every epoch of its training."""
-        yield from self._evaluator.train_epochs(self._networks.build(arch, seed), self._data, seed)
+        net = self._networks.build(arch, seed)
+        rounds = self._evaluator.train_epochs(net, self._data, seed)
+        if self._weights is not None:
+            rounds = keeping(rounds, self._epochs, partial(self._weights.keep, arch, net, seed))
+        yield from rounds
+
+
+def keeping(
+    rounds: Iterable[Mapping[str, float]], epochs: int, keep: Callable[[], None]
+) -> Generator[Mapping[str, float], None, None]:
+    """Yield what a training yields, and call ``keep`` where it has come to its last epoch.
+
+    Args:
+        rounds: metrics after every epoch, while which are yielded the network is as measured.
+        epochs: how many there are.
+        keep: called before the last are yielded.
+    """
+    rounds = iter(rounds)
+    try:
+        for epoch, metrics in enumerate(rounds, 1):
+            if epoch == epochs:
+                keep()
+            yield metrics
+    finally:
+        if isinstance(rounds, Generator):
+            rounds.close()
 
 
 def _with(costs: Mapping[str, float], measured: object) -> object:

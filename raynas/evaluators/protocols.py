@@ -66,7 +66,11 @@ class TrainingEvaluator(Protocol):
     """
 
     def train_epochs(self, net: nn.Module, data: DataModule, seed: int) -> Iterator[Metrics]:
-        """Train, and yield the metrics after every epoch; arguments as ``NetworkEvaluator``'s."""
+        """Train, and yield the metrics after every epoch; arguments as ``NetworkEvaluator``'s.
+
+        While it waits at a ``yield``, ``net`` has the weights whose metrics are yielded: the end of
+        a search keeps those of the best.
+        """
         ...
 
 

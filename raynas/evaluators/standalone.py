@@ -141,4 +141,5 @@ class Standalone:
         training = NetworkTraining(net, data, self.settings, seed=seed)
         while training.epoch < self.epochs:
             training.run_epoch()
-            yield numbers(training.validate())  # where the loss is nan, others mean nothing
+            with training.validated_weights():  # which the network has until the next epoch
+                yield numbers(training.measured())  # where the loss is nan, others mean nothing

@@ -46,7 +46,7 @@ def show_search(console: Console, result: Any) -> None:
         console.print(trial_table(front.head(20), metrics, f"Pareto front ({len(front)} trials)"))
     line = f"\nBest: trial {best.number} ({best.arch.key}): {shown}"
     console.print(line, highlight=False, soft_wrap=True)
-    if result.config.supernet is not None and result.rebuilt.narrow:
+    if result.config.supernet is not None and result.rebuilt.is_narrow(best.arch):
         console.print(f"  The trained network is {NARROW}.", highlight=False, soft_wrap=True)
     for label, value in best.arch.items():
         console.print(f"  {label:<24} {value}", highlight=False)
@@ -62,7 +62,7 @@ def show_search(console: Console, result: Any) -> None:
     there = result.folder.names()
     for name, what in (
         ("trials/", "every trial, as Parquet"),
-        ("final/", "the best, evaluated again"),
+        ("final/", "the best, evaluated again, and the weights of the best"),
         ("history/", "the supernet's training, as Parquet"),
         ("supernet/", "its weights"),
         ("latency_cpu.json", "latencies, as measured"),

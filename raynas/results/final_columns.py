@@ -13,7 +13,8 @@ from raynas.core.finalists import FinalScore
 from raynas.core.goals import Goals, goals_of
 from raynas.core.trial import Trial
 from raynas.results.analysis import Interval, kendall
-from raynas.setup.final_stage import finalists_left, read_final_scores
+from raynas.setup.final_stage import final_weights, finalists_left, read_final_scores
+from raynas.setup.final_weights import FinalWeights
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +32,18 @@ def finals_of(path: str, config: SearchConfig) -> dict[str, FinalScore]:
     if config.final is None:
         return {}
     return read_final_scores(path, config.final, _goals(config), config.seed)
+
+
+def final_weights_of(path: str, config: SearchConfig) -> FinalWeights | None:
+    """Return what the end of a run has trained; None where it has none.
+
+    Args:
+        path: of the run's folder.
+        config: of its last start.
+    """
+    if config.final is None:
+        return None
+    return final_weights(path, config.final, _goals(config), config.seed)
 
 
 def awaits_end(path: str, config: SearchConfig, trials: Iterable[Trial]) -> bool:

@@ -20,7 +20,9 @@ from raynas.evaluators.kept_weights import kept_weights
 from raynas.nn.modelspace import ModelSpace
 from raynas.nn.mutable import frozen
 from raynas.nn.threads import torch_threads
+from raynas.results.final_columns import final_weights_of
 from raynas.setup.algorithms import trained_space
+from raynas.setup.final_weights import FinalWeights
 from raynas.setup.problem import Data
 from raynas.setup.resolve import space_again
 from raynas.setup.resolve_data import rebuild_data, resolve_data
@@ -48,6 +50,7 @@ class RunModels:
         checkpoint: of the supernet; None if the run had none.
         seed: of the run.
         path: its folder.
+        final: what its end has trained; None if it had none.
     """
 
     space: ModelSpace
@@ -55,6 +58,7 @@ class RunModels:
     checkpoint: Path | None
     seed: int
     path: str
+    final: FinalWeights | None = None
 
     @property
     def data(self) -> DataModule:
@@ -70,6 +74,10 @@ class RunModels:
             return False
         return self._supernets(self.checkpoint) is not self.space
 
+    def is_narrow(self, arch: Arch) -> bool:
+        """Whether the network of ``model`` is narrower than an architecture."""
+        return self.narrow and not (self.final is not None and self.final.has(arch))
+
     def supernet_weights(self) -> dict[str, Any]:
         """Return the supernet's ``state_dict``.
 
@@ -83,9 +91,9 @@ class RunModels:
     def model(self, arch: Mapping[str, Value], *, whole: bool = False) -> nn.Module:
         """Return an architecture as a plain module in evaluation mode.
 
-        With a supernet, it has its weights, and BatchNorm statistics of up to 2,000 training
-        images under this architecture; otherwise the weights that the evaluator returned for it, if
-        they were kept, else initial weights, by the run's seed.
+        Of what the run's end has trained, it has the weights that were kept. Else, with a supernet,
+        it has its weights (see ``inherited``); otherwise the weights that the evaluator returned
+        for it, if they were kept, else initial weights, by the run's seed.
 
         Args:
             arch: the architecture.
@@ -93,6 +101,20 @@ class RunModels:
         """
         if whole:
             return self.space.build(arch, seed=self.seed).eval()
+        last = None if self.final is None else self.final.of(read_arch(self.space.arch_space, arch))
+        if last is not None:
+            seed, state = last
+            net = self.space.build(arch, seed=seed)
+            state.write(net)
+            return net.eval()
+        return self.inherited(arch)
+
+    def inherited(self, arch: Mapping[str, Value]) -> nn.Module:
+        """Return an architecture as the search has scored it, whatever its end has trained.
+
+        With a supernet, it has its weights, and BatchNorm statistics of up to 2,000 training
+        images under this architecture.
+        """
         if self.checkpoint is None:
             net = self.space.build(arch, seed=self.seed).eval()
             weights = kept_weights(self.path, read_arch(self.space.arch_space, arch))
@@ -171,7 +193,8 @@ def rebuild(
     check_same_plan(searched, path, config.space_digest, config.versions, _archs(path))
     checkpoint = None if supernet is None else find_checkpoint(supernet)
     seeded = searched.model_space.seeded(config.seed)
-    return RunModels(seeded, own_data, checkpoint, config.seed, path)
+    final = final_weights_of(path, config)
+    return RunModels(seeded, own_data, checkpoint, config.seed, path, final)
 
 
 def _archs(path: str) -> Iterator[Arch]:

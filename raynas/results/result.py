@@ -105,11 +105,12 @@ class Result(RunTrials):
     def model(self, arch: Mapping[str, Value] | None = None, *, whole: bool = False) -> nn.Module:
         """Return an architecture as a plain module in evaluation mode.
 
-        With a supernet, it has the supernet's weights, and BatchNorm statistics of up to 2,000
-        training images under this architecture; otherwise those that the evaluator returned for the
-        best, if it did, else initial weights, by the run's seed. It is the network that was scored:
-        after ``pc_darts`` a narrow one, which acts on a share of its channels (``rebuilt.narrow``
-        tells).
+        The best of a run whose end (``final``) has trained it has the weights of its best seed
+        there. Others have, with a supernet, the supernet's weights, and BatchNorm statistics of up
+        to 2,000 training images under this architecture; otherwise those that the evaluator
+        returned for the best of the search, if it did, else initial weights, by the run's seed. It
+        is the network that was scored: after ``pc_darts`` a narrow one, which acts on a share of
+        its channels (``rebuilt.is_narrow`` tells).
 
         Args:
             arch: None takes the best.

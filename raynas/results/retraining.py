@@ -233,6 +233,6 @@ def _inheriting(
         arch=arch,
         data=data,
         seed=seed,
-        inherited=Inherited(source=source, network=lambda: models.model(arch)),
+        inherited=Inherited(source=source, network=lambda: models.inherited(arch)),
         run=result.path,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from raynas.core.config import ComponentSpec
@@ -16,6 +17,7 @@ from raynas.core.progress import Progress
 from raynas.core.split_spec import split_spec
 from raynas.evaluators.external import External
 from raynas.evaluators.functions import MakeFunctionEvaluator, wants_module
+from raynas.evaluators.kept_weights import KeptWeights
 from raynas.evaluators.networks import MakeNetworkEvaluator
 from raynas.evaluators.protocols import declaration
 from raynas.evaluators.shared import MakeSharedEvaluator, Shared
@@ -68,8 +70,10 @@ class Evaluation:
             runner: trains the supernet, if there is one to train.
             progress: told of it.
         """
-        if isinstance(self.evaluator.make, MakeFunctionEvaluator):
-            return replace(self.evaluator, make=replace(self.evaluator.make, out=out))
+        make = self.evaluator.make
+        if isinstance(make, MakeFunctionEvaluator):
+            keeper = None if make.goals is None else partial(KeptWeights, out, make.goals)
+            return replace(self.evaluator, make=replace(make, keeper=keeper))
         if self.supernet is None:
             return self.evaluator
         from raynas.supernet.checkpoint import load_shared

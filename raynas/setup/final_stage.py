@@ -17,7 +17,10 @@ from raynas.core.locations import under
 from raynas.core.progress import Progress
 from raynas.core.trial import Trial
 from raynas.evaluators.external import External
+from raynas.evaluators.functions import MakeFunctionEvaluator
+from raynas.evaluators.networks import MakeNetworkEvaluator
 from raynas.evaluators.spec import EvaluatorSpec
+from raynas.evaluators.weights_by_seed import WeightsBySeed
 from raynas.evaluators.with_latency import with_latency
 from raynas.setup.evaluation import (
     FUNCTION,
@@ -26,6 +29,7 @@ from raynas.setup.evaluation import (
     shared_evaluation,
     shared_of,
 )
+from raynas.setup.final_weights import FinalWeights
 from raynas.setup.latency_source import LatencySource
 from raynas.setup.problem import Problem
 from raynas.setup.repeated_evaluations import RepeatedEvaluations, measured, seed_folders
@@ -87,23 +91,45 @@ class FinalStage:
         if any(repeated.left(archs)):
             prepared = replace(repeated, spec=self._spec(out, runner, progress))
             try:
-                prepared.run(archs, runner, progress)
+                prepared.run(archs, runner, progress, self._weights(out).keep_best)
             except SearchFailed as error:  # of this evaluator, not of the search's
                 raise SearchFailed(f"final: {error}") from error
 
     def scores(self, out: str) -> dict[str, FinalScore]:
         """Return the final scores in a run's folder, by architecture key."""
+        return read_final_scores(out, self.config, self._goals, self.problem.seed)
+
+    def keep_weights(self, out: str, best: Trial) -> None:
+        """Remove what networks have learned in a run's folder, but for the best one of its seeds.
+
+        Args:
+            out: folder of the run.
+            best: of its trials, now that its end is over.
+        """
+        weights = self._weights(out)
+        if weights.has(best.arch):  # those of before stay where bounds of now make another best
+            weights.keep_best([best.arch.key])
+
+    @property
+    def _goals(self) -> Goals:
         violation, goals = self.problem.space.arch_space.violation, self.problem.goals
         beforehand = violation.constraints if isinstance(violation, Violation) else ()
         # what is known beforehand the better evaluator may measure as well
-        goals = replace(goals, constraints=(*goals.constraints, *beforehand))
-        return read_final_scores(out, self.config, goals, self.problem.seed)
+        return replace(goals, constraints=(*goals.constraints, *beforehand))
+
+    def _weights(self, out: str) -> FinalWeights:
+        return final_weights(out, self.config, self._goals, self.problem.seed)
 
     def _spec(self, out: str, runner: Runner, progress: Progress) -> EvaluatorSpec:
-        """Return what workers make. Weights that a function returns are not kept."""
+        """Return what workers make, which keeps what it trains."""
         spec = self.evaluation.evaluator
+        files = self._weights(out).files
         if self.evaluation.supernet is not None:
             spec = self.evaluation.prepared(out, self.problem.seed, runner, progress)
+        elif isinstance(spec.make, MakeFunctionEvaluator):
+            spec = replace(spec, make=replace(spec.make, keeper=lambda: files))
+        elif isinstance(spec.make, MakeNetworkEvaluator):
+            spec = replace(spec, make=replace(spec.make, weights=files))
         return with_latency(spec, None if self.latency is None else self.latency.tells)
 
 
@@ -211,6 +237,21 @@ def final_seeds(number: int, searched: int) -> list[int]:
     ([1, 2, 3], [0, 1, 2])
     """
     return list(islice((seed for seed in count() if seed != searched), number))
+
+
+def final_weights(out: str, config: FinalConfig, goals: Goals, searched: int) -> FinalWeights:
+    """Return what the end of a search has trained in a run's folder.
+
+    Args:
+        out: folder of the run.
+        config: of its end.
+        goals: of the run now.
+        searched: seed of the search.
+    """
+    seeds = final_seeds(config.seeds, searched)
+    folders = seed_folders(under(out, FINAL, config.key), seeds)
+    files = WeightsBySeed(dict(zip(seeds, folders, strict=True)))
+    return FinalWeights(files=files, goals=goals)
 
 
 def read_final_scores(

@@ -50,8 +50,20 @@ class RepeatedEvaluations:
         """Return for every seed the architectures that are not measured yet."""
         return [left for _, left in self._histories(archs)]
 
-    def run(self, archs: Sequence[Arch], runner: Runner, progress: Progress) -> None:
+    def run(
+        self,
+        archs: Sequence[Arch],
+        runner: Runner,
+        progress: Progress,
+        after: Callable[[], None] = lambda: None,
+    ) -> None:
         """Evaluate what is not measured yet, seed by seed. What failed is tried again.
+
+        Args:
+            archs: that are to have all seeds.
+            runner: evaluates.
+            progress: told how it comes along.
+            after: called after each seed that something was left of.
 
         Raises:
             SearchFailed, Interrupted: as ``Runner.run_study``.
@@ -63,6 +75,7 @@ class RepeatedEvaluations:
                 runner.run_study(
                     self._study(seed, earlier, left), self.space, self.spec, self.out, progress
                 )
+                after()
 
     def _histories(self, archs: Sequence[Arch]) -> Iterator[tuple[list[Trial], list[Arch]]]:
         for folder in self.folders:

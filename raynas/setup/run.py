@@ -61,6 +61,8 @@ def run_search(run: Prepared, progress: Progress) -> Trial | None:
             if run.final is not None:
                 run.final.run(_judged(run, study), config.out, runner, progress)
             best = _best(run, study)
+            if run.final is not None and best is not None:
+                run.final.keep_weights(config.out, best)
             return best
     except OSError as error:
         failure = error
