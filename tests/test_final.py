@@ -6,7 +6,8 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from html import escape
 from io import StringIO
 from pathlib import Path
@@ -63,9 +64,10 @@ class Wide(nn.Module):
 class Better:
     """Knows the truth, and counts who asked; each further call for one architecture adds 0.02."""
 
-    def __init__(self, stop_after: int | None = None) -> None:
+    stop_after: int | None = None  # Ctrl-C at the call after so many
+
+    def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
-        self.stop_after = stop_after
 
     def __call__(self, arch: Arch) -> dict[str, float]:
         """Return the truth."""
@@ -164,9 +166,10 @@ def test_the_budget_is_said_before_the_first_trial(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stop_after", [0, 1, 3, 5])
 def test_what_was_stopped_goes_on(tmp_path: Path, stop_after: int) -> None:
     """A run stopped in the midst of its end measures nothing twice when it goes on."""
-    out = tmp_path / "run"
+    out, stopped = tmp_path / "run", Better()
+    stopped.stop_after = stop_after
     with pytest.raises(Interrupted, match="after 12 of 12 trials; go on with"):
-        searched(out, {"top": 3, "seeds": 2, "evaluator": Better(stop_after)})
+        searched(out, {"top": 3, "seeds": 2, "evaluator": stopped})
     favourite = 11 if stop_after < 5 else 10  # with five, two have all of their seeds
     assert raynas.load(str(out)).best.arch == {"x": favourite}
     assert json.loads((out / "best.json").read_text()) == {"x": favourite}
@@ -189,6 +192,71 @@ def test_more_trials_bring_new_ones_to_the_end(tmp_path: Path) -> None:
     searched(out, final, resume=True)
     assert better.calls.total() == count
     assert searched(out, 0, resume=True).best.arch == {"x": 11}
+
+
+def scaled(arch: Arch, *, factor: float) -> dict[str, float]:
+    """Return the truth, or its opposite."""
+    return {"accuracy": factor * MISLED.get(int(str(arch["x"])), 0.1)}
+
+
+class Scaled:
+    """The same, as an object."""
+
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+
+    def __call__(self, arch: Arch) -> dict[str, float]:
+        """Return the truth, or its opposite."""
+        return scaled(arch, factor=self.factor)
+
+
+def closed_over(factor: float) -> Callable[[Arch], dict[str, float]]:
+    """Return the same as a function within another, which also counts its calls."""
+    calls = 0
+
+    def evaluate(arch: Arch) -> dict[str, float]:
+        nonlocal calls
+        calls += 1
+        return scaled(arch, factor=factor)
+
+    return evaluate
+
+
+@pytest.mark.parametrize(
+    ("first", "other"),
+    [
+        (partial(scaled, factor=1.0), partial(scaled, factor=-1.0)),
+        (Scaled(1.0), Scaled(-1.0)),
+        (closed_over(1.0), closed_over(-1.0)),
+        (lambda arch: scaled(arch, factor=1.0), lambda arch: scaled(arch, factor=-1.0)),
+    ],
+    ids=["partial", "object", "closure", "lambda"],
+)
+def test_another_evaluator_of_the_same_name_begins_anew(
+    tmp_path: Path, first: Any, other: Any
+) -> None:
+    """What the one has measured is not taken for what the other would, and is found again."""
+    out, final = tmp_path / "run", {"top": 3, "seeds": 1}
+    assert searched(out, final | {"evaluator": first}).best.arch == {"x": 10}
+    again = searched(out, final | {"evaluator": other}, resume=True)
+    assert again.best.arch == {"x": 11}
+    assert again.best.objective == 0.55
+    assert again.top(1)["final_accuracy"].item() == -0.2
+    phases = Phases()
+    back = searched(out, final | {"evaluator": first}, resume=True, progress=phases)
+    assert back.best.arch == {"x": 10}
+    assert not [text for text in phases.said if text.startswith("evaluating")]
+    assert len([*(out / "final").iterdir()]) == 2
+
+
+@pytest.mark.parametrize("made", [partial(scaled, factor=-1.0), Scaled(-1.0)])
+def test_going_on_makes_the_evaluator_of_the_end_again(tmp_path: Path, made: Any) -> None:
+    """With the arguments that it had, which its class or function alone does not say."""
+    out = tmp_path / "run"
+    searched(out, {"top": 3, "seeds": 1, "evaluator": made}, trials=8)
+    run = searched(out, None, resume=True, trials=12)
+    assert sorted(run.trials["final_accuracy"].dropna().unique()) == [-0.9, -0.7, -0.2, -0.1]
+    assert len([*(out / "final").iterdir()]) == 1
 
 
 def test_going_on_without_the_function_of_the_end_says_what_to_pass(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from raynas.setup.evaluation import (
 )
 from raynas.setup.final_weights import FinalWeights
 from raynas.setup.latency_source import LatencySource
+from raynas.setup.own_evaluator import told_apart
 from raynas.setup.problem import Problem
 from raynas.setup.repeated_evaluations import RepeatedEvaluations, measured, seed_folders
 from raynas.setup.runner import Runner
@@ -169,7 +170,10 @@ def final_stage(
     _check_compares(evaluation, searched)
     _check_columns(problem, searched)
     seeds = _seeds(request.seeds, evaluation)
-    config = FinalConfig(top=request.top, seeds=seeds, evaluator=evaluation.component)
+    named = evaluation.component
+    if named.name == FUNCTION:
+        named = told_apart(named, evaluator)
+    config = FinalConfig(top=request.top, seeds=seeds, evaluator=named)
     return FinalStage(config=config, evaluation=evaluation, problem=problem, latency=latency)
 
 

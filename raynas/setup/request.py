@@ -12,10 +12,10 @@ from raynas.core.archspace import ArchSpace
 from raynas.core.config import ComponentSpec, RayConfig, SearchConfig
 from raynas.core.constraints import Constraints, as_constraints
 from raynas.core.metrics import COSTS, KV_CACHE, LATENCY
-from raynas.core.recorded_objects import recorded_object
 from raynas.nn.modelspace import ModelSpace
 from raynas.setup.algorithms import name_of, own_words, spelled_out, trains
 from raynas.setup.evaluation import FUNCTION, SHARED, uses_data
+from raynas.setup.own_evaluator import evaluator_again
 from raynas.setup.proxies import proxies
 from raynas.setup.resolve import mapping
 from raynas.setup.supernet_request import ALGO, phases_of
@@ -221,14 +221,12 @@ def _recorded_evaluator(spec: ComponentSpec, said: tuple[str, ...] = (), *, argu
     if spec.name != FUNCTION:
         return [spec.name, {k: v for k, v in spec.options.items() if k not in said}]
     try:
-        own = recorded_object(str(spec.options["path"]))
+        return evaluator_again(spec)
     except LookupError as error:
         which = "evaluator" if argument == "evaluator" else f"evaluator of {argument}"
         raise LookupError(
             f"the {which} of this run was a user's own: {error}; pass {argument}="
         ) from error
-    options = {name: value for name, value in spec.options.items() if name != "path"}
-    return own(**options) if isinstance(own, type) else own
 
 
 def _supernet_name(config: SearchConfig) -> str | None:
