@@ -13,27 +13,25 @@ import torch
 
 from raynas.cluster.connect import connected
 from raynas.core.config import RayConfig
+from tests.distribution import (
+    RAY,
+    check_alone,
+    pytest_configure_node,
+    pytest_xdist_make_scheduler,
+    write_groups,
+)
+
+__all__ = ["pytest_configure_node", "pytest_xdist_make_scheduler"]  # hooks of pytest-xdist
 
 torch.set_num_threads(1)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let one process run all that takes the shared Ray, and one process all of a fixture's tests.
-
-    Where the suite runs in several processes (`make test`), any may run what is in no group.
-    """
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let one process run all that takes the shared Ray (`make test`)."""
     for item in items:
-        if isinstance(item, pytest.Function) and not any(item.iter_markers("xdist_group")):
-            group = "ray" if "local_ray" in item.fixturenames else _of_module_fixtures(item)
-            if group is not None:
-                item.add_marker(pytest.mark.xdist_group(group))
-
-
-def _of_module_fixtures(item: pytest.Function) -> str | None:
-    """Return the test's file if a fixture is made once for it."""
-    fixtures = item._fixtureinfo.name2fixturedefs.values()
-    made_once = any(fixture.scope == "module" for chain in fixtures for fixture in chain)
-    return item.path.name if made_once else None
+        if isinstance(item, pytest.Function) and "local_ray" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group(RAY))
+    write_groups(items, config)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -43,8 +41,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session")
-def local_ray() -> Iterator[None]:
+def local_ray(pytestconfig: pytest.Config) -> Iterator[None]:
     """A Ray of two CPUs; every search on Ray in a test that asks for it runs on this one."""
+    check_alone(pytestconfig)
     with connected(RayConfig(num_cpus=2)):
         yield
 

@@ -72,7 +72,9 @@ def hidden(folder: Path) -> list[str]:
     return [path.name for path in folder.rglob(".*")]
 
 
-@pytest.mark.parametrize("on_ray", [False, pytest.param(True, marks=pytest.mark.full)])
+@pytest.mark.parametrize(
+    "on_ray", [False, pytest.param(True, marks=[pytest.mark.full, pytest.mark.xdist_group("ray")])]
+)
 def test_a_search_ends_on_a_full_disk_and_goes_on_when_there_is_room(
     disk: Disk, on_ray: bool, request: pytest.FixtureRequest
 ) -> None:
@@ -147,6 +149,7 @@ def retrained(out: str, ray: RayConfig, **given: Any) -> str:
 
 
 @pytest.mark.full
+@pytest.mark.xdist_group("ray")
 @pytest.mark.parametrize("ray", [INLINE, RayConfig(), ON_RAY], ids=["inline", "here", "workers"])
 @pytest.mark.parametrize("train", [trained, retrained])
 def test_a_training_ends_on_a_full_disk_and_goes_on_when_there_is_room(
@@ -179,6 +182,7 @@ def test_a_training_ends_on_a_full_disk_and_goes_on_when_there_is_room(
 
 
 @pytest.mark.full
+@pytest.mark.xdist_group("ray")
 @pytest.mark.parametrize("ray", [INLINE, RayConfig(workers=1)], ids=["inline", "workers"])
 def test_a_verification_ends_on_a_full_disk_and_goes_on_when_there_is_room(
     disk: Disk, ray: RayConfig, request: pytest.FixtureRequest
