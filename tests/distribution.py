@@ -22,7 +22,7 @@ RAY = "ray"
 _FOLDER = pytest.StashKey[str]()
 
 
-class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc] - it has no types
+class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
     """Give a process all tests of a group, or of a file those in no group; those of Ray first."""
 
     @cached_property
