@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from raynas.results.analysis import Interval
 
@@ -38,9 +41,42 @@ class Kept:
         return self.results[key]
 
 
-def shown(interval: Interval, sign: str = "") -> str:
+def runs_of(file: Path) -> pd.DataFrame:
+    """Return the runs that a CSV file keeps; without a file, none."""
+    return pd.read_csv(file) if file.exists() else pd.DataFrame()
+
+
+def complete(
+    file: Path,
+    keys: Sequence[str],
+    cases: Iterable[tuple[Any, ...]],
+    make: Callable[..., Mapping[str, float]],
+) -> None:
+    """Add a line of a CSV file for every case that has none yet, as soon as it is made.
+
+    Args:
+        file: that holds them; its folder is made.
+        keys: names of what makes a case.
+        cases: their values, one after the other.
+        make: takes the values of a case and returns its figures, of the same names for all.
+    """
+    before = runs_of(file)
+    done = set() if before.empty else set(before[list(keys)].itertuples(index=False, name=None))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a", newline="") as stream:
+        for case in cases:
+            if case not in done:
+                row = dict(zip(keys, case, strict=True)) | dict(make(*case))
+                writer = csv.DictWriter(stream, list(row))
+                if not stream.tell():
+                    writer.writeheader()
+                writer.writerow(row)
+                stream.flush()
+
+
+def shown(interval: Interval, sign: str = "", digits: int = 2) -> str:
     """Return an estimate with its interval, where there is one."""
-    value = f"{interval.value:{sign}.2f}"
+    value = f"{interval.value:{sign}.{digits}f}"
     if interval.low is None or interval.high is None:
         return value
-    return f"{value} ({interval.low:{sign}.2f} to {interval.high:{sign}.2f})"
+    return f"{value} ({interval.low:{sign}.{digits}f} to {interval.high:{sign}.{digits}f})"

@@ -2,10 +2,8 @@
 
 One query is one look-up. Printed per sampler: median queries to the table's best network (with the
 share of seeds that found it within the budget), and the mean regret after so many queries, in the
-accuracy's unit. With ``--cost``, also the hypervolume of accuracy against cost over the true
-front's; the reference point is the 25 % quantile of the accuracy and the 95 % quantile of the cost.
-With ``--through-search``, instead, the queries through ``raynas.search`` on two workers, whose
-batches grow as ever, over those of one ask and one tell in turn on the same seeds.
+accuracy's unit. With ``--through-search``, instead, the queries through ``raynas.search`` on two
+workers, whose batches grow as ever, over those of one ask and one tell in turn on the same seeds.
 
 Tables: any Parquet file with a column ``arch`` (a text, one character per choice) or one column per
 choice (``--choices``, a prefix; default ``edge_``), such as NAS-Bench-Macro and NAS-Bench-201.
@@ -29,8 +27,7 @@ import raynas
 from raynas.cluster.connect import connected
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
-from raynas.core.objectives import hypervolume, pareto_mask
-from raynas.core.sampler import SAMPLERS, Sampler, sampler_class
+from raynas.core.sampler import SAMPLERS, Sampler
 from raynas.core.trial import Trial
 
 NAMES = (
@@ -50,10 +47,9 @@ class Table:
     space: ArchSpace
     row: dict[tuple[str, ...], int]
     accuracy: NDArray[np.float64]
-    cost: NDArray[np.float64] | None
 
     @classmethod
-    def read(cls, path: Path, accuracy: str | None, cost: str | None, choices: str) -> Table:
+    def read(cls, path: Path, accuracy: str | None, choices: str) -> Table:
         """Read a Parquet file."""
         frame = pd.read_parquet(path)
         if "arch" in frame:
@@ -67,7 +63,6 @@ class Table:
             space=ArchSpace.of(**options),
             row={key: i for i, key in enumerate(keys)},
             accuracy=frame[column].to_numpy(float),
-            cost=None if cost is None else frame[cost].to_numpy(float),
         )
 
     def at(self, arch: Arch) -> int:
@@ -78,11 +73,6 @@ class Table:
         """Write what the evaluator ``table`` reads: a column per choice, and ``accuracy``."""
         frame = pd.DataFrame(list(self.row), columns=list(self.space.labels))
         frame.assign(accuracy=self.accuracy[list(self.row.values())]).to_parquet(path)
-
-    def points(self) -> NDArray[np.float64]:
-        """Return accuracy and negated cost of every row, shape (rows, 2)."""
-        assert self.cost is not None
-        return np.stack([self.accuracy, -self.cost], axis=1)
 
 
 def run(sampler: Sampler, score: Score, budget: int, flying: int) -> Iterator[Trial]:
@@ -120,26 +110,6 @@ def best_found(table: Table, name: str, seeds: int, budget: int, flying: int) ->
     cpu = (time.process_time() - began) / seeds / budget * 1000
     shown = f"{median:.0f}" if median <= budget else f">{budget}"
     return f"{name:24}{flying:6}{shown:>9}{share:8.0%}{within:8.0%}{regrets}{cpu:9.2f}"
-
-
-def volume_found(table: Table, name: str, seeds: int, budget: int, flying: int) -> str:
-    """Return one line: the hypervolume that a sampler finds over the true front's."""
-    points = table.points()
-    reference = np.array([np.quantile(points[:, 0], 0.25), np.quantile(points[:, 1], 0.05)])
-    whole = hypervolume(points[pareto_mask(points)], reference)
-
-    def score(arch: Arch) -> Trial:
-        return Trial.scored_as(arch, points[table.at(arch)])
-
-    shares = []
-    for seed in range(seeds):
-        several = sampler_class(name).multi_objective
-        options = {"objectives": ("accuracy", "cost")} if several else {}
-        sampler = SAMPLERS[name](table.space, seed=seed, **options)
-        found = np.array([trial.scores for trial in run(sampler, score, budget, flying)])
-        shares.append(hypervolume(found, reference) / whole)
-    spread = np.std(shares)
-    return f"{name:24}{flying:6}{np.mean(shares):9.3f} +- {spread:.3f}, least {min(shares):.3f}"
 
 
 def through_search(table: Table, name: str, seeds: int, budget: int, path: str) -> str:
@@ -193,7 +163,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--table", type=Path, required=True)
     parser.add_argument("--accuracy", help="column (acc_mean or cifar10_valid_12)")
-    parser.add_argument("--cost", help="column to be minimised (flops, macs_cifar10)")
     parser.add_argument("--choices", default="edge_", help="prefix of the choices' columns")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--samplers", nargs="+")
@@ -201,7 +170,7 @@ def main() -> None:
     parser.add_argument("--flying", type=int, nargs="+", default=[1])
     parser.add_argument("--through-search", action="store_true")
     given = parser.parse_args()
-    table = Table.read(given.table, given.accuracy, given.cost, given.choices)
+    table = Table.read(given.table, given.accuracy, given.choices)
     print(f"{given.table.stem}: {len(table.accuracy):,} architectures, {given.seeds} seeds")
     if given.through_search:
         compare(table, given.samplers or LEARNING, given.seeds, given.budget)
@@ -214,10 +183,6 @@ def main() -> None:
     )
     for name, flying in cases:
         print(best_found(table, name, given.seeds, given.budget, flying), flush=True)
-    if table.cost is not None:
-        print(f"\nhypervolume over the true front's after {given.budget} queries")
-        for name, flying in cases:
-            print(volume_found(table, name, given.seeds, given.budget, flying), flush=True)
 
 
 if __name__ == "__main__":
