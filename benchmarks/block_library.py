@@ -166,7 +166,7 @@ def compared(seed: int, epochs: int, trials: int, folder: Path) -> None:
             int((curve <= goal).argmax()) + 1 if curve[-1] <= goal else None for goal in wanted
         ]
         print(
-            f"  regularized_evolution {other}: best after 50 {curve[49]:.4f}, after {trials} "
+            f"  regularized_evolution {other}: best after 50 {curve[:50][-1]:.4f}, after {trials} "
             f"{curve[-1]:.4f}; as good as the first optimum after {reached[0]}, as the best of "
             f"block_library after {reached[1]}",
             flush=True,
