@@ -21,6 +21,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 import raynas
+from raynas.cli.common import final_words
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
 from raynas.core.errors import Interrupted, SearchFailed
@@ -30,10 +31,13 @@ from raynas.core.pipeline import pipeline_config
 from raynas.core.progress import Progress
 from raynas.core.trial import Trial
 from raynas.nn import Linear, ValueChoice
+from raynas.report.as_json import search_answer
 from raynas.report.console import Line
 from raynas.report.order import best_first
+from raynas.report.outcome import show_search
 from raynas.report.page import report_page
 from raynas.results.run_state import is_over, signature
+from raynas.results.summary import search_summary
 from raynas.setup.final_stage import final_seeds
 from tests.inline import INLINE
 
@@ -163,6 +167,39 @@ def test_the_budget_is_said_before_the_first_trial(tmp_path: Path) -> None:
     assert sorted(better.calls.values()) == [7, 7, 7]
 
 
+@pytest.mark.parametrize(
+    ("final", "objectives", "said"),
+    [
+        (
+            {"top": 20, "seeds": 2},
+            {"accuracy": "max"},
+            "the 12 best are {}, 2 times each,{}: 24 {}s",
+        ),
+        ({"top": 1, "seeds": 1}, {"accuracy": "max"}, "the best is {}{}: 1 {}"),
+        (
+            {"top": 3, "seeds": 1},
+            {"accuracy": "max", "x": "max"},
+            "at most 3 best are {}{}: at most 3 {}s",
+        ),
+    ],
+)
+def test_the_budget_is_no_more_than_there_can_be(
+    tmp_path: Path, final: Any, objectives: Any, said: str
+) -> None:
+    """A search of fewer trials than its end takes has no more of them; a front may have fewer."""
+
+    def both(arch: Arch) -> dict[str, float]:
+        return cheap(arch) | {"x": float(arch["x"])}  # type: ignore[arg-type]
+
+    phases = Phases()
+    options = {"evaluator": both, "objectives": objectives, "progress": phases}
+    searched(tmp_path / "run", final | {"evaluator": both}, **options)
+    words = "evaluated again", " by 'function'", "evaluation"
+    assert phases.said[0] == f"at the end {said.format(*words)}"
+    searched(tmp_path / "run", final | {"evaluator": both}, **options, resume=True)
+    assert ": at most " in phases.said[-2]
+
+
 @pytest.mark.parametrize("stop_after", [0, 1, 3, 5])
 def test_what_was_stopped_goes_on(tmp_path: Path, stop_after: int) -> None:
     """A run stopped in the midst of its end measures nothing twice when it goes on."""
@@ -283,6 +320,48 @@ def test_an_architecture_that_fails_at_the_end_is_not_the_best(tmp_path: Path) -
     run = searched(tmp_path / "run", {"top": 3, "seeds": 1, "evaluator": fails})
     assert run.best.arch == {"x": 9}
     assert (run.trials["final_seeds"] == 1).sum() == 2
+    said = "At the end 1 of the best failed and cannot be the best, the first"
+    assert said in run.report_data.final_said
+    assert "with RuntimeError: no memory" in report_page(run.report_data)
+
+
+def test_an_end_that_fails_altogether_is_said(tmp_path: Path) -> None:
+    """The best is the search's, which looks as if nothing had been wrong."""
+
+    def fails(arch: Arch) -> dict[str, float]:
+        raise RuntimeError(f"no memory for {arch['x']}")
+
+    run = searched(tmp_path / "run", {"top": 2, "seeds": 3, "evaluator": fails})
+    assert run.best.arch == {"x": 11}
+    page = report_page(run.report_data)
+    assert "The best, evaluated again" in page
+    assert "At the end 2 of the best failed" in page
+    text = StringIO()
+    show_search(Console(file=text, width=200), run)
+    assert "At the end 2 of the best failed" in text.getvalue()
+
+
+def test_the_best_is_told_with_what_its_end_gave(run: raynas.Result) -> None:
+    """On the terminal, to scripts and to trackers, which else would have the cheap score alone."""
+    text = StringIO()
+    show_search(Console(file=text, width=200), run)
+    assert "accuracy 50.00 %; at the end accuracy 91.00 %, the mean of 2 seeds" in text.getvalue()
+    for metrics in (
+        search_answer(run).best.metrics,
+        search_summary(run, run.best, files=False).metrics,
+    ):
+        assert metrics["accuracy"] == 0.5
+        assert metrics["final_accuracy"] == pytest.approx(0.91)
+
+
+@pytest.mark.parametrize(
+    ("top", "message"),
+    [(0, "--final 0 leaves the end out"), (5, "--final 5 and --final-option top=3")],
+)
+def test_flags_that_contradict_each_other_are_refused(top: int, message: str) -> None:
+    """Neither is ignored."""
+    with pytest.raises(ValueError, match=message):
+        final_words(top, ["top=3"])
 
 
 def test_bounds_hold_at_the_end(tmp_path: Path) -> None:

@@ -157,10 +157,18 @@ def final_words(top: int | None, options: Pairs | None) -> int | dict[str, Any] 
 
     >>> final_words(5, ["seeds=1", "epochs=10"]), final_words(0, None)
     ({'top': 5, 'seeds': 1, 'epochs': 10}, 0)
+
+    Raises:
+        ValueError: options of an end that is left out, or how many twice.
     """
     if not options:
         return top
-    return ({} if top is None else {"top": top}) | pairs(options, "--final-option")
+    given = pairs(options, "--final-option")
+    if top == 0:
+        raise ValueError("--final 0 leaves the end out: leave out --final-option")
+    if top is not None and "top" in given:
+        raise ValueError(f"--final {top} and --final-option top={given['top']}: leave out either")
+    return ({} if top is None else {"top": top}) | given
 
 
 def stoppable(function: Callable[P, T]) -> Callable[P, T]:

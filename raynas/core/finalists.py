@@ -30,6 +30,12 @@ class FinalScore:
     means: Mapping[str, float]
     deviations: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Means and deviations by the names of their columns."""
+        means = {f"final_{name}": value for name, value in self.means.items()}
+        return means | {f"final_{name}_std": value for name, value in self.deviations.items()}
+
 
 def finalists(trials: Iterable[Trial], count: int, goals: Goals) -> list[Trial]:
     """Return the trials whose architectures are to be evaluated again, each architecture once.

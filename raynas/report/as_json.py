@@ -55,6 +55,7 @@ def search_answer(result: Any) -> Search:
     """Return what a search found, after writing its report."""
     best, top, report = best_with_report(result)
     several = len(result.config.objectives) > 1
+    final = {} if result.best_final is None else result.best_final.metrics
     return Search(
         path=result.path,
         count=len(result.trials),
@@ -64,7 +65,7 @@ def search_answer(result: Any) -> Search:
             key=best.arch.key,
             arch=dict(best.arch),
             objective=best.objective,
-            metrics=plain(best.metrics),
+            metrics=plain(dict(best.metrics) | final),
         ),
         top=_archs(top),
         front=_archs(result.pareto()) if several else None,

@@ -37,7 +37,8 @@ class ReportData:
         tested: metrics of architectures on more images than the search could afford, by key.
         retrained: metrics of the network that was trained to the end, empty if none was.
         option_names: by label and position what stands there, for candidates without names.
-        final_said: how well the search's score orders what was evaluated again at its end.
+        final_said: how well the search's score orders what was evaluated again at its end, and what
+            failed there; a sentence a line.
     """
 
     trials: pd.DataFrame

@@ -44,7 +44,7 @@ def show_search(console: Console, result: Any) -> None:
         front = result.pareto()
         console.print()
         console.print(trial_table(front.head(20), metrics, f"Pareto front ({len(front)} trials)"))
-    line = f"\nBest: trial {best.number} ({best.arch.key}): {shown}"
+    line = f"\nBest: trial {best.number} ({best.arch.key}): {shown}{_at_the_end(result)}"
     console.print(line, highlight=False, soft_wrap=True)
     if result.config.supernet is not None and result.rebuilt.is_narrow(best.arch):
         console.print(f"  The trained network is {NARROW}.", highlight=False, soft_wrap=True)
@@ -74,6 +74,16 @@ def show_search(console: Console, result: Any) -> None:
     ):
         if name.rstrip("/") in there:
             console.print(f"  {name:<12} {what}", highlight=False)
+
+
+def _at_the_end(result: Any) -> str:
+    """Return what the end of a search gave of the best, if it was evaluated again."""
+    final = result.best_final
+    if final is None:
+        return ""
+    means = ", ".join(f"{name} {number(value, name)}" for name, value in final.means.items())
+    seeds = f", the mean of {final.seeds} seeds" if final.seeds > 1 else ""
+    return f"; at the end {means}{seeds}"
 
 
 def show_training(console: Console, trained: Any) -> None:

@@ -13,7 +13,12 @@ from raynas.core.finalists import FinalScore
 from raynas.core.goals import Goals, goals_of
 from raynas.core.trial import Trial
 from raynas.results.analysis import Interval, kendall
-from raynas.setup.final_stage import final_weights, finalists_left, read_final_scores
+from raynas.setup.final_stage import (
+    failed_finals,
+    final_weights,
+    finalists_left,
+    read_final_scores,
+)
 from raynas.setup.final_weights import FinalWeights
 
 if TYPE_CHECKING:
@@ -108,9 +113,32 @@ def final_correlation(frame: pd.DataFrame) -> Interval | None:
     )
 
 
-def final_said(frame: pd.DataFrame) -> str:
-    """Return in words how well the search's score orders its best; empty if nothing is known."""
+def final_said(frame: pd.DataFrame, path: str, config: SearchConfig) -> str:
+    """Return in words how well the search's score orders its best, and what failed at the end.
+
+    Args:
+        frame: rows of the trial table with final scores, as the run judges them now.
+        path: of the run's folder.
+        config: of its last start.
+
+    Returns:
+        Sentences; empty if nothing is known.
+    """
+    return "\n".join(filter(None, (_correlation_said(frame), _failures_said(path, config))))
+
+
+def _correlation_said(frame: pd.DataFrame) -> str:
     tau = final_correlation(frame)
     if tau is None:
         return ""
     return f"Kendall's tau of the search's score and the final one, over its best: {tau}"
+
+
+def _failures_said(path: str, config: SearchConfig) -> str:
+    failed = [] if config.final is None else failed_finals(path, config.final, config.seed)
+    if not failed:
+        return ""
+    return (
+        f"At the end {len(failed)} of the best failed and cannot be the best, the first "
+        f"({failed[0].arch.key}) with {failed[0].error}; a run that goes on tries again"
+    )

@@ -48,7 +48,7 @@ def read_report_data(
         tested=read_tested(folder, len(history)),
         retrained=_retrained(folder.path),
         option_names=option_names() if positions else {},
-        final_said=final_said(trials),
+        final_said=final_said(trials, folder.path, config),
     )
 
 

@@ -93,6 +93,11 @@ class RunTrials:
             raise Unfinished(f"{self.path} has no completed trial: {why}")
         return best
 
+    @property
+    def best_final(self) -> FinalScore | None:
+        """What the end of the search gave of the best; None where it was not evaluated again."""
+        return self._finals.get(self.best.arch.key)
+
     def top(self, count: int = 10) -> pd.DataFrame:
         """Return the best trials, best first, by the order of ``best``."""
         frame = self.judged[self.judged["objective"].notna()]

@@ -28,7 +28,8 @@ def search_summary(result: Result, best: Trial | None, *, files: bool) -> RunSum
     if files:
         result.report()
         kept = [_local(result.folder, BEST), _local(result.folder, REPORT)]
-    return RunSummary(metrics=best.metrics, arch=best.arch.to_json(), files=kept)
+    final = {} if result.best_final is None else result.best_final.metrics
+    return RunSummary(metrics={**best.metrics, **final}, arch=best.arch.to_json(), files=kept)
 
 
 def retrain_summary(trained: Trained, *, files: bool) -> RunSummary:

@@ -54,16 +54,24 @@ class FinalStage:
     problem: Problem
     latency: LatencySource | None = None
 
-    @property
-    def budget(self) -> str:
-        """What it will take, in words."""
+    def budget(self, trials: int, *, begun: bool) -> str:
+        """Return in words what it will take.
+
+        Args:
+            trials: of the search, at most.
+            begun: whether an earlier start has come to its end, and done some of it.
+        """
         config, epochs = self.config, self.evaluation.evaluator.epochs
-        count = config.top * config.seeds
-        each = f"{count} trainings of {epochs} epochs" if epochs else f"{count} evaluations"
-        seeds = f", {config.seeds} times each," if config.seeds > 1 else ""
+        top = min(config.top, trials)
+        several = self.problem.goals.several  # whose front may hold fewer
+        most = "at most " if several or begun else ""
+        which = f"{'at most' if several else 'the'} {top} best are" if top > 1 else "the best is"
+        what = _counted(top * config.seeds, "training" if epochs else "evaluation")
+        if epochs:
+            what += f" of {_counted(epochs, 'epoch')}"
+        times = f", {config.seeds} times each," if config.seeds > 1 else ""
         return (
-            f"at the end the {config.top} best are evaluated again{seeds} by "
-            f"{config.evaluator.name!r}: {each}"
+            f"at the end {which} evaluated again{times} by {config.evaluator.name!r}: {most}{what}"
         )
 
     def run(self, trials: Iterable[Trial], out: str, runner: Runner, progress: Progress) -> None:
@@ -132,6 +140,15 @@ class FinalStage:
         elif isinstance(spec.make, MakeNetworkEvaluator):
             spec = replace(spec, make=replace(spec.make, weights=files))
         return with_latency(spec, None if self.latency is None else self.latency.tells)
+
+
+def _counted(number: int, what: str) -> str:
+    """Return a number of things in words.
+
+    >>> _counted(1, "epoch"), _counted(2, "epoch")
+    ('1 epoch', '2 epochs')
+    """
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def final_stage(
@@ -289,3 +306,22 @@ def finalists_left(
     folders = seed_folders(under(out, FINAL, config.key), final_seeds(config.seeds, searched))
     archs = {trial.arch for trial in finalists(trials, config.top, goals)}
     return any(archs - measured(load_trials(folder)) for folder in folders)
+
+
+def failed_finals(out: str, config: FinalConfig, searched: int) -> list[Trial]:
+    """Return an evaluation of each architecture that fails at the end, and is not measured there.
+
+    Args:
+        out: folder of the run.
+        config: of its end.
+        searched: seed of the search.
+    """
+    folders = seed_folders(under(out, FINAL, config.key), final_seeds(config.seeds, searched))
+    failed: dict[str, Trial] = {}
+    for folder in folders:
+        trials = load_trials(folder)
+        done = measured(trials)
+        for trial in trials:
+            if trial.arch not in done:
+                failed.setdefault(trial.arch.key, trial)
+    return list(failed.values())

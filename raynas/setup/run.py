@@ -6,6 +6,7 @@ import shlex
 from contextlib import nullcontext, suppress
 
 from raynas.core.errors import Interrupted, SearchFailed
+from raynas.core.final_request import FINAL
 from raynas.core.finalists import best_trial
 from raynas.core.fixed import write_arch
 from raynas.core.progress import Progress
@@ -45,7 +46,8 @@ def run_search(run: Prepared, progress: Progress) -> Trial | None:
         history = load_trials(config.out, space)
         spec = run.strategy.evaluation.evaluator
         if run.final is not None:
-            progress.phase(run.final.budget)
+            begun = Folder(config.out).has(FINAL)
+            progress.phase(run.final.budget(config.trials, begun=begun))
         if len(history) >= config.trials:
             told = f"{len(history)} of {config.trials} trials are told"
             progress.phase(told if run.final else f"nothing is left to do: {told}")
