@@ -197,7 +197,8 @@ def test_the_budget_is_no_more_than_there_can_be(
     words = "evaluated again", " by 'function'", "evaluation"
     assert phases.said[0] == f"at the end {said.format(*words)}"
     searched(tmp_path / "run", final | {"evaluator": both}, **options, resume=True)
-    assert ": at most " in phases.said[-2]
+    told = "12 of 12 trials are told"
+    assert phases.said[-1] == f"nothing is left to do: {told}, and the best are evaluated again"
 
 
 @pytest.mark.parametrize("stop_after", [0, 1, 3, 5])
@@ -210,8 +211,11 @@ def test_what_was_stopped_goes_on(tmp_path: Path, stop_after: int) -> None:
     favourite = 11 if stop_after < 5 else 10  # with five, two have all of their seeds
     assert raynas.load(str(out)).best.arch == {"x": favourite}
     assert json.loads((out / "best.json").read_text()) == {"x": favourite}
-    better = Better()
-    run = searched(out, {"top": 3, "seeds": 2, "evaluator": better}, resume=True)
+    better, phases = Better(), Phases()
+    final = {"top": 3, "seeds": 2, "evaluator": better}
+    run = searched(out, final, resume=True, progress=phases)
+    left = "1 evaluation left" if stop_after == 5 else f"{6 - stop_after} evaluations left"
+    assert phases.said[0] == f"12 of 12 trials are told, and at the end {left}"
     assert better.calls.total() == 6 - stop_after
     assert (run.trials["final_seeds"] == 2).sum() == 3
     assert run.best.arch == {"x": 10}
@@ -222,7 +226,11 @@ def test_more_trials_bring_new_ones_to_the_end(tmp_path: Path) -> None:
     out, better = tmp_path / "run", Better()
     final = {"top": 2, "seeds": 1, "evaluator": better}
     first = searched(out, final, trials=6).trials["choice.x"].nlargest(2)
-    run = searched(out, final, resume=True, trials=12)
+    phases = Phases()
+    run = searched(out, final, resume=True, trials=12, progress=phases)
+    assert phases.said[0].endswith(
+        "the 2 best are evaluated again by 'function': at most 2 evaluations"
+    )
     assert sorted(run.trials.query("final_seeds == 1")["choice.x"]) == sorted({*first, 10, 11})
     count = len({*first, 10, 11})
     assert better.calls.total() == count

@@ -95,6 +95,8 @@ def test_the_best_has_the_weights_of_its_best_seed(tmp_path: Path) -> None:
     run = searched(tmp_path / "run")
     assert run.best.arch == BEST
     assert value_of(run.model()) == 2.0
+    assert run.rebuilt.is_trained(run.best.arch)
+    assert not run.rebuilt.is_trained(Arch(OTHER))
     assert kept(tmp_path / "run") == [f"seed-2 {run.best.arch.key}"]
     assert not value_of(run.model(OTHER)) > 0
     assert not value_of(run.model(whole=True)) > 0

@@ -37,7 +37,7 @@ def trials(
     from raynas.core.errors import nearest
     from raynas.report.as_json import trials_answer
     from raynas.report.order import best_first
-    from raynas.report.trial_tables import flat, for_spreadsheets, trial_table
+    from raynas.report.trial_tables import columns_of, flat, for_spreadsheets, trial_table
     from raynas.results.result import Result
 
     result = Result(run)
@@ -53,7 +53,7 @@ def trials(
         sys.stdout.write(for_spreadsheets(flat(frame)))
         return None
     metrics = [*result.config.objectives, "loss", "params", "macs"]
-    out_console.print(trial_table(frame, list(dict.fromkeys(metrics)), result.path))
+    out_console.print(trial_table(frame, columns_of(metrics), result.path))
     return None
 
 
@@ -185,7 +185,9 @@ def export(
     line = f"{file}: trial {number} ({arch.key})"
     if whole:
         line += ", at full width, with fresh weights: untrained"
-    elif not file.endswith(".json") and result.rebuilt.is_narrow(arch):
+    elif not file.endswith(".json") and result.rebuilt.is_trained(arch):
+        line += ", as trained at the end of the search"
+    elif not file.endswith(".json") and result.rebuilt.narrow:
         line += f", {NARROW}"
     if loaded_by is not None:
         line += f", loaded by {loaded_by}"

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from raynas.core.locations import parent
 from raynas.report.metric_table import metric_table
-from raynas.report.trial_tables import best_trials, number, trial_table
+from raynas.report.trial_tables import FIXED, best_trials, columns_of, number, trial_table
 
 NARROW = "narrow, as it was scored: on a share of its channels; --whole exports it at full width"
 
@@ -33,8 +33,7 @@ def show_search(console: Console, result: Any) -> None:
     """Print what a run found and where it lies."""
     best, top, _ = best_with_report(result)
     metrics = [*result.config.objectives, *result.config.constraints, "loss", "params", "macs"]
-    metrics = list(dict.fromkeys(metrics))
-    metrics = [m for metric in metrics for m in (metric, f"final_{metric}")]
+    metrics = columns_of(metrics)
     console.print()
     console.print(
         trial_table(top, [*metrics, f"test_{result.config.task_metric}"], best_trials(len(top)))
@@ -46,7 +45,7 @@ def show_search(console: Console, result: Any) -> None:
         console.print(trial_table(front.head(20), metrics, f"Pareto front ({len(front)} trials)"))
     line = f"\nBest: trial {best.number} ({best.arch.key}): {shown}{_at_the_end(result)}"
     console.print(line, highlight=False, soft_wrap=True)
-    if result.config.supernet is not None and result.rebuilt.is_narrow(best.arch):
+    if result.config.supernet is not None and _is_narrow(result.rebuilt, best.arch):
         console.print(f"  The trained network is {NARROW}.", highlight=False, soft_wrap=True)
     for label, value in best.arch.items():
         console.print(f"  {label:<24} {value}", highlight=False)
@@ -81,9 +80,15 @@ def _at_the_end(result: Any) -> str:
     final = result.best_final
     if final is None:
         return ""
-    means = ", ".join(f"{name} {number(value, name)}" for name, value in final.means.items())
+    measured = {name: value for name, value in final.means.items() if name not in FIXED}
+    means = ", ".join(f"{name} {number(value, name)}" for name, value in measured.items())
     seeds = f", the mean of {final.seeds} seeds" if final.seeds > 1 else ""
-    return f"; at the end {means}{seeds}"
+    return f"; at the end {means}{seeds}" if means else ""
+
+
+def _is_narrow(models: Any, arch: Any) -> bool:
+    """Return whether an architecture's network is narrower than the architecture."""
+    return bool(models.narrow) and not models.is_trained(arch)
 
 
 def show_training(console: Console, trained: Any) -> None:

@@ -4,19 +4,37 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.table import Table
 
+from raynas.core.metrics import COSTS, KV_CACHE
 from raynas.core.spreadsheet_text import inert, quoting
 
 if TYPE_CHECKING:
     import pandas as pd
 
+FIXED = (*COSTS, KV_CACHE)
 LISTS = (np.ndarray, list)  # what cells with several values are
 RESCORED = "the cheap score with the supernet's weights, measured again on all validation examples"
+
+
+def columns_of(metrics: Iterable[str]) -> list[str]:
+    """Return the columns to show of metrics: each once, what the end of a search gave beside it.
+
+    Costs are there what they were.
+
+    >>> columns_of(["accuracy", "macs", "accuracy"])
+    ['accuracy', 'final_accuracy', 'macs']
+    """
+    each = dict.fromkeys(metrics)
+    return [
+        column
+        for metric in each
+        for column in ((metric,) if metric in FIXED else (metric, f"final_{metric}"))
+    ]
 
 
 def trial_table(frame: pd.DataFrame, metrics: Sequence[str], title: str) -> Table:

@@ -74,9 +74,9 @@ class RunModels:
             return False
         return self._supernets(self.checkpoint) is not self.space
 
-    def is_narrow(self, arch: Arch) -> bool:
-        """Whether the network of ``model`` is narrower than an architecture."""
-        return self.narrow and not (self.final is not None and self.final.has(arch))
+    def is_trained(self, arch: Arch) -> bool:
+        """Whether the network of ``model`` is one that the end of the run has trained."""
+        return self.final is not None and self.final.has(arch)
 
     def supernet_weights(self) -> dict[str, Any]:
         """Return the supernet's ``state_dict``.

@@ -110,7 +110,7 @@ class Result(RunTrials):
         to 2,000 training images under this architecture; otherwise those that the evaluator
         returned for the best of the search, if it did, else initial weights, by the run's seed. It
         is the network that was scored: after ``pc_darts`` a narrow one, which acts on a share of
-        its channels (``rebuilt.is_narrow`` tells).
+        its channels (``rebuilt.narrow`` tells).
 
         Args:
             arch: None takes the best.

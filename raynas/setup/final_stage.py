@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import count, islice
 from typing import Any
 
+from raynas.core.arch import Arch
 from raynas.core.config import FINAL_SEEDS, FinalConfig
 from raynas.core.errors import SearchFailed
 from raynas.core.feasible import Violation
@@ -61,18 +62,25 @@ class FinalStage:
             trials: of the search, at most.
             begun: whether an earlier start has come to its end, and done some of it.
         """
-        config, epochs = self.config, self.evaluation.evaluator.epochs
-        top = min(config.top, trials)
+        config, top = self.config, min(self.config.top, trials)
         several = self.problem.goals.several  # whose front may hold fewer
         most = "at most " if several or begun else ""
         which = f"{'at most' if several else 'the'} {top} best are" if top > 1 else "the best is"
-        what = _counted(top * config.seeds, "training" if epochs else "evaluation")
-        if epochs:
-            what += f" of {_counted(epochs, 'epoch')}"
         times = f", {config.seeds} times each," if config.seeds > 1 else ""
-        return (
-            f"at the end {which} evaluated again{times} by {config.evaluator.name!r}: {most}{what}"
-        )
+        by, what = config.evaluator.name, self.counted(top * config.seeds)
+        return f"at the end {which} evaluated again{times} by {by!r}: {most}{what}"
+
+    def counted(self, number: int) -> str:
+        """Return a number of evaluations in words."""
+        epochs = self.evaluation.evaluator.epochs
+        if not epochs:
+            return _counted(number, "evaluation")
+        return f"{_counted(number, 'training')} of {_counted(epochs, 'epoch')}"
+
+    def left(self, trials: Iterable[Trial], out: str) -> int:
+        """Return how many evaluations are left; arguments as for ``run``."""
+        archs = self._archs(trials)
+        return sum(map(len, self._repeated(out).left(archs)))
 
     def run(self, trials: Iterable[Trial], out: str, runner: Runner, progress: Progress) -> None:
         """Evaluate the best, but for what an earlier start has done.
@@ -86,23 +94,28 @@ class FinalStage:
         Raises:
             SearchFailed, Interrupted: as ``Runner.run_study``.
         """
-        config, goals = self.config, self.problem.goals
-        archs = [trial.arch for trial in finalists(trials, config.top, goals)]
-        repeated = RepeatedEvaluations(
-            space=self.problem.space.arch_space,
-            goals=goals,
-            spec=self.evaluation.evaluator,
-            folder=under(out, FINAL, config.key),
-            seeds=final_seeds(config.seeds, self.problem.seed),
-            purpose=FINAL,
-            out=out,
-        )
+        archs, repeated = self._archs(trials), self._repeated(out)
         if any(repeated.left(archs)):
             prepared = replace(repeated, spec=self._spec(out, runner, progress))
             try:
                 prepared.run(archs, runner, progress, self._weights(out).keep_best)
             except SearchFailed as error:  # of this evaluator, not of the search's
                 raise SearchFailed(f"final: {error}") from error
+
+    def _archs(self, trials: Iterable[Trial]) -> list[Arch]:
+        best = finalists(trials, self.config.top, self.problem.goals)
+        return [trial.arch for trial in best]
+
+    def _repeated(self, out: str) -> RepeatedEvaluations:
+        return RepeatedEvaluations(
+            space=self.problem.space.arch_space,
+            goals=self.problem.goals,
+            spec=self.evaluation.evaluator,
+            folder=under(out, FINAL, self.config.key),
+            seeds=final_seeds(self.config.seeds, self.problem.seed),
+            purpose=FINAL,
+            out=out,
+        )
 
     def scores(self, out: str) -> dict[str, FinalScore]:
         """Return the final scores in a run's folder, by architecture key."""

@@ -45,15 +45,14 @@ def run_search(run: Prepared, progress: Progress) -> Trial | None:
     try:
         history = load_trials(config.out, space)
         spec = run.strategy.evaluation.evaluator
-        if run.final is not None:
-            begun = Folder(config.out).has(FINAL)
-            progress.phase(run.final.budget(config.trials, begun=begun))
         if len(history) >= config.trials:
-            told = f"{len(history)} of {config.trials} trials are told"
-            progress.phase(told if run.final else f"nothing is left to do: {told}")
             study = study_of(run, spec, history, progress.recorded, trials=config.trials)
+            progress.phase(_left(run, study))
             if run.final is None:
                 return study.best
+        elif run.final is not None:
+            begun = Folder(config.out).has(FINAL)
+            progress.phase(run.final.budget(config.trials, begun=begun))
         with runner_of(config.ray) as runner:
             if study is None:
                 spec = run.strategy.evaluation.prepared(config.out, config.seed, runner, progress)
@@ -80,6 +79,17 @@ def run_search(run: Prepared, progress: Progress) -> Trial | None:
             # what cannot be written to any more has been told of already
             with suppress(OSError) if failure is not None else nullcontext():
                 _leave(config.out, best or _best(run, study), study.best)
+
+
+def _left(run: Prepared, study: Study) -> str:
+    """Return in words what is left to do of a run whose trials are told."""
+    told = f"{study.told} of {run.config.trials} trials are told"
+    if run.final is None:
+        return f"nothing is left to do: {told}"
+    left = run.final.left(_judged(run, study), run.config.out)
+    if not left:
+        return f"nothing is left to do: {told}, and the best are evaluated again"
+    return f"{told}, and at the end {run.final.counted(left)} left"
 
 
 def _evaluate(
