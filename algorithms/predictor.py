@@ -23,13 +23,14 @@ from raynas.core.decision import Choice
 from raynas.core.deduplicator import Deduplicator
 from raynas.core.feasible import repaired
 from raynas.core.kernel_ridge import KernelRidge
+from raynas.core.measurement_noise import earlier_noise, own_noise
 from raynas.core.objectives import pareto_mask
 from raynas.core.option_counts import OptionCounts
 from raynas.core.points import Numbers, Points
 from raynas.core.ranking import scores_of
 from raynas.core.sampler import SAMPLERS, Origin, Sampler
 from raynas.core.similarity import EqualDecisions
-from raynas.core.surrogate import Matrix, expected, improvement, ranked
+from raynas.core.surrogate import Matrix, expected, improvement, kernel, ranked
 from raynas.core.trial import Trial
 from raynas.supernet.blas import one_blas_thread
 from raynas.supernet.forecast import Forecast, forecast
@@ -42,6 +43,7 @@ FRONT_CENTRES = 16  # the same with several objectives, drawn from the front
 IN_FLIGHT = 64  # latest queries in flight that the model takes into account
 DESIGNS = 30  # designs that the start of a later episode is picked from
 TREES = 50
+MISFIT, MISFITS = 0.1, 0.03  # variance that the kernel leaves: of one objective's ranks, of several
 NEW, GROWTH = 10, 1.5  # networks are fitted anew to so many more points, and to half as many again
 
 
@@ -68,10 +70,14 @@ class Predictor(Sampler):
     all points. With several objectives there is one model each and a single episode; asked is the
     candidate whose vector of bounds adds most hypervolume to the front, in ranks.
 
+    An architecture that is told several times counts as one of the mean score. How far such scores
+    lie apart is noise, of which a mean has less.
+
     A warm start takes the scores of an earlier run, of the same decisions and objectives, for its
     own: there is no design. The best of them that keeps the bounds of this search is asked first,
     and what it scores here moves all others to the scale of this run, which may be another
-    supernet's or another evaluator's; then come those that the model is most hopeful about. Where
+    supernet's or another evaluator's; then come those that the model is most hopeful about. The
+    earlier scores have the noise that makes the scores of both runs likeliest. Where
     the earlier run has changed since a search was begun, that search is not resumed by replay: what
     it was told is told again, and it goes on from there.
 
@@ -153,12 +159,17 @@ class Predictor(Sampler):
         scores = scores_of(trial, self._objectives)
         asked = self._flying.pop(trial.arch.key, None)
         row, episode = asked or (self._see(trial.arch), self._episode)
-        if scores is not None:
-            self._points.add(row, scores)
+        if trial.status == "duplicate":
+            scores = None  # no other measurement
+        points = len(self._points)
+        number = points if scores is None else self._points.add(row, scores)
+        if number < points:
+            self._measured_again(number)
+            return
         if episode is None:
             return
         if scores is not None:
-            episode.members.append(len(self._points) - 1)
+            episode.members.append(number)
         better = scores is not None and scores[0] > episode.best
         if scores is not None and better:
             episode.best, episode.peak = scores[0], row
@@ -168,6 +179,13 @@ class Predictor(Sampler):
             episode.stale += 1
         if len(self._objectives) < 2 and self._episode.stale >= self._patience:
             self._restart()
+
+    def _measured_again(self, number: int) -> None:
+        """Take the mean of a point's scores for its score."""
+        if number in self._episode.members:
+            scores = self._points.scores(self._episode.members)[:, 0]
+            self._episode.best = float(scores.max())
+            self._episode.peak = self._points.rows[self._episode.members[int(scores.argmax())]]
 
     def _see(self, arch: Arch) -> Rows:
         row = self._codes.encode(arch)
@@ -269,15 +287,18 @@ class Predictor(Sampler):
         scores = points.scores(valid)
         several = scores.shape[1] > 1
         best = self._best_first(scores)
-        centres = best
-        if not inside.all():  # some of an earlier run, under other bounds
-            centres = np.flatnonzero(inside)[self._best_first(scores[inside])]
-        centres = centres[: FRONT_CENTRES if several else CENTRES]
         fitted = self._fitted(best, own)
         view = self._forecast(valid, scores, everywhere) if self._model == "mlp" else None
         targets = ranked(scores[fitted]) if view is None else ranked(scores)[fitted]
         rows = points.rows[valid[fitted]]
-        ridge = self._ridge(rows, targets if view is None else targets - view.mean(rows))
+        noise = own_noise(points, scores[fitted], targets)
+        left = targets if view is None else targets - view.mean(rows)
+        ridge = self._ridge(valid[fitted], left, noise)
+        centres = best
+        if not own.all():
+            expected_N = ridge.means()[:, 0] + (0.0 if view is None else view.mean(rows)[:, 0])
+            centres = self._centres_beyond(scores, inside, fitted, expected_N)
+        centres = centres[: FRONT_CENTRES if several else CENTRES]
         around = candidates(
             self._codes,
             points.rows[valid[centres]],
@@ -296,17 +317,34 @@ class Predictor(Sampler):
             mean, upper = view.mean(around.rows) + mean, view.deviation * (upper - mean)
             upper += mean
         hope = improvement(upper, targets, own[fitted]) if several else upper[:, 0]
-        for i in np.argsort(-hope, kind="stable"):
-            if self._visited.is_open(self._codes.decode(around.rows[i])):
-                row: Rows = around.rows[i]
-                centre = valid[centres[around.owners[i]]] if around.owners[i] >= 0 else -1
-                key = None  # an earlier run's trial is no parent
-                if centre >= points.earlier:
-                    key = self._codes.decode(points.rows[centre]).key
-                score = None if several else expected(mean[i, 0], targets[:, 0], scores[fitted, 0])
-                return row, Origin(key, score)
-            self._seen.update(self._codes.keys(around.rows[i : i + 1]))  # nor will it be open later
-        return None, Origin()
+        chosen = self._first_open(around.rows, np.argsort(-hope, kind="stable"))
+        if chosen is None:
+            return None, Origin()
+        centre = valid[centres[around.owners[chosen]]] if around.owners[chosen] >= 0 else -1
+        key = None  # an earlier run's trial is no parent
+        if centre >= points.earlier:
+            key = self._codes.decode(points.rows[centre]).key
+        score = None if several else expected(mean[chosen, 0], targets[:, 0], scores[fitted, 0])
+        return around.rows[chosen], Origin(key, score)
+
+    def _first_open(self, rows: Rows, order: Numbers) -> int | None:
+        for i in order.tolist():
+            if self._visited.is_open(self._codes.decode(rows[i])):
+                return int(i)
+            self._seen.update(self._codes.keys(rows[i : i + 1]))  # nor will it be open later
+        return None
+
+    def _centres_beyond(
+        self, scores: Matrix, inside: NDArray[np.bool_], fitted: Numbers, expected_N: Matrix
+    ) -> Numbers:
+        """Return centres where some points are of an earlier run, perhaps beyond these bounds.
+
+        They are the best that is expected, since an earlier run's scores may be noise.
+        """
+        inner = fitted[inside[fitted]]
+        if scores.shape[1] > 1 or not len(inner):
+            return np.flatnonzero(inside)[self._best_first(scores[inside])]
+        return inner[np.argsort(-expected_N[inside[fitted]], kind="stable")]
 
     def _forecast(
         self, members: Sequence[int] | Numbers, scores: Matrix, everywhere: bool
@@ -340,11 +378,23 @@ class Predictor(Sampler):
         others = others[np.argsort(~own_N[others], kind="stable")]
         return np.concatenate([best, others[: FITTED - len(best)]])
 
-    def _ridge(self, rows: Rows, targets: Matrix) -> KernelRidge:
-        flying = [row for row, _ in self._flying.values()][-IN_FLIGHT:]
-        noise = 0.1 if targets.shape[1] == 1 else 0.03
-        table = self._table(flying)
-        return KernelRidge(self._equal, rows, targets, table, noise=noise, counts=self._counts)
+    def _ridge(self, numbers: Numbers, targets: Matrix, noise: float) -> KernelRidge:
+        """Return the model of points.
+
+        Args:
+            numbers: of the points.
+            targets: theirs.
+            noise: variance of one measurement of this run.
+        """
+        rows, own = self._points.rows[numbers], self._points.own(numbers)
+        misfit = MISFIT if targets.shape[1] == 1 else MISFITS
+        noise_N = misfit + noise / self._points.measurements(numbers)
+        if not own.all():
+            known = kernel(self._equal.between(rows, rows))
+            noise_N += earlier_noise(known, targets, noise_N, own) * ~own
+        flying = self._table([row for row, _ in self._flying.values()][-IN_FLIGHT:])
+        noise_P = np.append(noise_N, np.full(len(flying), misfit + noise))
+        return KernelRidge(self._equal, rows, targets, flying, noise=noise_P, counts=self._counts)
 
     def _gains(self, ridge: KernelRidge, centres: Rows) -> Matrix:
         """Return what values add at each centre, to objectives weighed at random if several."""

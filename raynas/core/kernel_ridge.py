@@ -16,6 +16,8 @@ from raynas.core.similarity import EqualDecisions
 from raynas.core.surrogate import (
     Average,
     Matrix,
+    Noise,
+    diagonal,
     evidence,
     kernel,
     posterior_bounds,
@@ -40,7 +42,8 @@ class KernelRidge:
         rows: the points.
         targets_NM: what they scored.
         flying: points of unknown scores.
-        noise: variance of the targets.
+        noise: variance of the targets and of what those in flight will score, of all or each,
+            shape (P,).
         counts: another likeness, of as many options wherever they stand.
     """
 
@@ -51,12 +54,13 @@ class KernelRidge:
         targets_NM: Matrix,
         flying: Rows,
         *,
-        noise: float,
+        noise: Noise,
         counts: OptionCounts | None = None,
     ) -> None:
         self._counts = counts or None
-        self._targets_NM, self._noise = targets_NM, noise
+        self._targets_NM = targets_NM
         self._points = np.concatenate([rows, flying])
+        self._noise_P: Matrix = np.broadcast_to(noise, len(self._points)).astype(np.float64)
         self._shares = equal.to(self._points)
 
     @cached_property
@@ -74,15 +78,23 @@ class KernelRidge:
         """How many."""
         return int(self._targets_NM.shape[1])
 
+    def means(self) -> Matrix:
+        """Return what equal decisions let expect of the points themselves, shape (N, M)."""
+        n = len(self._targets_NM)
+        known_NN: Matrix = self._known[:n, :n]
+        gram = known_NN + diagonal(self._noise_P[:n], n)
+        means: Matrix = known_NN @ np.linalg.solve(gram, self._targets_NM)
+        return np.round(means, 9)
+
     def bounds(self, around: Candidates) -> tuple[Matrix, Matrix]:
         """Return mean and mean + deviation of every objective, each of shape (C, M)."""
         equal_CP = self._shares.of(around)
         if self._counts is None:
             known, cross = self._known, kernel(equal_CP)
-            return posterior_bounds(known, cross, self._targets_NM, noise=self._noise)
+            return posterior_bounds(known, cross, self._targets_NM, noise=self._noise_P)
         weights, chances, kernels = zip(*self._parts(self._counts), strict=True)
         average = Average(
-            list(zip(chances, kernels, strict=True)), self._targets_NM, noise=self._noise
+            list(zip(chances, kernels, strict=True)), self._targets_NM, noise=self._noise_P
         )
         common_CP = self._counts.between(around.rows, self._points)
         found = []
@@ -97,7 +109,7 @@ class KernelRidge:
         n = len(self._targets_NM)
         common_PP = counts.between(self._points, self._points)
         known = [kernel(_mixed(self._equal_shares, common_PP, weight)) for weight in WEIGHTS]
-        told = [evidence(k[:n, :n], self._targets_NM, noise=self._noise) for k in known]
+        told = [evidence(k[:n, :n], self._targets_NM, noise=self._noise_P[:n]) for k in known]
         chances = probabilities(told).tolist()
         return [part for part in zip(WEIGHTS, chances, known, strict=True) if part[1] > 0]
 
@@ -115,7 +127,7 @@ class KernelRidge:
             Shape (A, values of all columns).
         """
         n = len(self._targets_NM)
-        gram = self._known + self._noise * np.eye(len(self._known))
+        gram = self._known + diagonal(self._noise_P, len(self._known))
         shares_AP = self._shares.of_rows(centres)
         cross_AP = kernel(shares_AP)
         solved_AP = np.linalg.solve(gram, cross_AP.T).T

@@ -18,13 +18,18 @@ class Points:
 
     Where this run scores a point of the earlier one as well, its own score replaces the other. The
     median of the differences moves all earlier scores to the scale of this run, which may have
-    another supernet or another evaluator.
+    another supernet or another evaluator. A point that this run scores again is one point, of the
+    mean of its scores.
 
     Shapes: N points, K columns, M scores each.
 
     Args:
         codes: of the space.
         earlier: rows and scores of an earlier run, each row once.
+
+    Attributes:
+        earlier: how many points are of the earlier run.
+        repeats: all scores of points that this run has scored several times, by number.
     """
 
     def __init__(self, codes: Codes, earlier: Sequence[tuple[Rows, Scores]] = ()) -> None:
@@ -38,6 +43,7 @@ class Points:
         self._numbers = {key: number for number, key in enumerate(codes.keys(self.rows))}
         self._replaced = np.zeros(len(earlier), dtype=bool)
         self._moves: list[NDArray[np.float64]] = []
+        self.repeats: dict[int, list[Scores]] = {}
 
     def __len__(self) -> int:
         return self._count
@@ -55,13 +61,24 @@ class Points:
         self._rows[self._count], self._scores[self._count] = row, scores
         self._count += 1
 
-    def add(self, row: Rows, scores: Scores) -> None:
-        """Append a point of this run."""
-        before = self._numbers.pop(self._codes.keys(row[None])[0], None)
-        if before is not None:
+    def add(self, row: Rows, scores: Scores) -> int:
+        """Keep what this run has scored, and return the number of the point."""
+        key = self._codes.keys(row[None])[0]
+        before = self._numbers.get(key, len(self))
+        if self.earlier <= before < len(self):
+            self.repeats.setdefault(before, [tuple(self._scores[before])]).append(scores)
+            self._scores[before] = np.mean(self.repeats[before], axis=0)
+            return before
+        self._numbers[key] = number = len(self)
+        if before < self.earlier:
             self._moves.append(np.subtract(scores, self._scores[before]))
             self._replaced[before] = True
         self._append(row, scores)
+        return number
+
+    def measurements(self, numbers: Sequence[int] | Numbers) -> NDArray[np.intp]:
+        """Return how often points were scored, shape (N,)."""
+        return np.array([len(self.repeats.get(int(n), ())) or 1 for n in numbers], dtype=np.intp)
 
     def valid(self, numbers: Sequence[int]) -> Numbers:
         """Return the points without those that this run has scored anew."""

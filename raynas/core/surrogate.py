@@ -14,6 +14,7 @@ from raynas.core.objectives import hypervolume, pareto_mask
 from raynas.core.ranking import rank_normal
 
 Matrix = NDArray[np.float64]
+Noise = float | NDArray[np.float64]  # one variance, or one of each point
 
 LEAST = 1e-12  # of a mean square
 NEGLIGIBLE = 0.05  # of the largest probability
@@ -42,8 +43,13 @@ def kernel(shares: Matrix) -> Matrix:
     return likeness
 
 
+def diagonal(noise: Noise, count: int) -> Matrix:
+    """Return the noise of so many points as a matrix."""
+    return noise * np.eye(count)
+
+
 def posterior_bounds(
-    known_PP: Matrix, cross_CP: Matrix, targets_NM: Matrix, *, noise: float
+    known_PP: Matrix, cross_CP: Matrix, targets_NM: Matrix, *, noise: Noise
 ) -> tuple[Matrix, Matrix]:
     """Return mean and mean + deviation of kernel ridge regression, each of shape (C, M).
 
@@ -55,7 +61,7 @@ def posterior_bounds(
         known_PP: kernel among the N points of the targets and, after them, those in flight.
         cross_CP: kernel of candidates and these points.
         targets_NM: what is known.
-        noise: variance of the targets.
+        noise: variance of the targets, of all or each, shape (P,).
     """
     return Average([(1.0, known_PP)], targets_NM, noise=noise).bounds([cross_CP])
 
@@ -68,16 +74,16 @@ class Average:
     Args:
         parts: the probability of each, and the kernel among its points as of ``posterior_bounds``.
         targets_NM: what is known.
-        noise: variance of the targets.
+        noise: variance of the targets, of all or each, shape (P,).
     """
 
     def __init__(
-        self, parts: Sequence[tuple[float, Matrix]], targets_NM: Matrix, *, noise: float
+        self, parts: Sequence[tuple[float, Matrix]], targets_NM: Matrix, *, noise: Noise
     ) -> None:
         self._probabilities = [probability for probability, _ in parts]
         self._likeliest = int(np.argmax(self._probabilities))
         n = self._known = len(targets_NM)
-        grams = [known_PP + noise * np.eye(len(known_PP)) for _, known_PP in parts]
+        grams = [known_PP + diagonal(noise, len(known_PP)) for _, known_PP in parts]
         self._solved = [np.linalg.solve(gram[:n, :n], targets_NM) for gram in grams]
         self._whitening_PP = np.linalg.inv(np.linalg.cholesky(grams[self._likeliest])).T
 
@@ -100,7 +106,7 @@ class Average:
         return np.round(mean_CM, 9), np.round(upper_CM, 9)
 
 
-def evidence(known_NN: Matrix, targets_NM: Matrix, *, noise: float) -> float:
+def evidence(known_NN: Matrix, targets_NM: Matrix, *, noise: Noise) -> float:
     """Return the log marginal likelihood of the targets, up to a constant, rounded.
 
     It is that of the best scale of each objective (Rasmussen and Williams, 2006, 2.3 and 5.4.1).
@@ -108,9 +114,9 @@ def evidence(known_NN: Matrix, targets_NM: Matrix, *, noise: float) -> float:
     Args:
         known_NN: kernel among the points.
         targets_NM: what is known of them.
-        noise: its variance, in the kernel's scale.
+        noise: its variance, in the kernel's scale, of all or each, shape (N,).
     """
-    factor = np.linalg.cholesky(known_NN + noise * np.eye(len(known_NN)))
+    factor = np.linalg.cholesky(known_NN + diagonal(noise, len(known_NN)))
     whitened_NM = np.linalg.solve(factor, targets_NM)
     scales_M = np.maximum((whitened_NM**2).mean(0), LEAST)
     halves = np.log(np.diag(factor)).sum() + len(targets_NM) / 2 * np.log(scales_M)
