@@ -206,7 +206,9 @@ def test_what_was_stopped_goes_on(tmp_path: Path, stop_after: int) -> None:
     """A run stopped in the midst of its end measures nothing twice when it goes on."""
     out, stopped = tmp_path / "run", Better()
     stopped.stop_after = stop_after
-    with pytest.raises(Interrupted, match="after 12 of 12 trials; go on with"):
+    with pytest.raises(
+        Interrupted, match="after 12 of 12 trials, while its best were evaluated again; go on"
+    ):
         searched(out, {"top": 3, "seeds": 2, "evaluator": stopped})
     favourite = 11 if stop_after < 5 else 10  # with five, two have all of their seeds
     assert raynas.load(str(out)).best.arch == {"x": favourite}

@@ -70,8 +70,10 @@ def run_search(run: Prepared, progress: Progress) -> Trial | None:
         raise
     except KeyboardInterrupt:
         after = "before the first of" if study is None else f"after {study.told} of"
+        ending = run.final is not None and study is not None and study.finished
+        where = ", while its best were evaluated again" if ending else ""
         raise Interrupted(
-            f"{after} {config.trials} trials; go on with out={config.out!r}, resume=True "
+            f"{after} {config.trials} trials{where}; go on with out={config.out!r}, resume=True "
             f"(--out {shlex.quote(config.out)} --resume)"
         ) from None
     finally:
