@@ -334,6 +334,25 @@ def test_weights_that_an_evaluator_returns_are_kept_there(place: Place) -> None:
     assert isinstance(result.model(), torch.nn.Module)
 
 
+@over(FULL)
+def test_weights_that_the_end_of_a_search_trains_are_kept_there(place: Place) -> None:
+    result = raynas.search(
+        ToyNet,
+        "random",
+        data=(IMAGES, IMAGES),
+        evaluator=lambda arch: {"accuracy": len(str(dict(arch))) / 100},
+        trials=4,
+        final={"top": 2, "seeds": 2, "epochs": 1, "batch_size": 16},
+        out=place.at("run"),
+        ray=INLINE,
+    )
+    (kept,) = (name for name in place.files("run", "final") if name.endswith(WEIGHTS))
+    assert Path(kept).parent.name == result.best.arch.key
+    state = load_weights(local_copy(place.at("run", "final", *Path(kept).parent.parts)))
+    trained = result.model().state_dict()
+    assert all(torch.equal(trained[name], tensor) for name, tensor in state.items())
+
+
 def _of_modules(function: Any) -> Any:
     function.__annotations__ = {"net": torch.nn.Module}
     return function

@@ -69,18 +69,24 @@ def run_search(run: Prepared, progress: Progress) -> Trial | None:
         failure = error
         raise
     except KeyboardInterrupt:
-        after = "before the first of" if study is None else f"after {study.told} of"
-        ending = run.final is not None and study is not None and study.finished
-        where = ", while its best were evaluated again" if ending else ""
-        raise Interrupted(
-            f"{after} {config.trials} trials{where}; go on with out={config.out!r}, resume=True "
-            f"(--out {shlex.quote(config.out)} --resume)"
-        ) from None
+        raise Interrupted(_stopped(run, study)) from None
     finally:
         if study is not None:
             # what cannot be written to any more has been told of already
             with suppress(OSError) if failure is not None else nullcontext():
                 _leave(config.out, best or _best(run, study), study.best)
+
+
+def _stopped(run: Prepared, study: Study | None) -> str:
+    """Return in words when a run was stopped, and how it goes on."""
+    config = run.config
+    after = "before the first of" if study is None else f"after {study.told} of"
+    ending = run.final is not None and study is not None and study.finished
+    where = ", while its best were evaluated again" if ending else ""
+    return (
+        f"{after} {config.trials} trials{where}; go on with out={config.out!r}, resume=True "
+        f"(--out {shlex.quote(config.out)} --resume)"
+    )
 
 
 def _left(run: Prepared, study: Study) -> str:
