@@ -16,12 +16,13 @@ from raynas.core.pipeline import RetrainStep, SearchStep, SupernetStep, pipeline
 from raynas.results.result import Result
 from raynas.results.trained import Trained
 
+BATCH = {"batch_size": 250}  # four steps an epoch
 TINY: dict[str, Any] = {
     "space": "ofa_mobilenet_v3",
     "space_options": {
         "width": 0.1,
         "depths": [1, 2],
-        "kernels": [3, 5],
+        "kernels": [3],
         "resolutions": [8, 12],
         "dropout": 0.0,
     },
@@ -29,9 +30,9 @@ TINY: dict[str, Any] = {
     "seed": 1,
     "ray": {"inline": True},
     "steps": [
-        {"supernet": {"algo": "progressive_shrinking", "epochs": 500}},
+        {"supernet": {"algo": "progressive_shrinking", "epochs": 500, "options": BATCH}},
         {"search": {"algo": "random", "trials": 300, "constraints": ["macs<60e3"]}},
-        {"retrain": {"epochs": 100, "inherit": True}},
+        {"retrain": {"epochs": 100, "inherit": True, "options": BATCH}},
     ],
     "smoke": {"supernet.epochs": 5, "search.trials": 3, "retrain.epochs": 1},
 }

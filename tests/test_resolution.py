@@ -119,8 +119,8 @@ def test_a_search_has_the_resolution_among_its_decisions(tmp_path: Path) -> None
         "mobilenet_v2_cifar",
         "random",
         space_options={"width": 0.1, "resolutions": [6, 8, 12]},
-        epochs=1,
-        trials=4,
+        supernet={"algo": "spos", "epochs": 1, "batch_size": 250},
+        trials=3,
         out=str(tmp_path / "run"),
         ray={"inline": True},
     )

@@ -17,15 +17,12 @@ from raynas.core.train_settings import TrainSettings
 from raynas.storage.tables import read_history
 from raynas.supernet.checkpoint import find_checkpoint, load_about, load_weights
 from raynas.supernet.training import SupernetTraining
+from tests.elasticnets import CLASSES, FEATURES, STAGES, ElasticNet
 from tests.toynet import ToyNet
 
 INLINE = {"inline": True}
-SIZES: dict[str, Any] = {"width": 0.1, "dropout": 0.0, "kernels": [3, 5], "depths": [1, 2]}
-SHRINK = {
-    "algo": "progressive_shrinking",
-    "epochs": 2,
-    "stages": [{"kernel": [3, 5]}, {"depth": [1, 2], "width": [3, 4, 6]}],
-}
+SIZES: dict[str, Any] = {"width": 0.1, "dropout": 0.0, "kernels": [3], "depths": [1, 2]}
+SHRINK: dict[str, Any] = {"algo": "progressive_shrinking", "epochs": 2}
 
 
 def weights(path: str | Path) -> dict[str, Any]:
@@ -36,31 +33,40 @@ def equal(first: dict[str, Any], second: dict[str, Any]) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
 
 
+def numbers() -> tuple[TensorDataset, TensorDataset]:
+    """Return random examples for ``ElasticNet``, to train and to validate."""
+    x, y = torch.randn(96, FEATURES), torch.arange(96) % CLASSES
+    return TensorDataset(x[:48], y[:48]), TensorDataset(x[48:], y[48:])
+
+
 def test_phases_train_on_from_each_other(tmp_path: Path) -> None:
     """The second begins with the first one's weights; both stand in one history."""
-    spos = {"algo": "spos", "epochs": 2}
-    given: dict[str, Any] = {"data": "digits", "ray": INLINE, "space_options": SIZES}
+    spos, shrink = {"algo": "spos", "epochs": 2}, {**SHRINK, "stages": STAGES}
+    given: dict[str, Any] = {"data": numbers(), "ray": INLINE}
     both = str(tmp_path / "both")
-    path = raynas.train_supernet("ofa_mobilenet_v3", [spos, SHRINK], out=both, **given)
+    path = raynas.train_supernet(ElasticNet, [spos, shrink], out=both, **given)
     assert path == f"{both}/supernet"
     rows = read_history(both).to_pylist()
     assert [row["epoch"] for row in rows] == [0, 1, 2, 3]
     assert [row["algo"] for row in rows] == ["spos", "spos", *["progressive_shrinking"] * 2]
     assert load_about(find_checkpoint(Path(path)))["algo"]["name"] == "progressive_shrinking"
     # the same, in two calls
-    first = raynas.train_supernet("ofa_mobilenet_v3", [spos], out=str(tmp_path / "a"), **given)
+    first = raynas.train_supernet(ElasticNet, [spos], out=str(tmp_path / "a"), **given)
     assert equal(weights(first), weights(f"{both}/supernet_phase1"))
     second = raynas.train_supernet(
-        "ofa_mobilenet_v3", [SHRINK], supernet=first, out=str(tmp_path / "b"), **given
+        ElasticNet, [shrink], supernet=first, out=str(tmp_path / "b"), **given
     )
     assert equal(weights(second), weights(path))
     # and the last alone is another
-    alone = raynas.train_supernet("ofa_mobilenet_v3", [SHRINK], out=str(tmp_path / "c"), **given)
+    alone = raynas.train_supernet(ElasticNet, [shrink], out=str(tmp_path / "c"), **given)
     assert not equal(weights(alone), weights(path))
 
 
 def test_a_search_may_train_its_supernet_in_phases_and_goes_on(tmp_path: Path) -> None:
-    phases = [{"epochs": 1}, {"algo": "one_shot", "epochs": 1}]
+    phases: list[dict[str, Any]] = [
+        {"epochs": 1, "batch_size": 250},
+        {"algo": "one_shot", "epochs": 1, "batch_size": 250},
+    ]
     given: dict[str, Any] = {"data": "digits", "ray": INLINE, "out": str(tmp_path / "run")}
     result = raynas.search(ToyNet, "random", supernet=phases, trials=2, **given)
     assert result.history["algo"].tolist() == ["spos", "one_shot"]
@@ -76,7 +82,8 @@ def test_a_search_may_train_its_supernet_in_phases_and_goes_on(tmp_path: Path) -
 
 def test_a_search_by_gradients_may_begin_with_trained_weights(tmp_path: Path) -> None:
     given: dict[str, Any] = {"data": "digits", "ray": INLINE}
-    start = raynas.train_supernet(ToyNet, epochs=2, out=str(tmp_path / "s"), **given)
+    start = raynas.train_supernet(ToyNet, epochs=1, out=str(tmp_path / "s"), **given)
+    given["trials"] = 3
     result = raynas.search(
         ToyNet, DARTS(), supernet=start, epochs=1, out=str(tmp_path / "warm"), **given
     )
@@ -97,8 +104,8 @@ def test_phases_that_were_stopped_go_on_as_if_they_had_not(
 
     monkeypatch.setattr(job, "CHECKPOINT_S", 0.0)  # a checkpoint after every epoch
     phases = [{"algo": "spos", "epochs": 2}, {"algo": "spos", "epochs": 2, "lr": 0.02}]
-    given: dict[str, Any] = {"data": "digits", "ray": INLINE}
-    straight = raynas.train_supernet(ToyNet, phases, out=str(tmp_path / "straight"), **given)
+    given: dict[str, Any] = {"data": numbers(), "ray": INLINE}
+    straight = raynas.train_supernet(ElasticNet, phases, out=str(tmp_path / "straight"), **given)
     seen, run_epochs = 0, train_job.run_epochs
 
     def stopped(training: Any, epoch: Any, save: Any, report: Any, **more: Any) -> None:
@@ -115,10 +122,10 @@ def test_phases_that_were_stopped_go_on_as_if_they_had_not(
     with monkeypatch.context() as patch:
         patch.setattr(job, "run_epochs", stopped)
         with pytest.raises(KeyboardInterrupt):
-            raynas.train_supernet(ToyNet, phases, out=out, **given)
+            raynas.train_supernet(ElasticNet, phases, out=out, **given)
     with pytest.raises(FileExistsError, match="holds a supernet: go on with it"):
-        raynas.train_supernet(ToyNet, phases, out=out, **given)
-    path = raynas.train_supernet(ToyNet, phases, out=out, resume=True, **given)
+        raynas.train_supernet(ElasticNet, phases, out=out, **given)
+    path = raynas.train_supernet(ElasticNet, phases, out=out, resume=True, **given)
     assert equal(weights(path), weights(straight))
 
 
@@ -138,7 +145,7 @@ def test_a_supernet_alone_says_what_is_searched(tmp_path: Path) -> None:
     """Space, its options and data stand in the checkpoint."""
     path = raynas.train_supernet(
         "ofa_mobilenet_v3",
-        [SHRINK],
+        [{**SHRINK, "batch_size": 500, "stages": [{"depth": [1, 2]}, {"width": [3, 4, 6]}]}],
         data="digits",
         out=str(tmp_path / "s"),
         ray=INLINE,
