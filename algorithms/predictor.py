@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 
 from raynas.core.arch import Arch
 from raynas.core.archspace import ArchSpace
-from raynas.core.candidates import candidates, is_deep
+from raynas.core.candidates import candidates
 from raynas.core.codes import Codes, Rows
-from raynas.core.decision import Choice
 from raynas.core.deduplicator import Deduplicator
+from raynas.core.designs import Designs
 from raynas.core.feasible import repaired
 from raynas.core.kernel_ridge import KernelRidge
+from raynas.core.likeness import Likeness
 from raynas.core.measurement_noise import earlier_noise, own_noise
 from raynas.core.objectives import pareto_mask
-from raynas.core.option_counts import OptionCounts
 from raynas.core.points import Numbers, Points
 from raynas.core.ranking import scores_of
 from raynas.core.sampler import SAMPLERS, Origin, Sampler
@@ -34,6 +34,7 @@ from raynas.core.surrogate import Matrix, expected, improvement, kernel, ranked
 from raynas.core.trial import Trial
 from raynas.supernet.blas import one_blas_thread
 from raynas.supernet.forecast import Forecast, forecast
+from raynas.supernet.forest import forest_bounds
 
 Model = Literal["quadratic", "forest", "mlp"]
 
@@ -41,8 +42,6 @@ FITTED = 200  # points that a model is fitted on: one half the best, one half ra
 CENTRES = 8  # best points whose surroundings are candidates
 FRONT_CENTRES = 16  # the same with several objectives, drawn from the front
 IN_FLIGHT = 64  # latest queries in flight that the model takes into account
-DESIGNS = 30  # designs that the start of a later episode is picked from
-TREES = 50
 MISFIT, MISFITS = 0.1, 0.03  # variance that the kernel leaves: of one objective's ranks, of several
 NEW, GROWTH = 10, 1.5  # networks are fitted anew to so many more points, and to half as many again
 
@@ -87,7 +86,8 @@ class Predictor(Sampler):
         model: ``quadratic``, kernel ridge regression with kernel 0.3 s + 0.7 s^2 of the share s of
             equal decisions; of numbers listed in order half is how near they are. It is an average
             of three, in which 0, 0.3 or 0.6 of s are how many options are in common wherever they
-            stand, by what is probable; ``forest``, scikit-learn's random forest, its deviation
+            stand, by what is probable, and in the place of architectures that compute the same what
+            stands for them is compared; ``forest``, scikit-learn's random forest, its deviation
             taken over trees; or ``mlp``, Once-for-All's accuracy predictor (Cai et al., 2020,
             arXiv:1908.09791) with what it errs by as the deviation, and one quadratic model of what
             it leaves, so that every trial counts at once. It is fitted anew now and then, and then
@@ -118,20 +118,22 @@ class Predictor(Sampler):
         self._visited = Deduplicator(space, self._rng)
         self.origin = Origin()
         self._codes = Codes(space)
-        self._equal = EqualDecisions(self._codes, ordered=model == "quadratic")
-        counted = model == "quadratic" and not is_deep(self._codes)
-        self._counts = OptionCounts(self._codes) if counted else None
+        quadratic = model == "quadratic"
+        self._likeness = (
+            Likeness.of(self._codes) if quadratic else Likeness(EqualDecisions(self._codes))
+        )
+        self._designs = Designs(self._likeness.equal, self._rng)
         self._seen: set[bytes] = set()
         self._points = Points(self._codes)
         self._inside = np.zeros(0, dtype=bool)  # which points of an earlier run keep the bounds
-        decisions = space.decisions.values()
-        self._design_size = max([10, *(2 * len(d.options) for d in decisions)])
         self._patience = max(20, 3 * int(self._codes.changes.sum()) // 2)
         self._peaks: list[Rows] = []
         self._turn = False
         self._flying: dict[str, tuple[Rows, Episode | None]] = {}
         self._forecasts: dict[bool, Forecast] = {}  # of all points, and of the episode's
-        self._episode = Episode(self._design()) if warm_start is None else self._warm(warm_start)
+        self._episode = (
+            Episode(self._designs.draw()) if warm_start is None else self._warm(warm_start)
+        )
         self.startup = len({row.tobytes() for row in self._episode.design})
 
     def ask(self) -> Arch:
@@ -218,7 +220,7 @@ class Predictor(Sampler):
 
     def _brought_inside(self, best: list[Arch]) -> list[Rows]:
         """Return a design of the best architectures, changed until they keep the bounds."""
-        changed = (repaired(self._space, arch, self._rng) for arch in best[: self._design_size])
+        changed = (repaired(self._space, arch, self._rng) for arch in best[: self._designs.size])
         rows = [self._codes.encode(arch) for arch in changed if arch is not None]
         return list({row.tobytes(): row for row in rows}.values())
 
@@ -246,32 +248,12 @@ class Predictor(Sampler):
                 return row
         return None
 
-    def _design(self) -> list[Rows]:
-        """Return points in which the options of every choice occur equally often, up to one."""
-        count = self._design_size
-        rows = self._codes.genotypes(count, self._rng)
-        for label, decision in self._space.decisions.items():
-            if isinstance(decision, Choice):
-                size = len(decision.options)
-                rounds = [self._rng.permutation(size) for _ in range(-(-count // size))]
-                rows[:, self._codes.columns[label].start] = np.concatenate(rounds)[:count]
-        return list(self._codes.settle(rows))
-
     def _restart(self) -> None:
-        """Begin an episode with the design whose nearest half lies furthest from all peaks."""
+        """Begin an episode far from all peaks."""
         if self._episode.peak is not None:
             self._peaks.append(self._episode.peak)
         self._forecasts.pop(False, None)
-        designs = [self._design() for _ in range(DESIGNS if self._peaks else 1)]
-        distances = [self._distance_of_nearest_half(design) for design in designs]
-        self._episode = Episode(designs[int(np.argmax(distances))])
-
-    def _distance_of_nearest_half(self, design: list[Rows]) -> float:
-        if not self._peaks:
-            return 0.0
-        equal = self._equal.between(self._table(design), self._table(self._peaks))
-        nearest = np.sort((1 - equal).min(1))
-        return round(float(nearest[: len(nearest) // 2].mean()), 9)
+        self._episode = Episode(self._designs.far_from(self._peaks))
 
     # --- the model's choice ---
 
@@ -390,11 +372,12 @@ class Predictor(Sampler):
         misfit = MISFIT if targets.shape[1] == 1 else MISFITS
         noise_N = misfit + noise / self._points.measurements(numbers)
         if not own.all():
-            known = kernel(self._equal.between(rows, rows))
+            compared = self._likeness.compared(rows)
+            known = kernel(self._likeness.equal.between(compared, compared))
             noise_N += earlier_noise(known, targets, noise_N, own) * ~own
         flying = self._table([row for row, _ in self._flying.values()][-IN_FLIGHT:])
         noise_P = np.append(noise_N, np.full(len(flying), misfit + noise))
-        return KernelRidge(self._equal, rows, targets, flying, noise=noise_P, counts=self._counts)
+        return KernelRidge(self._likeness, rows, targets, flying, noise=noise_P)
 
     def _gains(self, ridge: KernelRidge, centres: Rows) -> Matrix:
         """Return what values add at each centre, to objectives weighed at random if several."""
@@ -408,18 +391,3 @@ class Predictor(Sampler):
     def _table(self, rows: Sequence[Rows]) -> Rows:
         """Return rows as one array, also if there are none."""
         return np.array(rows, dtype=np.int32).reshape(len(rows), len(self._codes.sizes))
-
-
-def forest_bounds(
-    fitted_NF: Matrix, targets_NM: Matrix, candidates_CF: Matrix, *, seed: int
-) -> tuple[Matrix, Matrix]:
-    """Return mean and mean + deviation over a random forest's trees, each of shape (C, M)."""
-    from sklearn.ensemble import RandomForestRegressor
-
-    mean, upper = [], []
-    for target in targets_NM.T:
-        forest = RandomForestRegressor(TREES, random_state=seed).fit(fitted_NF, target)
-        trees = np.stack([tree.predict(candidates_CF) for tree in forest.estimators_])
-        mean.append(trees.mean(0))
-        upper.append(trees.mean(0) + trees.std(0))
-    return np.round(np.stack(mean, axis=1), 9), np.round(np.stack(upper, axis=1), 9)

@@ -13,6 +13,7 @@ from raynas.core.candidates import BEST, Candidates, ascents
 from raynas.core.codes import Codes
 from raynas.core.decision import Choice, Subset
 from raynas.core.kernel_ridge import KernelRidge
+from raynas.core.likeness import Likeness
 from raynas.core.similarity import EqualDecisions
 from raynas.core.trial import Trial
 
@@ -49,7 +50,8 @@ def test_gains_are_those_of_the_bounds(objectives: int) -> None:
     codes, rng = Codes(MIXED), np.random.default_rng(0)
     rows = codes.uniform(60, rng)
     targets = rng.standard_normal((60, objectives))
-    ridge = KernelRidge(EqualDecisions(codes), rows, targets, codes.uniform(2, rng), noise=0.1)
+    alike = Likeness(EqualDecisions(codes))
+    ridge = KernelRidge(alike, rows, targets, codes.uniform(2, rng), noise=0.1)
     weights = np.full((1, objectives), 1 / objectives)
     gains = ridge.gains(rows[:1], weights)[0]
     edits = codes.edits(rows[0])

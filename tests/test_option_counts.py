@@ -13,6 +13,7 @@ from raynas.core.candidates import Candidates
 from raynas.core.codes import Codes, Rows
 from raynas.core.decision import Choice
 from raynas.core.kernel_ridge import KernelRidge
+from raynas.core.likeness import Likeness
 from raynas.core.option_counts import COUNTS, OptionCounts
 from raynas.core.similarity import EqualDecisions
 from raynas.core.surrogate import Average, evidence, posterior_bounds, probabilities
@@ -80,9 +81,10 @@ def squared_errors(effects: NDArray[np.float64], rng: np.random.Generator) -> li
     codes = Codes(ROW)
     made = codes.uniform(90, rng)
     scores = effects[np.arange(6), made].sum(1, keepdims=True)
-    told = EqualDecisions(codes), made[:40], scores[:40], made[:0]
+    told = made[:40], scores[:40], made[:0]
     around = Candidates(made[40:], np.full(50, -1), made[:0])
-    both = (KernelRidge(*told, noise=0.1, counts=c) for c in (None, OptionCounts(codes)))
+    likeness = (Likeness(EqualDecisions(codes), counts) for counts in (None, OptionCounts(codes)))
+    both = (KernelRidge(alike, *told, noise=0.1) for alike in likeness)
     return [float(np.square(m.bounds(around)[0] - scores[40:]).mean()) for m in both]
 
 

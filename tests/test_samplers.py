@@ -16,7 +16,7 @@ from raynas.algorithms.evolution import Evolution
 from raynas.algorithms.grid import GridSearch
 from raynas.algorithms.local_search import LocalSearch
 from raynas.algorithms.nsga2 import NSGA2
-from raynas.algorithms.predictor import Predictor, forest_bounds
+from raynas.algorithms.predictor import Predictor
 from raynas.algorithms.regularized_evolution import RegularizedEvolution
 from raynas.algorithms.reinforce import Baseline, Reinforce, chances, draw, entropy_gradient
 from raynas.algorithms.tpe import TPE
@@ -31,6 +31,7 @@ from raynas.core.optuna_sampler import OptunaSampler
 from raynas.core.sampler import SAMPLERS, Sampler
 from raynas.core.surrogate import improvement, kernel, posterior_bounds
 from raynas.core.trial import Trial
+from raynas.supernet.forest import forest_bounds
 
 PLANE = ArchSpace.of(x=range(5), y=range(5))
 
@@ -510,7 +511,7 @@ def test_a_design_holds_every_option_equally_often() -> None:
     assert sampler.startup is not None
     design = [sampler.ask() for _ in range(sampler.startup)]
     assert 10 <= len(design) <= 12  # two of each of six; equal points are asked once
-    full = [sampler._codes.decode(row) for row in Predictor(space, seed=0)._design()]
+    full = [sampler._codes.decode(row) for row in Predictor(space, seed=0)._designs.draw()]
     assert [sum(arch["a"] == i for arch in full) for i in range(6)] == [2] * 6
     assert [sum(arch["b"] == i for arch in full) for i in range(3)] == [4] * 3
     assert [sum(arch["c"] == i for arch in full) for i in range(4)] == [3] * 4

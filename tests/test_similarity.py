@@ -9,6 +9,7 @@ from raynas.core.archspace import ArchSpace
 from raynas.core.candidates import NEIGHBOURS, Candidates, candidates
 from raynas.core.codes import Codes, Rows
 from raynas.core.kernel_ridge import KernelRidge
+from raynas.core.likeness import Likeness
 from raynas.core.similarity import EqualDecisions
 from tests.test_codes import nested
 from tests.test_sampler_contract import SPACES
@@ -113,7 +114,7 @@ def test_bounds_are_those_of_vectors_of_ones(space: ArchSpace, objectives: int) 
     codes, rng = Codes(space), np.random.default_rng(1)
     around, rows, flying = made(codes, rng, set()), codes.uniform(50, rng), codes.uniform(3, rng)
     targets = rng.standard_normal((50, objectives))
-    ridge = KernelRidge(EqualDecisions(codes), rows, targets, flying, noise=0.1)
+    ridge = KernelRidge(Likeness(EqualDecisions(codes)), rows, targets, flying, noise=0.1)
     points = codes.features(np.concatenate([rows, flying]))
     known, cross = points @ points.T, points @ codes.features(around.rows).T
     gram = 0.3 * known + 0.7 * known**2 + 0.1 * np.eye(53)

@@ -11,8 +11,8 @@ import numpy as np
 
 from raynas.core.candidates import Candidates
 from raynas.core.codes import Rows
+from raynas.core.likeness import Likeness
 from raynas.core.option_counts import OptionCounts
-from raynas.core.similarity import EqualDecisions
 from raynas.core.surrogate import (
     Average,
     Matrix,
@@ -38,30 +38,28 @@ class KernelRidge:
     "Bayesian model averaging").
 
     Args:
-        equal: the likeness of architectures.
+        likeness: of architectures.
         rows: the points.
         targets_NM: what they scored.
         flying: points of unknown scores.
         noise: variance of the targets and of what those in flight will score, of all or each,
             shape (P,).
-        counts: another likeness, of as many options wherever they stand.
     """
 
     def __init__(
         self,
-        equal: EqualDecisions,
+        likeness: Likeness,
         rows: Rows,
         targets_NM: Matrix,
         flying: Rows,
         *,
         noise: Noise,
-        counts: OptionCounts | None = None,
     ) -> None:
-        self._counts = counts or None
+        self._likeness, self._counts = likeness, likeness.counts
         self._targets_NM = targets_NM
-        self._points = np.concatenate([rows, flying])
+        self._points = likeness.compared(np.concatenate([rows, flying]))
         self._noise_P: Matrix = np.broadcast_to(noise, len(self._points)).astype(np.float64)
-        self._shares = equal.to(self._points)
+        self._shares = likeness.equal.to(self._points)
 
     @cached_property
     def _equal_shares(self) -> Matrix:
@@ -88,7 +86,7 @@ class KernelRidge:
 
     def bounds(self, around: Candidates) -> tuple[Matrix, Matrix]:
         """Return mean and mean + deviation of every objective, each of shape (C, M)."""
-        equal_CP = self._shares.of(around)
+        compared, equal_CP = self._compared(around)
         if self._counts is None:
             known, cross = self._known, kernel(equal_CP)
             return posterior_bounds(known, cross, self._targets_NM, noise=self._noise_P)
@@ -96,13 +94,20 @@ class KernelRidge:
         average = Average(
             list(zip(chances, kernels, strict=True)), self._targets_NM, noise=self._noise_P
         )
-        common_CP = self._counts.between(around.rows, self._points)
+        common_CP = self._counts.between(compared, self._points)
         found = []
         for at in range(0, max(len(around), 1), BLOCK):
             both = equal_CP[at : at + BLOCK], common_CP[at : at + BLOCK]
             found.append(average.bounds([kernel(_mixed(*both, weight)) for weight in weights]))
         means, uppers = zip(*found, strict=True)
         return np.concatenate(means), np.concatenate(uppers)
+
+    def _compared(self, around: Candidates) -> tuple[Rows, Matrix]:
+        """Return the rows that are compared for candidates, and their shares with the points."""
+        if self._likeness.canonical is None:
+            return around.rows, self._shares.of(around)
+        rows = self._likeness.compared(around.rows)
+        return rows, self._shares.of_rows(rows)
 
     def _parts(self, counts: OptionCounts) -> list[tuple[float, float, Matrix]]:
         """Return weights of the counts, their probabilities and kernels; none improbable."""
