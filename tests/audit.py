@@ -55,12 +55,12 @@ def needed(requirements: list[str]) -> dict[str, Distribution]:
 
 def licence_of(package: Distribution) -> str:
     """Return what a package says of its licence in one line; empty if nothing."""
-    about = package.metadata
-    if about["License-Expression"]:
-        return str(about["License-Expression"])
+    about = package.metadata  # by get_all: where importlib_metadata reads it, [] raises a KeyError
+    if expressions := about.get_all("License-Expression"):
+        return str(expressions[0])
     classifiers = [c for c in about.get_all("Classifier") or () if c.startswith("License ::")]
     named = [c.rpartition(" :: ")[2] for c in classifiers if c != "License :: OSI Approved"]
-    first = str(about["License"] or "").strip().partition("\n")[0]
+    first = str((about.get_all("License") or [""])[0]).strip().partition("\n")[0]
     return " OR ".join(named) or first
 
 
