@@ -28,6 +28,7 @@ from raynas.report.fixed_parts import fixed_parts
 from raynas.report.trial_tables import number
 
 Z_95 = 1.959964  # two-sided, 95 %
+Share = tuple[float, float, float]  # with the ends of its interval
 NARROWEST = 16  # characters of a column of labels or options; of keys, half
 
 
@@ -231,25 +232,25 @@ def space_profile(
         least, most = (cost_bound(space, table, metric, goal) for goal in ("min", "max"))
         return least, most
 
-    found = {metric: ends(metric) for metric in {"macs", *(c.metric for c in constraints)}}
+    bounds = {metric: ends(metric) for metric in {"macs", *(c.metric for c in constraints)}}
+    least, most = bounds["macs"]
     rng = np.random.default_rng(seed)
     archs = [space.sample(rng) for _ in range(samples)]
     rows = [metrics(arch) for arch in archs]
-    middle = int(np.argsort([row["macs"] for row in rows], kind="stable")[(samples - 1) // 2])
-    three = [("smallest", found["macs"][0].arch), ("median", archs[middle])]
-    three.append(("largest", found["macs"][1].arch))
-    small, median, large = (Profiled(which, arch, metrics(arch)) for which, arch in three)
-    met = [[constraint.holds(row) for constraint in constraints] for row in rows]
-    shares = [wilson(sum(one[at] for one in met), samples) for at in range(len(constraints))]
-    together = wilson(sum(map(all, met)), samples)
+    middle = archs[_middle([row["macs"] for row in rows])]
+    shares, together = _shares(constraints, rows)
     return SpaceProfile(
         name=name,
         size=space.size(),
         decisions=tuple(space.decisions.values()),
-        archs=(small, median, large),
-        exact=all(end.exact for end in found["macs"]),
+        archs=(
+            Profiled("smallest", least.arch, metrics(least.arch)),
+            Profiled("median", middle, metrics(middle)),
+            Profiled("largest", most.arch, metrics(most.arch)),
+        ),
+        exact=least.exact and most.exact,
         reaches=tuple(
-            Reach(constraint, *found[constraint.metric], *share)
+            Reach(constraint, *bounds[constraint.metric], *share)
             for constraint, share in zip(constraints, shares, strict=True)
         ),
         share=together[0],
@@ -259,6 +260,20 @@ def space_profile(
         note=costs.exact_per_arch,
         conversion=conversion,
     )
+
+
+def _middle(values: Sequence[float]) -> int:
+    """Return where the median lies, the lower one of two."""
+    return int(np.argsort(values, kind="stable")[(len(values) - 1) // 2])
+
+
+def _shares(
+    constraints: Sequence[Constraint], rows: Sequence[Mapping[str, float]]
+) -> tuple[list[Share], Share]:
+    """Return which share of architectures meets each constraint, and all of them."""
+    met = [[constraint.holds(row) for constraint in constraints] for row in rows]
+    each = [wilson(sum(row[at] for row in met), len(rows)) for at in range(len(constraints))]
+    return each, wilson(sum(map(all, met)), len(rows))
 
 
 def check_metrics(constraints: Sequence[Constraint], counted: Sequence[str], latency: bool) -> None:
@@ -281,7 +296,7 @@ def check_metrics(constraints: Sequence[Constraint], counted: Sequence[str], lat
             raise ValueError(f"no metric {constraint.metric!r} is known before training; {hint}")
 
 
-def wilson(hits: int, count: int) -> tuple[float, float, float]:
+def wilson(hits: int, count: int) -> Share:
     """Return a share and its 95 % interval (Wilson, 1927), which also holds near 0 and 1.
 
     >>> [round(one, 4) for one in wilson(0, 1000)]
