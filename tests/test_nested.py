@@ -118,8 +118,8 @@ class Planned(nn.Sequential):
     """A choice of five layers that have no weights, and one layer that has."""
 
     def __init__(self) -> None:
-        layers = {"good": nn.ReLU(), "weak": nn.ELU(), "fails": nn.Tanh(), "short": nn.GELU()}
-        layers["killed"] = nn.Sigmoid()
+        layers = {"good": nn.ReLU(), "weak": nn.ELU(), "killed": nn.Sigmoid()}
+        layers |= {"short": nn.GELU(), "fails": nn.Tanh()}
         super().__init__(raynas.nn.LayerChoice(layers, label="kind"), nn.Linear(6, 3))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -48,7 +48,9 @@ from tests.datasets import (
 from tests.nests import same
 
 GPU = torch.device("cuda")
-every_number_of_readers = pytest.mark.parametrize("workers", [0, 1, 2])
+every_number_of_readers = pytest.mark.parametrize(
+    "workers", [0, pytest.param(1, marks=pytest.mark.full), 2]
+)
 
 
 # --- the same as in memory ---
