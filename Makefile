@@ -9,7 +9,7 @@ DEMO := runs/demo
 LONG := benchmarks/search_quality.py benchmarks/ranking.py benchmarks/compile.py benchmarks/retraining.py \
 	benchmarks/scale.py benchmarks/shrinking.py benchmarks/soak.py benchmarks/converted.py \
 	benchmarks/converted_supernet.py benchmarks/conversion.py benchmarks/conversion_time.py \
-	benchmarks/search_tables.py benchmarks/hypervolume.py
+	benchmarks/search_tables.py benchmarks/hypervolume.py benchmarks/block_library.py
 BENCHMARKS := $(filter-out benchmarks/_% $(LONG),$(sort $(wildcard benchmarks/*.py)))
 # of the tests: one holds the Ray that they share, so more than a few do not help
 PROCESSES ?= 2

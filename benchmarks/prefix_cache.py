@@ -21,7 +21,7 @@ from raynas.data.digits import Digits
 from raynas.supernet.scoring import SubnetScorer
 
 WIDTH = 0.25
-SIZES_MB = (0, 16, 64, 128, 256)
+SIZES_MB = (0, 128)
 GOALS = {"regularized_evolution": 2.5, "predictor": 1.7}
 IMAGES = ((256, 400), (512, 400), (512, 2000))  # to calibrate, to validate; the last are defaults
 

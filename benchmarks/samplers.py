@@ -106,7 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samplers", nargs="+", default=sorted(SAMPLERS))
     parser.add_argument("--shapes", nargs="+", default=SHAPES)
-    parser.add_argument("--history", type=int, nargs="+", default=[300, 3_000])
+    parser.add_argument("--history", type=int, nargs="+", default=[300])
     parser.add_argument("--repeats", type=int, default=40)
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--patience", type=float, default=120)
