@@ -113,8 +113,10 @@ def search(
             ``standalone`` and with three seeds each, none of them the run's, or a mapping with
             ``top``, ``seeds``, ``evaluator`` (in the forms above) and options of that evaluator, as
             ``{"top": 5, "epochs": 100}``. ``best`` is then the best of these, by the mean over
-            their seeds; both scores stand in the table. With several objectives they are the
-            front's that dominate most together. A run that goes on keeps its own; 0 leaves it out.
+            their seeds; both scores stand in the table, and where the evaluator trains, the best's
+            weights of its best seed are kept for ``Result.model``. What gives the same each time
+            is asked once. With several objectives they are the front's that dominate most together.
+            A run that goes on keeps its own; 0 leaves it out.
         seed: fixes the run (exactly so with ``ray=RayConfig(workers=1, batch=1)``); 0 by default.
         out: local folder or ``pyarrow.fs`` URI; ``runs/<space>-<algo>-<n>`` by default.
         resume: go on from what is in ``out``, with the settings of its ``run.json``; only what is
