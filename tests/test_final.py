@@ -689,13 +689,12 @@ def test_configuration_files_take_it() -> None:
 def test_networks_are_trained_again_from_fresh_weights(tmp_path: Path) -> None:
     """By ``standalone``, without early stopping, for the epochs that are asked for."""
     run = raynas.search(
-        "mobilenet_v2_cifar",
+        "mlp",
         "random",
         data="digits",
         trials=3,
         epochs=1,
         final={"top": 2, "seeds": 2, "epochs": 1},
-        space_options={"width": 0.25},
         out=str(tmp_path / "run"),
         ray=INLINE,
     )
