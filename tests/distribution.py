@@ -69,13 +69,22 @@ def write_groups(items: Iterable[pytest.Item], config: pytest.Config) -> None:
 def check_alone(config: pytest.Config) -> None:
     """Raise an ``AssertionError`` if another process of this session has said that it has Ray."""
     if (folder := folder_of(config)) is not None:
-        try:
-            (folder / RAY).touch(exist_ok=False)
-        except FileExistsError:
+        owner = folder / RAY
+        if owner.exists() and runs(int(owner.read_text(encoding="utf-8"))):
             raise AssertionError(
                 "two processes have a Ray for their tests: is a test that takes local_ray in no "
                 f'group, such as one that asks for it as it runs? Mark it xdist_group("{RAY}")'
-            ) from None
+            )
+        owner.write_text(str(os.getpid()), encoding="utf-8")
+
+
+def runs(pid: int) -> bool:
+    """Return whether there is a process of this number; what has crashed is replaced by another."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def folder_of(config: pytest.Config) -> Path | None:
