@@ -191,6 +191,30 @@ def verify_outcome(place: Path) -> Any:
     return [tables, (out / "verified.json").read_text(), left(out)]
 
 
+def final(place: Path) -> None:
+    """Search, and train the two best of it twice at the end."""
+    raynas.search(
+        ToyNet,
+        "grid",
+        data=Few(),
+        evaluator=lambda arch: {"accuracy": len(str(dict(arch))) / 100},
+        trials=3,
+        final={"top": 2, "seeds": 2, "epochs": 1},
+        out=str(place / "run"),
+        resume=True,
+        ray=INLINE,
+    )
+
+
+def final_outcome(place: Path) -> Any:
+    """Return the tables of the search and of both seeds, the best, and the weights that it has."""
+    out = place / "run"
+    tables = [told(folder) for folder in (out, *sorted(out.glob("final/*/seed-*")))]
+    weights = sorted(out.glob("final/*/seed-*/weights/*"))
+    kept = [(str(f.relative_to(out)), left(f), sums(load_weights(f))) for f in weights]
+    return [tables, (out / "best.json").read_text(), kept, left(out)]
+
+
 # --- lives ----------------------------------------------------------------------------------------
 
 

@@ -20,7 +20,7 @@ from raynas.core.temporary import temporary_folder
 
 REPO = Path(__file__).parent.parent
 HANGS_S = 300
-SCENARIOS = ("search", "ask_tell", "supernet", "retrain", "verify")
+SCENARIOS = ("search", "ask_tell", "supernet", "retrain", "verify", "final")
 LINUX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads Linux' /proc")
 
 
