@@ -8,6 +8,7 @@ same number of workers; the private memory of the worker processes is read from 
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 import threading
 from functools import partial
@@ -44,11 +45,22 @@ class Wide(nn.Module):
         return logits
 
 
+def is_ours(process: Path) -> bool:
+    """Return whether a process was begun by this one, or by one that was."""
+    while process.name not in ("0", "1", str(os.getpid())):
+        # the fields after the name, which may hold blanks: state, parent, ...
+        parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
+        process = process.parent / parent
+    return process.name == str(os.getpid())
+
+
 def private_mb(seen: dict[int, list[float]]) -> None:
     """Note the private memory of each worker process that is there now."""
     for process in Path("/proc").iterdir():
         try:
             if b"SubnetEvaluator" not in (process / "cmdline").read_bytes():
+                continue
+            if not is_ours(process):
                 continue
             lines = (process / "smaps_rollup").read_text().splitlines()
         except OSError:
