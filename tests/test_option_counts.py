@@ -60,7 +60,9 @@ def test_the_evidence_of_two_points_by_hand() -> None:
 
 
 def test_probabilities_are_those_of_the_evidences_but_tiny_ones() -> None:
-    assert probabilities([3.0, 3.0 + math.log(3), -9.0]) == pytest.approx([0.25, 0.75, 0.0])
+    evidences = [3.0, 3.0 + math.log(3), -9.0]
+    assert probabilities(evidences, [1, 1, 1]) == pytest.approx([0.25, 0.75, 0.0])
+    assert probabilities(evidences, [0.6, 0.1, 0.3]) == pytest.approx([2 / 3, 1 / 3, 0.0])
 
 
 def test_an_average_of_models_is_unsure_of_what_they_disagree_about() -> None:
@@ -74,6 +76,17 @@ def test_an_average_of_models_is_unsure_of_what_they_disagree_about() -> None:
     assert upper[0, 0] == pytest.approx(1.5 / 1.1 + math.sqrt(variance), abs=1e-8)
     alone = Average([(1.0, own)], targets, noise=0.1).bounds([like])
     assert alone == posterior_bounds(own, like, targets, noise=0.1)
+
+
+def test_several_objectives_have_deviations_of_their_own_scales() -> None:
+    """Two alike points: targets of 2 and 2 are unlikelier than 1 and 1, of one scale each."""
+    known, cross = np.eye(2), np.array([[0.5, 0.0]])
+    targets = np.array([[2.0, 1.0], [2.0, 1.0]])
+    mean, upper = posterior_bounds(known, cross, targets, noise=0.1)
+    assert mean[0] == pytest.approx([1 / 1.1, 0.5 / 1.1], abs=1e-8)
+    deviation = math.sqrt(1 - 0.25 / 1.1)
+    scales = [math.sqrt(4 / 1.1), math.sqrt(1 / 1.1)]
+    assert upper[0] - mean[0] == pytest.approx([1.5 * s * deviation for s in scales], abs=1e-8)
 
 
 def squared_errors(effects: NDArray[np.float64], rng: np.random.Generator) -> list[float]:

@@ -121,7 +121,10 @@ def test_bounds_are_those_of_vectors_of_ones(space: ArchSpace, objectives: int) 
     cross = 0.3 * cross + 0.7 * cross**2
     mean = cross[:50].T @ np.linalg.solve(gram[:50, :50], targets)
     variance = 1 - (cross * np.linalg.solve(gram, cross)).sum(0)
-    upper = np.round(mean + np.sqrt(variance)[:, None], 9)
+    scales = 1.0
+    if objectives > 1:
+        scales = 1.5**2 * (targets * np.linalg.solve(gram[:50, :50], targets)).mean(0)
+    upper = np.round(mean + np.sqrt(variance[:, None] * scales), 9)
     found = ridge.bounds(around)
     assert found[0] == pytest.approx(mean, abs=2e-9)
     assert found[1] == pytest.approx(upper, abs=2e-9)

@@ -22,9 +22,11 @@ from raynas.core.surrogate import (
     kernel,
     posterior_bounds,
     probabilities,
+    variance_scales,
 )
 
 WEIGHTS = (0.0, 0.3, 0.6)  # of common options beside equal decisions
+BEFORE = (0.6, 0.3, 0.1)  # their probabilities before anything is told
 BLOCK = 512  # candidates whose kernels stay in a processor's cache
 STEP = 1e-3  # of a share, for the kernel's slope
 LEAST = 1e-6  # of a variance, for its slope
@@ -115,7 +117,7 @@ class KernelRidge:
         common_PP = counts.between(self._points, self._points)
         known = [kernel(_mixed(self._equal_shares, common_PP, weight)) for weight in WEIGHTS]
         told = [evidence(k[:n, :n], self._targets_NM, noise=self._noise_P[:n]) for k in known]
-        chances = probabilities(told).tolist()
+        chances = probabilities(told, BEFORE).tolist()
         return [part for part in zip(WEIGHTS, chances, known, strict=True) if part[1] > 0]
 
     def gains(self, centres: Rows, weights_AM: Matrix) -> Matrix:
@@ -137,8 +139,10 @@ class KernelRidge:
         cross_AP = kernel(shares_AP)
         solved_AP = np.linalg.solve(gram, cross_AP.T).T
         variance_A = np.maximum(1 - np.einsum("ap,ap->a", cross_AP, solved_AP), LEAST)
-        slope_AP = -solved_AP / np.sqrt(variance_A)[:, None]
-        slope_AP[:, :n] += weights_AM @ np.linalg.solve(gram[:n, :n], self._targets_NM).T
+        solved_NM = np.linalg.solve(gram[:n, :n], self._targets_NM)
+        deviations_M = np.sqrt(variance_scales(self._targets_NM, solved_NM))
+        slope_AP = -solved_AP * (weights_AM @ deviations_M / np.sqrt(variance_A))[:, None]
+        slope_AP[:, :n] += weights_AM @ solved_NM.T
         slope_AP *= (kernel(shares_AP + STEP) - cross_AP) / STEP
         gains: Matrix = np.round(self._shares.gains(slope_AP), 9)
         return gains

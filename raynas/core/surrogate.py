@@ -6,6 +6,7 @@ Shapes: N points, P with those in flight, C candidates, M objectives.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ Matrix = NDArray[np.float64]
 Noise = float | NDArray[np.float64]  # one variance, or one of each point
 
 LEAST = 1e-12  # of a mean square
+DEVIATIONS = 1.5  # of each of several objectives
 NEGLIGIBLE = 0.05  # of the largest probability
 
 
@@ -69,7 +71,8 @@ def posterior_bounds(
 class Average:
     """Several regressions of the same targets, by their probabilities.
 
-    The variance is that of the likeliest one, and that of all means beside it.
+    The variance is that of the likeliest one, and that of all means beside it. Several objectives
+    have deviations of their own scales.
 
     Args:
         parts: the probability of each, and the kernel among its points as of ``posterior_bounds``.
@@ -85,6 +88,11 @@ class Average:
         n = self._known = len(targets_NM)
         grams = [known_PP + diagonal(noise, len(known_PP)) for _, known_PP in parts]
         self._solved = [np.linalg.solve(gram[:n, :n], targets_NM) for gram in grams]
+        scales = (
+            p * variance_scales(targets_NM, own)
+            for p, own in zip(self._probabilities, self._solved, strict=True)
+        )
+        self._scales_M = np.sum(list(scales), axis=0)
         self._whitening_PP = np.linalg.inv(np.linalg.cholesky(grams[self._likeliest])).T
 
     def bounds(self, crosses: Sequence[Matrix]) -> tuple[Matrix, Matrix]:
@@ -102,8 +110,24 @@ class Average:
         whitened_CP = crosses[self._likeliest] @ self._whitening_PP
         variance_C = np.maximum(1 - np.einsum("cp,cp->c", whitened_CP, whitened_CP), 0)
         between_CM = np.maximum(square_CM - mean_CM**2, 0)
-        upper_CM = mean_CM + np.sqrt(variance_C[:, None] + between_CM)
+        upper_CM = mean_CM + np.sqrt(variance_C[:, None] * self._scales_M + between_CM)
         return np.round(mean_CM, 9), np.round(upper_CM, 9)
+
+
+def variance_scales(targets_NM: Matrix, solved_NM: NDArray[np.floating[Any]]) -> Matrix:
+    """Return what the kernel's variance is multiplied with for each objective, shape (M,).
+
+    Of one it is 1. Several differ in how well a model tells them, a cost often exactly: it is that
+    of the likeliest scale (Rasmussen and Williams, 2006, 5.4.1) and of 1.5 deviations.
+
+    Args:
+        targets_NM: what is known.
+        solved_NM: the inverse of the kernel with noise, times the targets.
+    """
+    if targets_NM.shape[1] == 1:
+        return np.ones(1)
+    scales: Matrix = DEVIATIONS**2 * (targets_NM * solved_NM).mean(0)
+    return np.maximum(scales, LEAST)
 
 
 def evidence(known_NN: Matrix, targets_NM: Matrix, *, noise: Noise) -> float:
@@ -123,9 +147,15 @@ def evidence(known_NN: Matrix, targets_NM: Matrix, *, noise: Noise) -> float:
     return round(-float(halves.sum()), 9)
 
 
-def probabilities(evidences: Sequence[float]) -> NDArray[np.float64]:
-    """Return those of models that were equally likely before; tiny ones are zero."""
-    chances: NDArray[np.float64] = np.exp(np.array(evidences) - max(evidences))
+def probabilities(evidences: Sequence[float], before: Sequence[float]) -> NDArray[np.float64]:
+    """Return those of models that had some before anything was told; tiny ones are zero.
+
+    Args:
+        evidences: log marginal likelihoods.
+        before: probabilities.
+    """
+    chances: NDArray[np.float64] = np.exp(np.array(evidences) - max(evidences)) * before
+    chances /= chances.max()
     chances[chances < NEGLIGIBLE] = 0.0
     rounded: NDArray[np.float64] = np.round(chances / chances.sum(), 9)
     return rounded
