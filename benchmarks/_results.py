@@ -42,8 +42,14 @@ class Kept:
 
 
 def runs_of(file: Path) -> pd.DataFrame:
-    """Return the runs that a CSV file keeps; without a file, none."""
-    return pd.read_csv(file) if file.exists() else pd.DataFrame()
+    """Return the runs that a CSV file keeps.
+
+    Raises:
+        SystemExit: there is none.
+    """
+    if not file.exists():
+        raise SystemExit(f"{file} holds no runs yet: leave out --only-show")
+    return pd.read_csv(file)
 
 
 def complete(
@@ -60,8 +66,9 @@ def complete(
         cases: their values, one after the other.
         make: takes the values of a case and returns its figures, of the same names for all.
     """
-    before = runs_of(file)
-    done = set() if before.empty else set(before[list(keys)].itertuples(index=False, name=None))
+    done: set[tuple[Any, ...]] = set()
+    if file.exists():
+        done.update(pd.read_csv(file)[list(keys)].itertuples(index=False, name=None))
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a", newline="") as stream:
         for case in cases:

@@ -12,15 +12,16 @@ Samplers are written ``name`` or ``name:option=value,option=value``.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import runpy
 import time
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from _results import complete, runs_of
 from _tables import SURFACES, Surface, surface
 from numpy.typing import NDArray
 
@@ -31,9 +32,7 @@ from raynas.supernet.blas import one_blas_thread
 
 BUDGET = 300
 REGRETS = (50, 100, 200)
-FIELDS = (
-    "table", "sampler", "flying", "seed", "best", "top", *(f"r{n}" for n in REGRETS), "cpu_ms",
-)  # fmt: skip
+KEYS = ("table", "sampler", "flying", "seed")
 RESAMPLES = 2000
 
 
@@ -92,29 +91,19 @@ def _first(scores: list[float], bound: float) -> int:
 # --- the file of runs ---
 
 
-def runs_of(file: Path) -> pd.DataFrame:
-    """Return the runs that a file keeps."""
-    return pd.read_csv(file) if file.exists() else pd.DataFrame(columns=list(FIELDS))
+def cases(given: argparse.Namespace) -> Iterator[tuple[str, str, int, int]]:
+    """Yield what is run: all tables of a seed, then the next seed."""
+    for seed in range(given.seeds):
+        for table in given.tables:
+            for name in given.samplers:
+                for flying in given.flying:
+                    yield table, name, flying, seed
 
 
-def complete(file: Path, given: argparse.Namespace) -> None:
-    """Add the runs that are missing: all tables of a seed, then the next seed."""
-    keys = ["table", "sampler", "flying", "seed"]
-    done = set(runs_of(file)[keys].itertuples(index=False, name=None))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a", newline="") as stream:
-        writer = csv.DictWriter(stream, FIELDS)
-        if not done and not stream.tell():
-            writer.writeheader()
-        for seed in range(given.seeds):
-            for table in given.tables:
-                made = surface(table, given.data, seed)
-                for name in given.samplers:
-                    for flying in given.flying:
-                        if (table, name, flying, seed) not in done:
-                            key = dict(zip(keys, (table, name, flying, seed), strict=True))
-                            writer.writerow(key | one_run(name, made, flying, seed))
-                            stream.flush()
+@lru_cache(maxsize=1)
+def surface_of(table: str, data: Path, seed: int) -> Surface:
+    """Return the surface of a seed, which all its samplers search."""
+    return surface(table, data, seed)
 
 
 # --- what is printed ---
@@ -199,8 +188,12 @@ def main() -> None:
     if given.load is not None:
         runpy.run_path(str(given.load))
     if not given.only_show:
+
+        def make(table: str, name: str, flying: int, seed: int) -> dict[str, float]:
+            return one_run(name, surface_of(table, given.data, seed), flying, seed)
+
         with one_blas_thread():
-            complete(given.out, given)
+            complete(given.out, KEYS, cases(given), make)
     show(runs_of(given.out), given)
 
 
