@@ -96,6 +96,8 @@ class RunTrials:
     @property
     def best_final(self) -> FinalScore | None:
         """What the end of the search gave of the best; None where it was not evaluated again."""
+        if self.config.final is None:  # the trials need not be read for that
+            return None
         return self._finals.get(self.best.arch.key)
 
     def top(self, count: int = 10) -> pd.DataFrame:
