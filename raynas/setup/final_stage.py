@@ -273,6 +273,12 @@ def final_seeds(number: int, searched: int) -> list[int]:
     return list(islice((seed for seed in count() if seed != searched), number))
 
 
+def _folders(out: str, config: FinalConfig, searched: int) -> dict[int, str]:
+    """Return the folder of every seed that the best are evaluated with."""
+    seeds = final_seeds(config.seeds, searched)
+    return dict(zip(seeds, seed_folders(under(out, FINAL, config.key), seeds), strict=True))
+
+
 def final_weights(out: str, config: FinalConfig, goals: Goals, searched: int) -> FinalWeights:
     """Return what the end of a search has trained in a run's folder.
 
@@ -282,10 +288,7 @@ def final_weights(out: str, config: FinalConfig, goals: Goals, searched: int) ->
         goals: of the run now.
         searched: seed of the search.
     """
-    seeds = final_seeds(config.seeds, searched)
-    folders = seed_folders(under(out, FINAL, config.key), seeds)
-    files = WeightsBySeed(dict(zip(seeds, folders, strict=True)))
-    return FinalWeights(files=files, goals=goals)
+    return FinalWeights(files=WeightsBySeed(_folders(out, config, searched)), goals=goals)
 
 
 def read_final_scores(
@@ -299,8 +302,7 @@ def read_final_scores(
         goals: of the run now.
         searched: seed of the search.
     """
-    seeds = final_seeds(config.seeds, searched)
-    folders = seed_folders(under(out, FINAL, config.key), seeds)
+    folders = _folders(out, config, searched).values()
     return final_scores([load_trials(folder) for folder in folders], goals)
 
 
@@ -316,7 +318,7 @@ def finalists_left(
         goals: of the run now.
         searched: seed of the search.
     """
-    folders = seed_folders(under(out, FINAL, config.key), final_seeds(config.seeds, searched))
+    folders = _folders(out, config, searched).values()
     archs = {trial.arch for trial in finalists(trials, config.top, goals)}
     return any(archs - measured(load_trials(folder)) for folder in folders)
 
@@ -329,7 +331,7 @@ def failed_finals(out: str, config: FinalConfig, searched: int) -> list[Trial]:
         config: of its end.
         searched: seed of the search.
     """
-    folders = seed_folders(under(out, FINAL, config.key), final_seeds(config.seeds, searched))
+    folders = _folders(out, config, searched).values()
     failed: dict[str, Trial] = {}
     for folder in folders:
         trials = load_trials(folder)
