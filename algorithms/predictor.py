@@ -76,9 +76,9 @@ class Predictor(Sampler):
     own: there is no design. The best of them that keeps the bounds of this search is asked first,
     and what it scores here moves all others to the scale of this run, which may be another
     supernet's or another evaluator's; then come those that the model is most hopeful about. The
-    earlier scores have the noise that makes the scores of both runs likeliest. Where
-    the earlier run has changed since a search was begun, that search is not resumed by replay: what
-    it was told is told again, and it goes on from there.
+    earlier scores have the noise that makes the scores of both runs likeliest. Where the earlier
+    run has changed since a search was begun, that search is not resumed by replay: what it was told
+    is told again, and it goes on from there.
 
     Args:
         space: what is searched.

@@ -174,18 +174,23 @@ def test_weights_that_a_function_returns_at_the_end_are_kept(tmp_path: Path) -> 
     assert (tmp_path / "run" / "weights").is_dir(), "those of the search stay"
 
 
-def test_a_trained_network_measures_what_it_did(tmp_path: Path) -> None:
-    """By ``standalone`` and an average of weights, which are those that were measured."""
-    run = raynas.search(
+def trained_at_the_end(out: Path, ray: Any, **options: Any) -> raynas.Result:
+    """Return a search whose end trains both of its networks by ``standalone``, with two seeds."""
+    return raynas.search(
         "mlp",
         "random",
         data="digits",
         evaluator=lambda arch: {"accuracy": len(str(dict(arch))) / 100},
         trials=2,
-        final={"top": 2, "seeds": 2, "epochs": 1, "ema": 0.9},
-        out=str(tmp_path / "run"),
-        ray=INLINE,
+        final={"top": 2, "seeds": 2, "epochs": 1, **options},
+        out=str(out),
+        ray=ray,
     )
+
+
+def test_a_trained_network_measures_what_it_did(tmp_path: Path) -> None:
+    """By ``standalone`` and an average of weights, which are those that were measured."""
+    run = trained_at_the_end(tmp_path / "run", INLINE, ema=0.9)
     assert accuracy_of(run) == pytest.approx(best_of_seeds(tmp_path / "run", run))
 
 
@@ -227,15 +232,6 @@ def test_with_a_supernet_the_best_is_what_its_end_has_trained(tmp_path: Path) ->
 @pytest.mark.parametrize("ray", [RayConfig(workers=2), RayConfig(workers=1, train_workers=2)])
 def test_workers_leave_the_best_ones_weights(tmp_path: Path, ray: RayConfig) -> None:
     """Whether each trains by itself, or several together."""
-    run = raynas.search(
-        "mlp",
-        "random",
-        data="digits",
-        evaluator=lambda arch: {"accuracy": len(str(dict(arch))) / 100},
-        trials=2,
-        final={"top": 2, "seeds": 2, "epochs": 1},
-        out=str(tmp_path / "run"),
-        ray=ray,
-    )
+    run = trained_at_the_end(tmp_path / "run", ray)
     assert accuracy_of(run) == pytest.approx(best_of_seeds(tmp_path / "run", run), abs=1e-3)
     assert len(kept(tmp_path / "run")) == 1

@@ -43,7 +43,7 @@ from tests.zoo import CLASSES, ZOO, Odd
 every_model = pytest.mark.parametrize("name", ZOO)
 TRAIN, VALID = 96, 64  # few enough that scoring calibrates and validates on all of them
 SEED = 1
-SETTINGS: dict[str, Any] = {"epochs": 3, "batch_size": 16, "lr": 0.1}
+SETTINGS: dict[str, Any] = {"epochs": 4, "batch_size": 16, "lr": 0.1}
 ALGO = {"warm_start_steps": 2}
 MOST = 32  # architectures of a space; all are scored
 TOLERANCE = 1e-4  # of a loss; float32, in batches of other sizes

@@ -57,7 +57,7 @@ class KernelRidge:
         *,
         noise: Noise,
     ) -> None:
-        self._likeness, self._counts = likeness, likeness.counts
+        self._likeness = likeness
         self._targets_NM = targets_NM
         self._points = likeness.compared(np.concatenate([rows, flying]))
         self._noise_P: Matrix = np.broadcast_to(noise, len(self._points)).astype(np.float64)
@@ -89,14 +89,15 @@ class KernelRidge:
     def bounds(self, around: Candidates) -> tuple[Matrix, Matrix]:
         """Return mean and mean + deviation of every objective, each of shape (C, M)."""
         compared, equal_CP = self._compared(around)
-        if self._counts is None:
+        counts = self._likeness.counts
+        if counts is None:
             known, cross = self._known, kernel(equal_CP)
             return posterior_bounds(known, cross, self._targets_NM, noise=self._noise_P)
-        weights, chances, kernels = zip(*self._parts(self._counts), strict=True)
+        weights, chances, kernels = zip(*self._parts(counts), strict=True)
         average = Average(
             list(zip(chances, kernels, strict=True)), self._targets_NM, noise=self._noise_P
         )
-        common_CP = self._counts.between(compared, self._points)
+        common_CP = counts.between(compared, self._points)
         found = []
         for at in range(0, max(len(around), 1), BLOCK):
             both = equal_CP[at : at + BLOCK], common_CP[at : at + BLOCK]
